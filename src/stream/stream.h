@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_STREAM_STREAM_H
+#define VGPU_STREAM_STREAM_H
+
+/*
+ * Theory of operation
+ *
+ * A guest draws by submitting buffers of virgl commands. This is the one place that understands
+ * them: each buffer is walked once, by the table protocol/virgl.def, before the renderer sees it.
+ * From that one walk come
+ *   - validation: every length, object handle, sub-context and resource handle is checked;
+ *   - translation: resource handles as the client names them become the renderer's ids, in place
+ *     (vtest protocol 2 clients choose their own handles, and two of them choose the same);
+ *   - accounting: commands, draws, bytes;
+ *   - later: the shadow state that snapshots are made of.
+ *
+ * A buffer that fails leaves its context lost: the caller must not submit it, nor anything after
+ * it. The walk stops at the first bad command; what was already translated is not undone.
+ *
+ * One struct stream belongs to one virgl context. It does no I/O and logs nothing.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct stream;
+
+/* What the stream needs to know of resources; implemented by the device. */
+struct stream_resource_ops {
+	/*
+	 * The renderer's id of a resource attached to this context, or 0: no such resource. Handle
+	 * 0 is never asked for (it means "none" in the protocol).
+	 */
+	uint32_t (*resolve)(void *data, uint32_t handle);
+};
+
+/* A context's allowance; 0 is not a special value. */
+struct stream_limits {
+	uint32_t max_sub_contexts;
+	uint32_t max_objects;      /* over all sub-contexts */
+	uint64_t max_object_bytes; /* sum of what creation commands carry */
+};
+
+/* Sums since creation. */
+struct stream_counters {
+	uint64_t buffers;
+	uint64_t commands;
+	uint64_t draws;          /* DRAW_VBO, LAUNCH_GRID, CLEAR, BLIT and their kin */
+	uint64_t bytes;          /* of command stream */
+	uint64_t transfer_bytes; /* inline writes */
+	uint32_t objects;        /* now */
+	uint64_t object_bytes;   /* now */
+};
+
+/* Why and where a buffer was refused; `reason` is a constant string for people. */
+struct stream_fault {
+	const char *reason;
+	const char *command; /* name, or NULL when the opcode is unknown */
+	uint32_t opcode;
+	size_t offset;  /* in dwords, of the command's header */
+	uint32_t value; /* the offending handle, length or index */
+};
+
+int stream_create(const struct stream_limits *limits, const struct stream_resource_ops *ops,
+	void *ops_data, struct stream **ret);
+void stream_destroy(struct stream *stream); /* NULL-safe */
+
+/*
+ * Checks and translates one submitted buffer. `dwords` must be private memory that no guest can
+ * change meanwhile. Returns 0; -EINVAL malformed, -ENOENT unknown handle, -ENOSPC over a limit,
+ * -ENOTSUP a command this device does not offer; *fault is then filled in (may be NULL).
+ */
+int stream_check(struct stream *stream, uint32_t *dwords, size_t n, struct stream_fault *fault);
+
+const struct stream_counters *stream_counters(const struct stream *stream);
+
+/* Name of an opcode for traces, or "UNKNOWN". */
+const char *stream_command_name(uint32_t opcode);
+
+#endif
