@@ -56,13 +56,13 @@ struct renderer_capset {
 
 /* Upcalls, always from inside renderer_ops.poll or .finish, on the calling thread. */
 struct renderer_events {
-	/* All work submitted on ctx_id before fence_create(ctx_id, fence_id) is complete. Fences of
-	 * one context arrive in order, each exactly once. */
-	void (*fence)(void *data, uint32_t ctx_id, uint64_t fence_id);
+	/* Everything submitted before fence_create(fence_id), and before every earlier fence, is
+	 * complete. Ids arrive in rising order; one call may stand for several fences. */
+	void (*fence)(void *data, uint64_t fence_id);
 };
 
 struct renderer_config {
-	const char *render_node; /* NULL: the software GPU */
+	const char *render_node; /* path; NULL: the software GPU */
 	uint64_t vram_bytes;     /* reported to guests as their video memory */
 };
 
@@ -105,16 +105,20 @@ struct renderer_ops {
 	int (*transfer_to_host)(struct renderer *r, const struct renderer_transfer *t);
 	int (*transfer_from_host)(struct renderer *r, const struct renderer_transfer *t);
 
-	/* Executes `n` dwords. -EINVAL: the context is lost, nothing it submits will run again. */
-	int (*submit)(struct renderer *r, uint32_t ctx_id, uint32_t *dwords, size_t n);
+	/*
+	 * Executes `n` dwords. `asks_query`: a query's result is asked for in there. -EINVAL: the
+	 * context is lost, nothing it submits will run again.
+	 */
+	int (*submit)(
+		struct renderer *r, uint32_t ctx_id, uint32_t *dwords, size_t n, bool asks_query);
 
-	/* Asks for events.fence once the work so far is complete. */
-	int (*fence_create)(struct renderer *r, uint32_t ctx_id, uint64_t fence_id);
-	/* Readable when poll() has something to do; -1: poll() must be called by timer. */
+	/* Asks for events.fence(fence_id) once all work so far is complete. Ids must rise. */
+	int (*fence_create)(struct renderer *r, uint64_t fence_id);
+	/* Readable when poll() has something to do; -1: fences complete in poll() only by timer. */
 	int (*poll_fd)(struct renderer *r);
 	void (*poll)(struct renderer *r);
-	/* Blocks until all work of the context is complete. */
-	void (*finish)(struct renderer *r, uint32_t ctx_id);
+	/* Blocks until all work submitted so far is complete, and delivers the due upcalls. */
+	void (*finish)(struct renderer *r);
 
 	/* Copies a rectangle of level 0 into `dst` as B8G8R8X8, top row first, `stride` bytes a
 	 * row. */

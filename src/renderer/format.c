@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "renderer/format.h"
+
+#include "base/checked.h"
+
+static const struct format_block format_blocks[] = {
+#define X(name, number, block_w, block_h, size) [number] = {block_w, block_h, size},
+	VIRGL_FORMATS(X)
+#undef X
+};
+
+struct format_block format_block(uint32_t format)
+{
+	return format < ARRAY_SIZE(format_blocks) ? format_blocks[format]
+						  : (struct format_block){0};
+}
+
+static uint32_t format_minify(uint32_t size, uint32_t level)
+{
+	return MAX(size >> level, 1u);
+}
+
+void format_level_size(const struct renderer_resource_desc *desc, uint32_t level, uint32_t *w,
+	uint32_t *h, uint32_t *d)
+{
+	*w = format_minify(desc->width, level);
+	*h = format_minify(desc->height, level);
+	*d = desc->target == PIPE_TEXTURE_3D ? format_minify(desc->depth, level) : 1;
+}
+
+static uint64_t format_blocks_across(uint32_t texels, uint8_t block)
+{
+	return ((uint64_t)texels + block - 1) / block;
+}
+
+#define FORMAT_MAX_SIDE    32768u
+#define FORMAT_MAX_LAYERS  16384u
+#define FORMAT_MAX_LEVELS  16u
+#define FORMAT_MAX_SAMPLES 32u
+
+static bool format_desc_possible(const struct renderer_resource_desc *desc)
+{
+	if (desc->target >= PIPE_TARGET_COUNT || !desc->width)
+		return false;
+	if (desc->target == PIPE_BUFFER)
+		return desc->height <= 1 && desc->depth <= 1 && desc->array_size <= 1 &&
+		       !desc->last_level && desc->nr_samples <= 1;
+	return desc->height && desc->depth && desc->array_size && desc->width <= FORMAT_MAX_SIDE &&
+	       desc->height <= FORMAT_MAX_SIDE && desc->depth <= FORMAT_MAX_LAYERS &&
+	       desc->array_size <= FORMAT_MAX_LAYERS && desc->last_level < FORMAT_MAX_LEVELS &&
+	       desc->nr_samples <= FORMAT_MAX_SAMPLES;
+}
+
+bool format_resource_size(const struct renderer_resource_desc *desc, uint64_t *ret_bytes)
+{
+	uint64_t total = 0;
+
+	if (!format_desc_possible(desc))
+		return false;
+	if (desc->target == PIPE_BUFFER) {
+		*ret_bytes = desc->width;
+		return true;
+	}
+	struct format_block block = format_block(desc->format);
+	if (!block.bytes)
+		return false;
+	for (uint32_t level = 0; level <= desc->last_level; level++) {
+		uint32_t w, h, d;
+		uint64_t bytes;
+		format_level_size(desc, level, &w, &h, &d);
+		bytes = format_blocks_across(w, block.width) *
+			format_blocks_across(h, block.height) * block.bytes;
+		if (!checked_mul(bytes, (uint64_t)d * desc->array_size, &bytes) ||
+			!checked_mul(bytes, MAX(desc->nr_samples, 1u), &bytes) ||
+			!checked_add(total, bytes, &total))
+			return false;
+	}
+	*ret_bytes = total;
+	return true;
+}
+
+bool format_box_inside(
+	const struct renderer_resource_desc *desc, uint32_t level, const struct renderer_box *box)
+{
+	uint32_t w, h, d;
+
+	if (level > desc->last_level)
+		return false;
+	if (desc->target == PIPE_BUFFER)
+		return range_inside(box->x, box->w, desc->width) && box->y == 0 && box->z == 0 &&
+		       box->h <= 1 && box->d <= 1;
+	format_level_size(desc, level, &w, &h, &d);
+	if (desc->target != PIPE_TEXTURE_3D)
+		d = desc->array_size;
+	if (desc->target == PIPE_TEXTURE_1D_ARRAY && box->h > 1) /* layers given as y */
+		h = desc->array_size;
+	return range_inside(box->x, box->w, w) && range_inside(box->y, box->h, h) &&
+	       range_inside(box->z, box->d, d);
+}
+
+bool format_box_bytes(const struct renderer_resource_desc *desc, const struct renderer_box *box,
+	uint32_t stride, uint32_t layer_stride, uint64_t *ret_bytes)
+{
+	uint64_t row, rows, layer, bytes;
+
+	if (desc->target == PIPE_BUFFER) {
+		*ret_bytes = box->w;
+		return true;
+	}
+	struct format_block block = format_block(desc->format);
+	if (!block.bytes)
+		return false;
+	row = format_blocks_across(box->w, block.width) * block.bytes;
+	rows = format_blocks_across(box->h, block.height);
+	if (!row || !rows || !box->d) {
+		*ret_bytes = 0;
+		return true;
+	}
+	if (stride && stride < row)
+		return false;
+	bytes = stride ? stride : row;
+	if (!checked_mul(bytes, rows, &layer))
+		return false;
+	if (layer_stride && box->d > 1 && layer_stride < layer - bytes + row)
+		return false;
+	if (layer_stride)
+		layer = layer_stride;
+	/* all layers but the last whole, all rows of that but the last whole, one row */
+	if (!checked_mul(layer, box->d - 1u, &layer))
+		return false;
+	return checked_add(layer, bytes * (rows - 1) + row, ret_bytes);
+}
+
+/* Byte of B, G, R, A within each pixel, lowest address first; 4: there is none, it reads as 0xff.
+ */
+static const struct {
+	uint32_t format;
+	uint8_t b, g, r, a;
+} format_screens[] = {
+	{VIRGL_FORMAT_B8G8R8A8_UNORM, 0, 1, 2, 3},
+	{VIRGL_FORMAT_B8G8R8X8_UNORM, 0, 1, 2, 4},
+	{VIRGL_FORMAT_A8R8G8B8_UNORM, 3, 2, 1, 0},
+	{VIRGL_FORMAT_X8R8G8B8_UNORM, 3, 2, 1, 4},
+	{VIRGL_FORMAT_R8G8B8A8_UNORM, 2, 1, 0, 3},
+	{VIRGL_FORMAT_R8G8B8X8_UNORM, 2, 1, 0, 4},
+	{VIRGL_FORMAT_A8B8G8R8_UNORM, 1, 2, 3, 0},
+	{VIRGL_FORMAT_X8B8G8R8_UNORM, 1, 2, 3, 4},
+	{VIRGL_FORMAT_B8G8R8A8_SRGB, 0, 1, 2, 3},
+	{VIRGL_FORMAT_B8G8R8X8_SRGB, 0, 1, 2, 4},
+	{VIRGL_FORMAT_R8G8B8A8_SRGB, 2, 1, 0, 3},
+	{VIRGL_FORMAT_R8G8B8X8_SRGB, 2, 1, 0, 4},
+};
+
+bool format_is_screen(uint32_t format)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(format_screens); i++) {
+		if (format_screens[i].format == format)
+			return true;
+	}
+	return false;
+}
+
+void format_to_bgra(uint32_t format, uint32_t *pixels, size_t n)
+{
+	size_t row = 0;
+
+	while (row < ARRAY_SIZE(format_screens) && format_screens[row].format != format)
+		row++;
+	if (row == ARRAY_SIZE(format_screens) ||
+		(format_screens[row].b == 0 && format_screens[row].a == 3))
+		return;
+	for (size_t i = 0; i < n; i++) {
+		uint8_t p[5];
+		__builtin_memcpy(p, &pixels[i], 4);
+		p[4] = 0xff;
+		pixels[i] = (uint32_t)p[format_screens[row].b] |
+			    (uint32_t)p[format_screens[row].g] << 8 |
+			    (uint32_t)p[format_screens[row].r] << 16 |
+			    (uint32_t)p[format_screens[row].a] << 24;
+	}
+}

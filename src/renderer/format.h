@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_RENDERER_FORMAT_H
+#define VGPU_RENDERER_FORMAT_H
+
+/*
+ * Arithmetic on pixel formats: what a resource costs, where a box lies in memory, and the order of
+ * the bytes of the formats a screen can show.
+ */
+
+#include "renderer/interface.h"
+
+#include "protocol/virgl_formats.h"
+
+enum {
+	PIPE_BUFFER = 0,
+	PIPE_TEXTURE_1D = 1,
+	PIPE_TEXTURE_2D = 2,
+	PIPE_TEXTURE_3D = 3,
+	PIPE_TEXTURE_CUBE = 4,
+	PIPE_TEXTURE_RECT = 5,
+	PIPE_TEXTURE_1D_ARRAY = 6,
+	PIPE_TEXTURE_2D_ARRAY = 7,
+	PIPE_TEXTURE_CUBE_ARRAY = 8,
+	PIPE_TARGET_COUNT
+};
+
+struct format_block {
+	uint8_t width, height; /* texels; 0: unknown format */
+	uint8_t bytes;
+};
+
+/* All-zero for a number that is no format. */
+struct format_block format_block(uint32_t format);
+
+/* Bytes of all levels, layers and samples. False: the description is not a possible resource. */
+bool format_resource_size(const struct renderer_resource_desc *desc, uint64_t *ret_bytes);
+
+/* Size of a level, in texels; layers in *d for 3D textures, 1 otherwise. */
+void format_level_size(const struct renderer_resource_desc *desc, uint32_t level, uint32_t *w,
+	uint32_t *h, uint32_t *d);
+
+/* True when the box lies inside that level (layers of arrays and cubes count as z). */
+bool format_box_inside(
+	const struct renderer_resource_desc *desc, uint32_t level, const struct renderer_box *box);
+
+/*
+ * Bytes a transfer of the box touches, from its first to its last, in memory laid out with those
+ * strides (0: packed). False when it overflows or a stride is smaller than a row.
+ */
+bool format_box_bytes(const struct renderer_resource_desc *desc, const struct renderer_box *box,
+	uint32_t stride, uint32_t layer_stride, uint64_t *ret_bytes);
+
+/* True for the eight 32-bit formats a screen or cursor can have (virtio 1.2, 5.7.6.8). */
+bool format_is_screen(uint32_t format);
+
+/* Converts `n` pixels in place from a screen format to B8G8R8A8 order. */
+void format_to_bgra(uint32_t format, uint32_t *pixels, size_t n);
+
+#endif

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "renderer/virgl/fences.h"
+
+#include "base/log.h"
+
+#include <epoxy/egl.h>
+#include <epoxy/gl.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+struct virgl_fence {
+	GLsync sync;
+	uint64_t id;
+	struct virgl_fence *next;
+};
+
+struct virgl_fences {
+	EGLDisplay display;
+	EGLContext context;
+	pthread_t thread;
+	int event_fd;
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* the queue grew, emptied, or must end */
+	struct virgl_fence *first, **last;
+	bool waiting; /* the thread is inside a wait for a fence it took off the queue */
+	bool ended;
+	uint64_t done; /* highest id complete */
+};
+
+static void fence_wait(const struct virgl_fence *fence)
+{
+	const GLuint64 second = 1000000000;
+	GLenum r;
+
+	do {
+		r = glClientWaitSync(fence->sync, 0, second);
+	} while (r == GL_TIMEOUT_EXPIRED);
+	if (r == GL_WAIT_FAILED)
+		log_error("waiting for the driver's fence failed: frames may appear too early");
+	glDeleteSync(fence->sync);
+}
+
+static void *fences_thread(void *data)
+{
+	struct virgl_fences *f = data;
+	const uint64_t one = 1;
+
+	eglBindAPI(EGL_OPENGL_API);
+	if (!eglMakeCurrent(f->display, EGL_NO_SURFACE, EGL_NO_SURFACE, f->context))
+		log_error("the fence thread got no GL context: fences will not complete");
+	pthread_mutex_lock(&f->lock);
+	for (;;) {
+		while (!f->first && !f->ended)
+			pthread_cond_wait(&f->changed, &f->lock);
+		struct virgl_fence *fence = f->first;
+		if (!fence)
+			break;
+		f->first = fence->next;
+		if (!f->first)
+			f->last = &f->first;
+		f->waiting = true;
+		pthread_mutex_unlock(&f->lock);
+		fence_wait(fence);
+		pthread_mutex_lock(&f->lock);
+		f->waiting = false;
+		if (fence->id)
+			f->done = fence->id;
+		if (!f->first)
+			pthread_cond_broadcast(&f->changed);
+		if (fence->id && write(f->event_fd, &one, sizeof(one)) < 0)
+			log_error("the fence event could not be raised: %m");
+		free(fence);
+	}
+	pthread_mutex_unlock(&f->lock);
+	eglMakeCurrent(f->display, EGL_NO_SURFACE, EGL_NO_SURFACE, EGL_NO_CONTEXT);
+	return NULL;
+}
+
+/* A context that shares objects with the current one and has the same configuration. */
+static EGLContext fences_shared_context(EGLDisplay display)
+{
+	EGLContext current = eglGetCurrentContext();
+	EGLint config_id = 0, n = 0;
+	EGLConfig config;
+	GLint major = 0, minor = 0;
+
+	if (current == EGL_NO_CONTEXT ||
+		!eglQueryContext(display, current, EGL_CONFIG_ID, &config_id))
+		return EGL_NO_CONTEXT;
+	const EGLint config_attribs[] = {EGL_CONFIG_ID, config_id, EGL_NONE};
+	if (!eglChooseConfig(display, config_attribs, &config, 1, &n) || n != 1)
+		return EGL_NO_CONTEXT;
+	glGetIntegerv(GL_MAJOR_VERSION, &major);
+	glGetIntegerv(GL_MINOR_VERSION, &minor);
+	const EGLint attribs[] = {
+		EGL_CONTEXT_CLIENT_VERSION, major, EGL_CONTEXT_MINOR_VERSION_KHR, minor, EGL_NONE};
+	return eglCreateContext(display, config, current, attribs);
+}
+
+int virgl_fences_create(struct virgl_fences **ret)
+{
+	struct virgl_fences *f = calloc(1, sizeof(*f));
+	int err = -ENOMEM;
+
+	if (!f)
+		return err;
+	f->last = &f->first;
+	pthread_mutex_init(&f->lock, NULL);
+	pthread_cond_init(&f->changed, NULL);
+	f->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (f->event_fd < 0) {
+		err = -errno;
+		goto free_fences;
+	}
+	f->display = eglGetCurrentDisplay();
+	f->context = fences_shared_context(f->display);
+	if (f->context == EGL_NO_CONTEXT) {
+		err = -ENODEV;
+		goto close_event;
+	}
+	err = -pthread_create(&f->thread, NULL, fences_thread, f);
+	if (err < 0)
+		goto destroy_context;
+	*ret = f;
+	return 0;
+
+destroy_context:
+	eglDestroyContext(f->display, f->context);
+close_event:
+	close(f->event_fd);
+free_fences:
+	free(f);
+	return err;
+}
+
+void virgl_fences_destroy(struct virgl_fences *f)
+{
+	if (!f)
+		return;
+	pthread_mutex_lock(&f->lock);
+	f->ended = true;
+	pthread_cond_broadcast(&f->changed);
+	pthread_mutex_unlock(&f->lock);
+	pthread_join(f->thread, NULL);
+	eglDestroyContext(f->display, f->context);
+	close(f->event_fd);
+	pthread_cond_destroy(&f->changed);
+	pthread_mutex_destroy(&f->lock);
+	free(f);
+}
+
+int virgl_fences_push(struct virgl_fences *f, uint64_t id)
+{
+	struct virgl_fence *fence = calloc(1, sizeof(*fence));
+	if (!fence)
+		return -ENOMEM;
+	fence->id = id;
+	fence->sync = glFenceSync(GL_SYNC_GPU_COMMANDS_COMPLETE, 0);
+	if (!fence->sync) {
+		free(fence);
+		return -ENOMEM;
+	}
+	glFlush();
+	pthread_mutex_lock(&f->lock);
+	*f->last = fence;
+	f->last = &fence->next;
+	pthread_cond_broadcast(&f->changed);
+	pthread_mutex_unlock(&f->lock);
+	return 0;
+}
+
+int virgl_fences_fd(const struct virgl_fences *f)
+{
+	return f->event_fd;
+}
+
+uint64_t virgl_fences_reap(struct virgl_fences *f)
+{
+	uint64_t count;
+
+	if (read(f->event_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		log_error("the fence event could not be read: %m");
+	pthread_mutex_lock(&f->lock);
+	uint64_t done = f->done;
+	pthread_mutex_unlock(&f->lock);
+	return done;
+}
+
+void virgl_fences_wait(struct virgl_fences *f)
+{
+	pthread_mutex_lock(&f->lock);
+	while (f->first || f->waiting)
+		pthread_cond_wait(&f->changed, &f->lock);
+	pthread_mutex_unlock(&f->lock);
+}

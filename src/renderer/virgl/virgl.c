@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "renderer/virgl/virgl.h"
+
+#include "renderer/format.h"
+#include "renderer/virgl/fences.h"
+
+#include "base/checked.h"
+#include "base/log.h"
+
+#include <epoxy/egl.h>
+#include <epoxy/gl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <virgl/virglrenderer.h>
+
+/* The library's box has the same six fields in the same order. */
+struct virgl_box {
+	uint32_t x, y, z, w, h, d;
+};
+
+/* Offsets in struct virgl_caps_v2 of the virgl protocol, fixed for ever by its guests. */
+#define CAPSET_VIRGL            1
+#define CAPSET_VIRGL2           2
+#define CAPS_V2_VIDEO_MEMORY_AT 692u /* uint32_t, MiB */
+
+struct renderer {
+	struct renderer_events events;
+	void *events_data;
+	struct virgl_renderer_callbacks callbacks;
+	char *render_node; /* NULL: software */
+	uint64_t vram_bytes;
+	char description[128];
+	struct virgl_fences *fences;
+	EGLContext current;     /* GL context of the last work */
+	bool unfenced;          /* it was given work that no fence stands behind */
+	uint64_t last_fence;    /* highest id asked for */
+	uint64_t reported;      /* highest id passed up */
+	bool query_asked;       /* a query's result was asked for since the last fence */
+	uint64_t library_fence; /* our id at which the library's own fence stands; 0: none */
+};
+
+/* ---- what the library calls ---- */
+
+static void library_write_fence(void *cookie, uint32_t fence)
+{
+	struct renderer *r = cookie;
+	r->library_fence = 0;
+}
+
+static int library_get_drm_fd(void *cookie)
+{
+	const struct renderer *r = cookie;
+	return r->render_node ? open(r->render_node, O_RDWR | O_CLOEXEC) : -1;
+}
+
+/* The library gives its log no cookie, so this one limit is for the process. */
+static void library_log(const char *format, va_list args)
+{
+	static struct log_limit limit = LOG_LIMIT_INIT;
+	char text[256];
+
+	if (!log_limit_pass(&limit))
+		return;
+	vsnprintf(text, sizeof(text), format, args);
+	size_t n = strlen(text);
+	while (n && text[n - 1] == '\n')
+		text[--n] = '\0';
+	if (n)
+		log_info("renderer: %s", text);
+}
+
+/* ---- lifetime ---- */
+
+static void virgl_destroy(struct renderer *r)
+{
+	if (!r)
+		return;
+	virgl_fences_destroy(r->fences);
+	virgl_renderer_cleanup(r);
+	free(r->render_node);
+	free(r);
+}
+
+static int virgl_init_library(struct renderer *r)
+{
+	int flags = VIRGL_RENDERER_USE_EGL;
+
+	if (!r->render_node)
+		flags |= VIRGL_RENDERER_USE_SURFACELESS;
+	r->callbacks = (struct virgl_renderer_callbacks){
+		.version = 2,
+		.write_fence = library_write_fence,
+		.get_drm_fd = r->render_node ? library_get_drm_fd : NULL,
+	};
+	virgl_set_debug_callback(library_log);
+	return virgl_renderer_init(r, flags, &r->callbacks) == 0 ? 0 : -ENODEV;
+}
+
+static int virgl_create(const struct renderer_config *config, const struct renderer_events *events,
+	void *events_data, struct renderer **ret)
+{
+	struct renderer *r = calloc(1, sizeof(*r));
+	int err = -ENOMEM;
+
+	if (!r)
+		return err;
+	r->events = *events;
+	r->events_data = events_data;
+	r->vram_bytes = config->vram_bytes;
+	if (config->render_node && !(r->render_node = strdup(config->render_node)))
+		goto free_renderer;
+	err = virgl_init_library(r);
+	if (err < 0)
+		goto free_renderer;
+	virgl_renderer_force_ctx_0();
+	snprintf(r->description, sizeof(r->description), "virgl (%s)",
+		(const char *)glGetString(GL_RENDERER));
+	r->current = eglGetCurrentContext();
+	err = virgl_fences_create(&r->fences);
+	if (err < 0)
+		goto cleanup_library;
+	*ret = r;
+	return 0;
+
+cleanup_library:
+	virgl_renderer_cleanup(r);
+free_renderer:
+	free(r->render_node);
+	free(r);
+	return err;
+}
+
+static const char *virgl_description(struct renderer *r)
+{
+	return r->description;
+}
+
+/* ---- order between GL contexts ---- */
+
+/*
+ * Called after anything that may have made another GL context current. What the previous one was
+ * given gets a fence, so that fences and finish() made later stand behind it too.
+ */
+static void virgl_note_context(struct renderer *r, bool worked)
+{
+	EGLContext now = eglGetCurrentContext();
+
+	if (now != r->current && r->unfenced && r->current != EGL_NO_CONTEXT) {
+		EGLDisplay display = eglGetCurrentDisplay();
+		if (eglMakeCurrent(display, EGL_NO_SURFACE, EGL_NO_SURFACE, r->current)) {
+			virgl_fences_push(r->fences, 0);
+			eglMakeCurrent(display, EGL_NO_SURFACE, EGL_NO_SURFACE, now);
+		} /* else: it was destroyed, and its work with it */
+		r->unfenced = false;
+	}
+	r->current = now;
+	r->unfenced |= worked;
+}
+
+/* ---- capabilities ---- */
+
+static int virgl_capset_info(struct renderer *r, unsigned index, struct renderer_capset *ret)
+{
+	static const uint32_t ids[] = {CAPSET_VIRGL, CAPSET_VIRGL2};
+
+	if (index >= ARRAY_SIZE(ids))
+		return -ENOENT;
+	ret->id = ids[index];
+	virgl_renderer_get_cap_set(ids[index], &ret->max_version, &ret->max_size);
+	return ret->max_size ? 0 : -ENOENT;
+}
+
+static int virgl_capset_get(
+	struct renderer *r, uint32_t id, uint32_t version, void *buf, size_t size)
+{
+	uint32_t max_version = 0, max_size = 0;
+
+	if (id != CAPSET_VIRGL && id != CAPSET_VIRGL2)
+		return -EINVAL;
+	virgl_renderer_get_cap_set(id, &max_version, &max_size);
+	if (!max_size || version > max_version)
+		return -EINVAL;
+	uint8_t *caps = calloc(1, max_size);
+	if (!caps)
+		return -ENOMEM;
+	virgl_renderer_fill_caps(id, version, caps);
+	virgl_note_context(r, false);
+	if (id == CAPSET_VIRGL2 && max_size >= CAPS_V2_VIDEO_MEMORY_AT + sizeof(uint32_t)) {
+		uint32_t mib = (uint32_t)MIN(r->vram_bytes >> 20, (uint64_t)UINT32_MAX);
+		memcpy(caps + CAPS_V2_VIDEO_MEMORY_AT, &mib, sizeof(mib));
+	}
+	memset(buf, 0, size);
+	memcpy(buf, caps, MIN(size, max_size));
+	free(caps);
+	return 0;
+}
+
+/* ---- contexts and resources ---- */
+
+static int virgl_context_create(struct renderer *r, uint32_t ctx_id, const char *name)
+{
+	int err = virgl_renderer_context_create(ctx_id, (uint32_t)strlen(name), name);
+	virgl_note_context(r, false);
+	return err ? -ENOMEM : 0;
+}
+
+static void virgl_context_destroy(struct renderer *r, uint32_t ctx_id)
+{
+	virgl_renderer_context_destroy(ctx_id);
+	virgl_note_context(r, false);
+}
+
+static void virgl_context_attach(struct renderer *r, uint32_t ctx_id, uint32_t resource_id)
+{
+	virgl_renderer_ctx_attach_resource((int)ctx_id, (int)resource_id);
+}
+
+static void virgl_context_detach(struct renderer *r, uint32_t ctx_id, uint32_t resource_id)
+{
+	virgl_renderer_ctx_detach_resource((int)ctx_id, (int)resource_id);
+	virgl_note_context(r, false);
+}
+
+static int virgl_resource_create(
+	struct renderer *r, uint32_t id, const struct renderer_resource_desc *desc)
+{
+	struct virgl_renderer_resource_create_args args = {
+		.handle = id,
+		.target = desc->target,
+		.format = desc->format,
+		.bind = desc->bind,
+		.width = desc->width,
+		.height = desc->height,
+		.depth = desc->depth,
+		.array_size = desc->array_size,
+		.last_level = desc->last_level,
+		.nr_samples = desc->nr_samples,
+		.flags = desc->flags,
+	};
+	int err = virgl_renderer_resource_create(&args, NULL, 0);
+	virgl_note_context(r, false);
+	if (err == ENOMEM || err == -ENOMEM)
+		return -ENOMEM;
+	return err ? -EINVAL : 0;
+}
+
+static void virgl_resource_destroy(struct renderer *r, uint32_t id)
+{
+	virgl_renderer_resource_unref(id);
+	virgl_note_context(r, false);
+}
+
+static int virgl_attach_iov(struct renderer *r, uint32_t id, struct iovec *iov, unsigned n)
+{
+	return virgl_renderer_resource_attach_iov((int)id, iov, (int)n) ? -EINVAL : 0;
+}
+
+static void virgl_detach_iov(struct renderer *r, uint32_t id)
+{
+	struct iovec *iov = NULL;
+	int n = 0;
+	virgl_renderer_resource_detach_iov((int)id, &iov, &n);
+	virgl_note_context(r, false);
+}
+
+static int virgl_transfer_to_host(struct renderer *r, const struct renderer_transfer *t)
+{
+	struct virgl_box box = {t->box.x, t->box.y, t->box.z, t->box.w, t->box.h, t->box.d};
+	int err = virgl_renderer_transfer_write_iov(t->resource_id, t->ctx_id, (int)t->level,
+		t->stride, t->layer_stride, &box, t->offset, (struct iovec *)(uintptr_t)t->iov,
+		t->n_iov);
+	virgl_note_context(r, true);
+	return err ? -EINVAL : 0;
+}
+
+static int virgl_transfer_from_host(struct renderer *r, const struct renderer_transfer *t)
+{
+	struct virgl_box box = {t->box.x, t->box.y, t->box.z, t->box.w, t->box.h, t->box.d};
+	int err = virgl_renderer_transfer_read_iov(t->resource_id, t->ctx_id, t->level, t->stride,
+		t->layer_stride, &box, t->offset, (struct iovec *)(uintptr_t)t->iov, (int)t->n_iov);
+	virgl_note_context(r, false);
+	return err ? -EINVAL : 0;
+}
+
+static int virgl_submit(struct renderer *r, uint32_t ctx_id, uint32_t *dwords, size_t n, bool asks)
+{
+	if (n > INT_MAX)
+		return -EINVAL;
+	int err = virgl_renderer_submit_cmd(dwords, (int)ctx_id, (int)n);
+	virgl_note_context(r, true);
+	r->query_asked |= asks;
+	return err ? -EINVAL : 0;
+}
+
+/* ---- fences ---- */
+
+/* The library looks after query results only when one of its own fences has completed. */
+static void virgl_library_fence(struct renderer *r, uint64_t id)
+{
+	if (!r->query_asked)
+		return;
+	r->query_asked = false;
+	if (virgl_renderer_create_fence((int)(uint32_t)id, 0) == 0)
+		r->library_fence = id;
+}
+
+static int virgl_fence_create(struct renderer *r, uint64_t fence_id)
+{
+	r->last_fence = fence_id;
+	virgl_library_fence(r, fence_id);
+	int err = virgl_fences_push(r->fences, fence_id);
+	if (!err)
+		r->unfenced = false;
+	return err;
+}
+
+static void virgl_report(struct renderer *r, uint64_t done)
+{
+	if (done <= r->reported)
+		return;
+	if (r->library_fence && r->library_fence <= done) {
+		virgl_renderer_poll();
+		virgl_note_context(r, false);
+	}
+	r->reported = done;
+	r->events.fence(r->events_data, done);
+}
+
+static int virgl_poll_fd(struct renderer *r)
+{
+	return virgl_fences_fd(r->fences);
+}
+
+static void virgl_poll(struct renderer *r)
+{
+	virgl_report(r, virgl_fences_reap(r->fences));
+}
+
+static void virgl_finish(struct renderer *r)
+{
+	virgl_library_fence(r, r->last_fence);
+	glFinish();
+	r->unfenced = false;
+	virgl_fences_wait(r->fences);
+	if (r->library_fence) {
+		virgl_renderer_poll();
+		virgl_note_context(r, false);
+	}
+	virgl_report(r, virgl_fences_reap(r->fences));
+}
+
+/* ---- screens ---- */
+
+static int virgl_read_pixels(struct renderer *r, uint32_t id, const struct renderer_box *rect,
+	void *dst, uint32_t stride)
+{
+	struct virgl_renderer_resource_info info;
+	struct virgl_box box = {rect->x, rect->y, 0, rect->w, rect->h, 1};
+	struct iovec iov = {dst, (size_t)stride * rect->h};
+
+	memset(&info, 0, sizeof(info));
+	/* Its status tells of formats without a fourcc, which is no matter here. */
+	virgl_renderer_resource_get_info((int)id, &info);
+	if (!info.handle)
+		return -ENOENT;
+	int err = virgl_renderer_transfer_read_iov(id, 0, 0, stride, 0, &box, 0, &iov, 1);
+	virgl_note_context(r, false);
+	if (err)
+		return -EIO;
+	for (uint32_t y = 0; y < rect->h; y++)
+		format_to_bgra(
+			info.virgl_format, (uint32_t *)((char *)dst + (size_t)y * stride), rect->w);
+	return 0;
+}
+
+static int virgl_export_dmabuf(struct renderer *r, uint32_t id, struct renderer_dmabuf *ret)
+{
+	struct virgl_renderer_resource_info info;
+	int fd = -1, stride = 0, offset = 0;
+
+	/* Without a render node the library crashes inside EGL here. */
+	if (!r->render_node)
+		return -ENOTSUP;
+	memset(&info, 0, sizeof(info));
+	if (virgl_renderer_resource_get_info((int)id, &info) != 0)
+		return -ENOTSUP;
+	int err = virgl_renderer_get_fd_for_texture2(info.tex_id, &fd, &stride, &offset);
+	virgl_note_context(r, false);
+	if (err || fd < 0 || offset)
+		return -ENOTSUP;
+	*ret = (struct renderer_dmabuf){
+		.fd = fd,
+		.width = info.width,
+		.height = info.height,
+		.stride = (uint32_t)stride,
+		.fourcc = (uint32_t)info.drm_fourcc,
+		.modifier = (1ull << 56) - 1, /* DRM_FORMAT_MOD_INVALID: implicit */
+		.y0_top = info.flags & 1,
+	};
+	return 0;
+}
+
+const struct renderer_ops renderer_virgl = {
+	.name = "virgl",
+	.create = virgl_create,
+	.destroy = virgl_destroy,
+	.description = virgl_description,
+	.capset_info = virgl_capset_info,
+	.capset_get = virgl_capset_get,
+	.context_create = virgl_context_create,
+	.context_destroy = virgl_context_destroy,
+	.context_attach = virgl_context_attach,
+	.context_detach = virgl_context_detach,
+	.resource_create = virgl_resource_create,
+	.resource_destroy = virgl_resource_destroy,
+	.resource_attach_iov = virgl_attach_iov,
+	.resource_detach_iov = virgl_detach_iov,
+	.transfer_to_host = virgl_transfer_to_host,
+	.transfer_from_host = virgl_transfer_from_host,
+	.submit = virgl_submit,
+	.fence_create = virgl_fence_create,
+	.poll_fd = virgl_poll_fd,
+	.poll = virgl_poll,
+	.finish = virgl_finish,
+	.read_pixels = virgl_read_pixels,
+	.export_dmabuf = virgl_export_dmabuf,
+};
