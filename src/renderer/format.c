@@ -98,10 +98,11 @@ bool format_box_inside(
 	       range_inside(box->z, box->d, d);
 }
 
-bool format_box_bytes(const struct renderer_resource_desc *desc, const struct renderer_box *box,
-	uint32_t stride, uint32_t layer_stride, uint64_t *ret_bytes)
+bool format_box_bytes(const struct renderer_resource_desc *desc, uint32_t level,
+	const struct renderer_box *box, uint32_t stride, uint32_t layer_stride, uint64_t *ret_bytes)
 {
-	uint64_t row, rows, layer, bytes;
+	uint64_t row, rows, pitch, layer;
+	uint32_t w, h, d;
 
 	if (desc->target == PIPE_BUFFER) {
 		*ret_bytes = box->w;
@@ -118,17 +119,14 @@ bool format_box_bytes(const struct renderer_resource_desc *desc, const struct re
 	}
 	if (stride && stride < row)
 		return false;
-	bytes = stride ? stride : row;
-	if (!checked_mul(bytes, rows, &layer))
+	format_level_size(desc, level, &w, &h, &d);
+	pitch = stride ? stride : format_blocks_across(w, block.width) * block.bytes;
+	if (layer_stride && layer_stride < pitch * rows)
 		return false;
-	if (layer_stride && box->d > 1 && layer_stride < layer - bytes + row)
-		return false;
-	if (layer_stride)
-		layer = layer_stride;
-	/* all layers but the last whole, all rows of that but the last whole, one row */
+	layer = layer_stride ? layer_stride : pitch * format_blocks_across(h, block.height);
 	if (!checked_mul(layer, box->d - 1u, &layer))
 		return false;
-	return checked_add(layer, bytes * (rows - 1) + row, ret_bytes);
+	return checked_add(layer, pitch * (rows - 1) + row, ret_bytes);
 }
 
 /* Byte of B, G, R, A within each pixel, lowest address first; 4: there is none, it reads as 0xff.

@@ -45,10 +45,11 @@ bool format_box_inside(
 
 /*
  * Bytes a transfer of the box touches, from its first to its last, in memory laid out with those
- * strides (0: packed). False when it overflows or a stride is smaller than a row.
+ * strides; 0: those of the level itself. False when it overflows or a stride is too small.
  */
-bool format_box_bytes(const struct renderer_resource_desc *desc, const struct renderer_box *box,
-	uint32_t stride, uint32_t layer_stride, uint64_t *ret_bytes);
+bool format_box_bytes(const struct renderer_resource_desc *desc, uint32_t level,
+	const struct renderer_box *box, uint32_t stride, uint32_t layer_stride,
+	uint64_t *ret_bytes);
 
 /* True for the eight 32-bit formats a screen or cursor can have (virtio 1.2, 5.7.6.8). */
 bool format_is_screen(uint32_t format);

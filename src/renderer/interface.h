@@ -40,7 +40,7 @@ struct renderer_transfer {
 	uint32_t ctx_id; /* 0: no context */
 	uint32_t resource_id;
 	uint32_t level;
-	uint32_t stride, layer_stride; /* bytes; 0: tightly packed */
+	uint32_t stride, layer_stride; /* bytes; 0: those of the level */
 	struct renderer_box box;
 	uint64_t offset; /* into the scatter list, bytes */
 	/* Where the bytes are; n_iov == 0: the resource's attached backing. */

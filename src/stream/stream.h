@@ -45,6 +45,7 @@ struct stream_limits {
 struct stream_counters {
 	uint64_t buffers;
 	uint64_t commands;
+	uint64_t query_results;  /* times a query's result was asked for */
 	uint64_t draws;          /* DRAW_VBO, LAUNCH_GRID, CLEAR, BLIT and their kin */
 	uint64_t bytes;          /* of command stream */
 	uint64_t transfer_bytes; /* inline writes */

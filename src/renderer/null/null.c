@@ -142,7 +142,7 @@ static int null_transfer(struct renderer *r, const struct renderer_transfer *t, 
 	uint64_t row = (uint64_t)((t->box.w + block.width - 1u) / block.width) * block.bytes;
 	uint64_t pitch =
 		(uint64_t)((res->desc.width + block.width - 1u) / block.width) * block.bytes;
-	uint64_t stride = t->stride ? t->stride : row;
+	uint64_t stride = t->stride ? t->stride : pitch;
 	uint32_t rows = (t->box.h + block.height - 1u) / block.height;
 	for (uint32_t y = 0; y < rows; y++) {
 		uint64_t at = (t->box.y / block.height + y) * pitch +

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "device/private.h"
+
+#include "base/checked.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A context's share of the stream's budgets; a desktop session was seen to use a fiftieth. */
+static const struct stream_limits context_stream_limits = {
+	.max_sub_contexts = 64,
+	.max_objects = 131072,
+	.max_object_bytes = 64u << 20,
+};
+
+struct context *device_find_context(struct device_client *client, uint32_t handle)
+{
+	return idmap_get(&client->contexts, handle);
+}
+
+static uint32_t context_resolve(void *data, uint32_t handle)
+{
+	const struct context *ctx = data;
+	const struct resource *res = idmap_get(&ctx->attached, handle);
+	return res ? res->id : 0;
+}
+
+static const struct stream_resource_ops context_resource_ops = {.resolve = context_resolve};
+
+static void context_set_name(struct context *ctx, const char *name, size_t len)
+{
+	size_t n = MIN(len, sizeof(ctx->name) - 1);
+	for (size_t i = 0; i < n && name[i]; i++)
+		ctx->name[i] = name[i] >= ' ' && name[i] < 127 ? name[i] : '?';
+	if (!ctx->name[0])
+		memcpy(ctx->name, "context", sizeof("context"));
+}
+
+int device_context_create(struct device_client *client, uint32_t handle, uint32_t capset,
+	const char *name, size_t name_len)
+{
+	struct device *dev = client->device;
+	int err = -ENOMEM;
+
+	if (!handle || (capset && capset != 1 && capset != 2))
+		return -EINVAL;
+	if (device_find_context(client, handle))
+		return -EEXIST;
+	if (dev->context_ids.count >= DEVICE_MAX_CONTEXTS)
+		return -ENOSPC;
+	struct context *ctx = calloc(1, sizeof(*ctx));
+	if (!ctx)
+		return err;
+	ctx->client = client;
+	ctx->handle = handle;
+	context_set_name(ctx, name, name_len);
+	idmap_init(&ctx->attached, dev->resource_ids.seed);
+	err = stream_create(&context_stream_limits, &context_resource_ops, ctx, &ctx->stream);
+	if (err < 0)
+		goto free_context;
+	ctx->id = device_pick_id(&dev->context_ids, handle, &dev->next_context_id);
+	err = idmap_add(&dev->context_ids, ctx->id, ctx);
+	if (err < 0)
+		goto destroy_stream;
+	err = idmap_add(&client->contexts, handle, ctx);
+	if (err < 0)
+		goto release_id;
+	err = dev->ops->context_create(dev->renderer, ctx->id, ctx->name);
+	if (err < 0)
+		goto unregister;
+	vgpu_stats_set(&dev->config.stats->contexts, dev->context_ids.count);
+	return 0;
+
+unregister:
+	idmap_remove(&client->contexts, handle);
+release_id:
+	idmap_remove(&dev->context_ids, ctx->id);
+destroy_stream:
+	stream_destroy(ctx->stream);
+free_context:
+	free(ctx);
+	return err;
+}
+
+void context_free(struct context *ctx)
+{
+	struct device *dev = ctx->client->device;
+
+	dev->ops->context_destroy(dev->renderer, ctx->id);
+	idmap_remove(&ctx->client->contexts, ctx->handle);
+	idmap_remove(&dev->context_ids, ctx->id);
+	vgpu_stats_set(&dev->config.stats->contexts, dev->context_ids.count);
+	stream_destroy(ctx->stream);
+	idmap_finish(&ctx->attached);
+	free(ctx);
+}
+
+int device_context_destroy(struct device_client *client, uint32_t handle)
+{
+	struct context *ctx = device_find_context(client, handle);
+	if (!ctx)
+		return -ENOENT;
+	context_free(ctx);
+	return 0;
+}
+
+int device_context_attach(struct device_client *client, uint32_t ctx_handle, uint32_t handle)
+{
+	struct device *dev = client->device;
+	struct context *ctx = device_find_context(client, ctx_handle);
+	struct resource *res = device_find_resource(client, handle);
+
+	if (!ctx || !res)
+		return -ENOENT;
+	int err = idmap_add(&ctx->attached, handle, res);
+	if (err == -EEXIST) /* drivers attach again for every open of a buffer */
+		return 0;
+	if (err < 0)
+		return err;
+	dev->ops->context_attach(dev->renderer, ctx->id, res->id);
+	return 0;
+}
+
+int device_context_detach(struct device_client *client, uint32_t ctx_handle, uint32_t handle)
+{
+	struct device *dev = client->device;
+	struct context *ctx = device_find_context(client, ctx_handle);
+	struct resource *res = device_find_resource(client, handle);
+
+	if (!ctx || !res || !idmap_remove(&ctx->attached, handle))
+		return -ENOENT;
+	dev->ops->context_detach(dev->renderer, ctx->id, res->id);
+	return 0;
+}
+
+void context_lose(struct context *ctx, const char *why)
+{
+	struct device *dev = ctx->client->device;
+
+	if (ctx->lost)
+		return;
+	ctx->lost = true;
+	vgpu_stats_add(&dev->config.stats->contexts_lost_total, 1);
+	device_notice(dev, "%s lost its context \"%s\": %s", ctx->client->name, ctx->name, why);
+}
+
+bool device_context_lost(struct device_client *client, uint32_t handle)
+{
+	const struct context *ctx = device_find_context(client, handle);
+	return ctx && ctx->lost;
+}
+
+static void context_count(struct context *ctx)
+{
+	struct vgpu_stats *stats = ctx->client->device->config.stats;
+	const struct stream_counters *now = stream_counters(ctx->stream);
+
+	vgpu_stats_add(&stats->submits_total, 1);
+	vgpu_stats_add(&stats->commands_total, now->commands - ctx->counted.commands);
+	vgpu_stats_add(&stats->draws_total, now->draws - ctx->counted.draws);
+	vgpu_stats_add(&stats->stream_bytes_total, now->bytes - ctx->counted.bytes);
+	ctx->counted = *now;
+}
+
+int device_submit(struct device_client *client, uint32_t handle, uint32_t *dwords, size_t n)
+{
+	struct device *dev = client->device;
+	struct context *ctx = device_find_context(client, handle);
+	struct stream_fault fault = {0};
+	char why[160];
+
+	if (!ctx)
+		return -ENOENT;
+	if (ctx->lost)
+		return -EIO;
+	int err = stream_check(ctx->stream, dwords, n, &fault);
+	if (err < 0) {
+		snprintf(why, sizeof(why), "%s in %s (opcode %u, dword %zu, value %u)",
+			fault.reason ? fault.reason : "bad command",
+			fault.command ? fault.command : "an unknown command", fault.opcode,
+			fault.offset, fault.value);
+		context_lose(ctx, why);
+		return -EIO;
+	}
+	bool asks_query = stream_counters(ctx->stream)->query_results != ctx->counted.query_results;
+	context_count(ctx);
+	dev->unfenced = true;
+	err = dev->ops->submit(dev->renderer, ctx->id, dwords, n, asks_query);
+	if (err < 0) {
+		context_lose(ctx, "the renderer refused its commands");
+		return -EIO;
+	}
+	return 0;
+}

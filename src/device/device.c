@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "device/private.h"
+
+#include "base/checked.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+static void device_renderer_fence(void *data, uint64_t fence_id)
+{
+	fences_complete(data, fence_id);
+}
+
+static const struct renderer_events device_renderer_events = {.fence = device_renderer_fence};
+
+/* Heads, sizes and quota as the type says; anything else is the caller's mistake, not a guest's. */
+static bool device_config_valid(const struct device_config *config)
+{
+	return config->renderer_ops && config->stats && config->vram_bytes && config->heads >= 1 &&
+	       config->heads <= DISPLAY_MAX_HEADS && config->max_width >= 64 &&
+	       config->max_height >= 64 && config->max_width <= 16384 &&
+	       config->max_height <= 16384;
+}
+
+int device_create(const struct device_config *config, const struct device_events *events,
+	void *events_data, struct device **ret)
+{
+	uint32_t seed = 0;
+
+	if (!device_config_valid(config))
+		return -EINVAL;
+	struct device *dev = calloc(1, sizeof(*dev));
+	if (!dev)
+		return -ENOMEM;
+	dev->config = *config;
+	dev->events = *events;
+	dev->events_data = events_data;
+	dev->ops = config->renderer_ops;
+	dev->fences_end = &dev->fences;
+	dev->log = dev->notices = (struct log_limit)LOG_LIMIT_INIT;
+	snprintf(dev->name, sizeof(dev->name), "%s", config->name);
+	if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) < 0)
+		log_debug("no random seed for the id tables: %m");
+	idmap_init(&dev->resource_ids, seed);
+	idmap_init(&dev->context_ids, seed);
+	dev->next_resource_id = dev->next_context_id = 1;
+	for (uint32_t i = 0; i < config->heads; i++)
+		dev->screens[i].preferred = (struct display_mode){.enabled = i == 0,
+			.width = MIN(config->max_width, 1024u),
+			.height = MIN(config->max_height, 768u)};
+	struct renderer_config renderer_config = {
+		.render_node = config->render_node,
+		.vram_bytes = config->vram_bytes,
+	};
+	int err = dev->ops->create(&renderer_config, &device_renderer_events, dev, &dev->renderer);
+	if (err < 0) {
+		free(dev);
+		return err;
+	}
+	vgpu_stats_set(&config->stats->vram_limit_bytes, config->vram_bytes);
+	*ret = dev;
+	return 0;
+}
+
+void device_destroy(struct device *dev)
+{
+	if (!dev)
+		return;
+	while (dev->clients)
+		device_client_destroy(dev->clients);
+	for (uint32_t i = 0; i < DISPLAY_MAX_HEADS; i++) {
+		free(dev->screens[i].pixels);
+		free(dev->screens[i].fresh);
+	}
+	dev->ops->destroy(dev->renderer);
+	idmap_finish(&dev->resource_ids);
+	idmap_finish(&dev->context_ids);
+	free(dev);
+}
+
+const char *device_renderer_description(struct device *dev)
+{
+	return dev->ops->description(dev->renderer);
+}
+
+void device_notice(struct device *dev, const char *format, ...)
+{
+	char text[256];
+	va_list args;
+
+	if (!log_limit_pass(&dev->notices))
+		return;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	log_warning("%s: %s", dev->name, text);
+	if (dev->events.notice)
+		dev->events.notice(dev->events_data, text);
+}
+
+/* ---- clients ---- */
+
+int device_client_create(struct device *dev, const char *name, struct device_client **ret)
+{
+	struct device_client *client = calloc(1, sizeof(*client));
+	if (!client)
+		return -ENOMEM;
+	client->device = dev;
+	snprintf(client->name, sizeof(client->name), "%s", name);
+	idmap_init(&client->resources, dev->resource_ids.seed);
+	idmap_init(&client->contexts, dev->resource_ids.seed);
+	client->next = dev->clients;
+	dev->clients = client;
+	vgpu_stats_add(&dev->config.stats->clients, 1);
+	*ret = client;
+	return 0;
+}
+
+void device_client_reset(struct device_client *client)
+{
+	uint32_t cursor = 0;
+	struct context *ctx;
+	struct resource *res;
+
+	fences_flush_client(client);
+	while ((ctx = idmap_next(&client->contexts, &cursor, NULL))) {
+		context_free(ctx);
+		cursor = 0;
+	}
+	cursor = 0;
+	while ((res = idmap_next(&client->resources, &cursor, NULL))) {
+		resource_free(res);
+		cursor = 0;
+	}
+}
+
+void device_client_destroy(struct device_client *client)
+{
+	if (!client)
+		return;
+	struct device *dev = client->device;
+	device_client_reset(client);
+	for (struct device_client **at = &dev->clients; *at; at = &(*at)->next) {
+		if (*at == client) {
+			*at = client->next;
+			break;
+		}
+	}
+	idmap_finish(&client->resources);
+	idmap_finish(&client->contexts);
+	vgpu_stats_add(&dev->config.stats->clients, (uint64_t)-1);
+	free(client);
+}
+
+uint32_t device_pick_id(const struct idmap *used, uint32_t wanted, uint32_t *next)
+{
+	if (wanted && !idmap_get(used, wanted))
+		return wanted;
+	while (!*next || idmap_get(used, *next))
+		(*next)++;
+	return (*next)++;
+}
+
+/* ---- quota ---- */
+
+int device_charge(struct device *dev, uint64_t bytes)
+{
+	struct vgpu_stats *stats = dev->config.stats;
+
+	if (bytes > dev->config.vram_bytes - dev->vram_used) {
+		vgpu_stats_add(&stats->quota_refusals_total, 1);
+		return -ENOMEM;
+	}
+	dev->vram_used += bytes;
+	vgpu_stats_set(&stats->vram_used_bytes, dev->vram_used);
+	if (dev->vram_used > stats->vram_peak_bytes)
+		vgpu_stats_set(&stats->vram_peak_bytes, dev->vram_used);
+	return 0;
+}
+
+void device_uncharge(struct device *dev, uint64_t bytes)
+{
+	dev->vram_used -= bytes;
+	vgpu_stats_set(&dev->config.stats->vram_used_bytes, dev->vram_used);
+}
+
+/* ---- capabilities ---- */
+
+int device_capset_info(struct device *dev, unsigned index, struct renderer_capset *ret)
+{
+	return dev->ops->capset_info(dev->renderer, index, ret);
+}
+
+int device_capset_get(struct device *dev, uint32_t id, uint32_t version, void *buf, size_t size)
+{
+	return dev->ops->capset_get(dev->renderer, id, version, buf, size);
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "device/private.h"
+
+#include "base/checked.h"
+
+#include <errno.h>
+
+/*
+ * The renderer has one timeline; a device fence waits for a point on it. A fence behind no new work
+ * waits for the point of the last one, so answers keep their order without costing a GL sync each.
+ */
+
+static void fence_run(struct device_fence *fence)
+{
+	struct device *dev = fence->client->device;
+	fence->client = NULL;
+	vgpu_stats_add(&dev->config.stats->fences_total, 1);
+	fence->done(fence);
+}
+
+int device_fence(struct device_client *client, uint32_t ctx_handle, struct device_fence *fence)
+{
+	struct device *dev = client->device;
+
+	if (ctx_handle && !device_find_context(client, ctx_handle))
+		return -ENOENT;
+	if (dev->unfenced) {
+		int err = dev->ops->fence_create(dev->renderer, dev->fence_last + 1);
+		if (err < 0)
+			return err;
+		dev->fence_last++;
+		dev->unfenced = false;
+	}
+	fence->client = client;
+	fence->id = dev->fence_last;
+	fence->next = NULL;
+	if (fence->id <= dev->fence_done && !dev->fences) {
+		fence_run(fence);
+		return 0;
+	}
+	*dev->fences_end = fence;
+	dev->fences_end = &fence->next;
+	return 0;
+}
+
+void fences_complete(struct device *dev, uint64_t done)
+{
+	dev->fence_done = MAX(dev->fence_done, done);
+	while (dev->fences && dev->fences->id <= dev->fence_done) {
+		struct device_fence *fence = dev->fences;
+		dev->fences = fence->next;
+		if (!dev->fences)
+			dev->fences_end = &dev->fences;
+		fence_run(fence);
+	}
+}
+
+void fences_flush_client(struct device_client *client)
+{
+	struct device *dev = client->device;
+	struct device_fence **at = &dev->fences, *mine = NULL, **mine_end = &mine;
+
+	while (*at) {
+		struct device_fence *fence = *at;
+		if (fence->client != client) {
+			at = &fence->next;
+			continue;
+		}
+		*at = fence->next;
+		fence->next = NULL;
+		*mine_end = fence;
+		mine_end = &fence->next;
+	}
+	dev->fences_end = at;
+	while (mine) {
+		struct device_fence *fence = mine;
+		mine = fence->next;
+		fence_run(fence);
+	}
+}
+
+bool device_fences_pending(const struct device *dev)
+{
+	return dev->fences != NULL;
+}
+
+int device_poll_fd(struct device *dev)
+{
+	return dev->ops->poll_fd(dev->renderer);
+}
+
+void device_poll(struct device *dev)
+{
+	dev->ops->poll(dev->renderer);
+}
+
+void device_finish(struct device_client *client, uint32_t ctx)
+{
+	struct device *dev = client->device;
+
+	if (!dev->unfenced && !dev->fences)
+		return;
+	dev->ops->finish(dev->renderer);
+	dev->unfenced = false;
+	fences_complete(dev, dev->fence_last);
+}
