@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_PROTOCOL_KEEPER_TABLE_H
+#define VGPU_PROTOCOL_KEEPER_TABLE_H
+
+/*
+ * The rows of protocol/keeper.h as tables that packet_recv() checks messages against. Every
+ * payload is its whole struct, also where a handler reads only one field of it.
+ */
+
+#include "base/packet.h"
+#include "protocol/keeper.h"
+
+enum keeper_side { KEEPER_FROM_DEVICE, KEEPER_FROM_KEEPER, KEEPER_FROM_CONTROL };
+
+#define KEEPER_SIZE_READY       sizeof(struct keeper_ready)
+#define KEEPER_SIZE_CUSTODY     sizeof(struct keeper_custody)
+#define KEEPER_SIZE_RELEASE     sizeof(struct keeper_custody)
+#define KEEPER_SIZE_MEMORY_DONE sizeof(struct keeper_verdict)
+#define KEEPER_SIZE_CLOSED      sizeof(struct keeper_closed)
+#define KEEPER_SIZE_NOTICE      sizeof(struct keeper_text)
+#define KEEPER_SIZE_FAILED      sizeof(struct keeper_text)
+#define KEEPER_SIZE_CONNECTION  sizeof(struct keeper_connection)
+#define KEEPER_SIZE_VERDICT     sizeof(struct keeper_verdict)
+#define KEEPER_SIZE_DISCONNECT  sizeof(struct keeper_closed)
+#define KEEPER_SIZE_QUIT        0
+
+#define KEEPER_SIZE_HELLO      sizeof(struct keeper_hello)
+#define KEEPER_SIZE_BIND       sizeof(struct keeper_bind)
+#define KEEPER_SIZE_UNBIND     0
+#define KEEPER_SIZE_ADOPT      sizeof(struct keeper_bind)
+#define KEEPER_SIZE_GET_SCREEN sizeof(struct keeper_screen)
+#define KEEPER_SIZE_GET_STATS  0
+#define KEEPER_SIZE_STOP       0
+#define KEEPER_SIZE_STATUS     sizeof(struct keeper_status)
+#define KEEPER_SIZE_RESULT     sizeof(struct keeper_result)
+#define KEEPER_SIZE_SCREEN     sizeof(struct keeper_screen)
+#define KEEPER_SIZE_STATS      0
+#define KEEPER_SIZE_EVENT      sizeof(struct keeper_text)
+
+#define X(row, side, n_fds)                                                                        \
+	[KEEPER_DEVICE_##row] = {.name = #row,                                                     \
+		.size = KEEPER_SIZE_##row,                                                         \
+		.from = KEEPER_FROM_##side,                                                        \
+		.fds = n_fds},
+static const struct packet_row keeper_device_rows[] = {KEEPER_DEVICE_MESSAGES(X)};
+#undef X
+
+#define X(row, side, n_fds)                                                                        \
+	[KEEPER_CONTROL_##row] = {.name = #row,                                                    \
+		.size = KEEPER_SIZE_##row,                                                         \
+		.from = KEEPER_FROM_##side,                                                        \
+		.fds = n_fds},
+static const struct packet_row keeper_control_rows[] = {KEEPER_CONTROL_MESSAGES(X)};
+#undef X
+
+_Static_assert(sizeof(struct keeper_status) <= PACKET_PAYLOAD_MAX, "a STATUS fits one packet");
+
+static const struct packet_table keeper_device_table = {
+	.rows = keeper_device_rows, .count = KEEPER_DEVICE_MESSAGE_COUNT};
+static const struct packet_table keeper_control_table = {
+	.rows = keeper_control_rows, .count = KEEPER_CONTROL_MESSAGE_COUNT};
+
+#endif
