@@ -21,6 +21,7 @@
 #define KEEPER_NAME_MAX         64
 #define KEEPER_MAX_MEMORY       32 /* guest-memory regions in custody */
 #define KEEPER_MAX_RINGS        2
+#define KEEPER_MAX_HEADS        16 /* screens in custody */
 
 /* clang-format off */
 #define KEEPER_DEVICE_MESSAGES(X)                                                                  \
