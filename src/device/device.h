@@ -125,6 +125,8 @@ int device_context_detach(struct device_client *client, uint32_t ctx, uint32_t h
  */
 int device_submit(struct device_client *client, uint32_t ctx, uint32_t *dwords, size_t n);
 bool device_context_lost(struct device_client *client, uint32_t ctx);
+/* The client finished a frame without flushing a screen (vtest); counted in frames_total. */
+void device_client_frame(struct device_client *client);
 
 /* ---- fences ---- */
 
