@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_ISOLATION_SYSCALLS_H
+#define VGPU_ISOLATION_SYSCALLS_H
+
+/*
+ * Every system call a locked-down device may make: the one list. What no row allows kills the
+ * process. Rows of one call are alternatives. Where a row answers with an error instead of killing,
+ * a driver is known to try the call and to live with the answer.
+ *
+ * Adding a row: the reason says who calls and when; the condition is as narrow as that caller.
+ */
+
+#include <seccomp.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum syscall_when {
+	SYSCALL_ALWAYS,
+	SYSCALL_RENDER_NODE, /* a real GPU draws */
+	SYSCALL_THREADS,     /* isolation_config.threads_later */
+};
+
+/* What arguments must be like. Numbers count from 0. */
+enum syscall_condition {
+	SYSCALL_ANY,
+	SYSCALL_ARG_IS,      /* (arg & mask) == value */
+	SYSCALL_ARG_AT_MOST, /* arg <= value */
+	SYSCALL_ARG0_SELF,   /* argument 0 is the process' own id */
+};
+
+struct syscall_row {
+	int number;
+	enum syscall_when when;
+	uint16_t answer_errno; /* 0: allowed */
+	enum syscall_condition condition;
+	unsigned arg;
+	uint64_t mask, value;
+	const char *reason;
+};
+
+extern const struct syscall_row syscall_rows[];
+extern const size_t syscall_row_count;
+
+#endif
