@@ -156,6 +156,11 @@ void device_client_destroy(struct device_client *client)
 	free(client);
 }
 
+void device_client_frame(struct device_client *client)
+{
+	vgpu_stats_add(&client->device->config.stats->frames_total, 1);
+}
+
 uint32_t device_pick_id(const struct idmap *used, uint32_t wanted, uint32_t *next)
 {
 	if (wanted && !idmap_get(used, wanted))

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * vgpu-device: one vGPU's data plane in a process of its own.
+ *
+ *   vgpu-keeper ──channel──▶ connections ─▶ vhost-user ─┐
+ *        ▲                               └─▶ vtest ─────┴─▶ device ─▶ stream, renderer
+ *        └── custody, screens, stats, notices ◀────────────────┘
+ *
+ * It opens everything it needs, initialises the host's driver, locks itself down, says READY, and
+ * only then takes the first connection from the keeper, whose bytes are a guest's. It exits 0 when
+ * the keeper says so or goes away, and 1 with a FAILED message when it cannot serve.
+ */
+
+#include "process/channel.h"
+#include "process/connections.h"
+#include "process/options.h"
+#include "process/screens.h"
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "device/device.h"
+#include "isolation/isolation.h"
+
+#include "protocol/stats.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct process {
+	struct options options;
+	struct isolation *isolation;
+	struct loop *loop;
+	struct vgpu_stats *stats;
+	int stats_fd;
+	struct device *device;
+	struct screens *screens;
+	struct connections *connections;
+};
+
+static int process_fail(const struct process *p, int err, const char *what, const char *advice)
+{
+	char text[KEEPER_TEXT_MAX];
+
+	snprintf(text, sizeof(text), "%s: %s (%s)", what, strerror(-err), advice);
+	log_error("%s", text);
+	if (p->options.keeper_fd >= 0)
+		channel_send_text(p->options.keeper_fd, KEEPER_DEVICE_FAILED, text);
+	return 1;
+}
+
+static int process_fail_lockdown(const struct process *p, int err, const char *what)
+{
+	char missing[160] = "";
+
+	if (p->isolation)
+		isolation_missing(p->isolation, missing, sizeof(missing));
+	return process_fail(p, err, what,
+		missing[0] ? missing : "vgpuctl doctor says what this node does not allow");
+}
+
+/* ---- lock-down: protections go up in four stages around the renderer's start ---- */
+
+static int process_begin(struct process *p)
+{
+	const struct options *o = &p->options;
+	const int keep[] = {o->keeper_fd};
+	struct stat node;
+	const struct isolation_config config = {
+		.mode = o->lockdown ? ISOLATION_STRICT : ISOLATION_OFF,
+		.keep_fds = keep,
+		.n_keep_fds = o->keeper_fd >= 0 ? 1 : 0,
+		.software = !o->render_node,
+		.threads_later = o->render_node != NULL,
+		.node_group = o->render_node && stat(o->render_node, &node) == 0
+				      ? node.st_gid
+				      : ISOLATION_NO_GROUP,
+	};
+	return isolation_begin(&config, &p->isolation);
+}
+
+static int process_lock(struct process *p)
+{
+	int err = isolation_filesystem(p->isolation);
+	return err < 0 ? err : isolation_filter(p->isolation);
+}
+
+/* ---- the device ---- */
+
+static int process_map_stats(struct process *p)
+{
+	p->stats_fd = memfd_create("vgpu-stats", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (p->stats_fd < 0 || ftruncate(p->stats_fd, VGPU_STATS_SIZE) < 0 ||
+		fcntl(p->stats_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
+		return -errno;
+	p->stats = mmap(NULL, VGPU_STATS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, p->stats_fd, 0);
+	if (p->stats == MAP_FAILED)
+		return -errno;
+	p->stats->magic = VGPU_STATS_MAGIC;
+	p->stats->version = VGPU_STATS_VERSION;
+	return 0;
+}
+
+static void process_notice(void *data, const char *text)
+{
+	const struct process *p = data;
+	if (p->options.keeper_fd >= 0)
+		channel_send_text(p->options.keeper_fd, KEEPER_DEVICE_NOTICE, text);
+}
+
+static const struct device_events process_device_events = {.notice = process_notice};
+
+/* The driver opens its last files when the first context is made: have that behind us. */
+static int process_warm_up(struct device *dev)
+{
+	struct device_client *client;
+	struct renderer_capset capset;
+	int err = device_client_create(dev, "start", &client);
+
+	if (err < 0)
+		return err;
+	if (device_capset_info(dev, 0, &capset) == 0)
+		err = device_context_create(client, 1, 0, "start", sizeof("start") - 1);
+	device_client_destroy(client);
+	return err;
+}
+
+static int process_create_device(struct process *p)
+{
+	const struct options *o = &p->options;
+	const struct device_config config = {
+		.name = o->name,
+		.vram_bytes = (uint64_t)o->vram_mib << 20,
+		.heads = o->heads,
+		.max_width = o->max_width,
+		.max_height = o->max_height,
+		.renderer_ops = renderer_find(o->renderer),
+		.render_node = o->render_node,
+		.dmabuf_scanout = o->dmabuf,
+		.stats = p->stats,
+	};
+	if (!config.renderer_ops)
+		return -ENOENT;
+	int err = device_create(&config, &process_device_events, p, &p->device);
+	return err < 0 ? err : process_warm_up(p->device);
+}
+
+static void process_poll_fences(void *data, uint32_t events)
+{
+	struct process *p = data;
+	device_poll(p->device);
+}
+
+static bool process_idle(void *data)
+{
+	struct process *p = data;
+
+	connections_reap(p->connections);
+	if (device_poll_fd(p->device) < 0 && device_fences_pending(p->device))
+		device_poll(p->device);
+	return false;
+}
+
+static int process_ready(const struct process *p)
+{
+	struct keeper_ready ready = {.version = KEEPER_PROTOCOL_VERSION};
+
+	snprintf(ready.renderer, sizeof(ready.renderer), "%s",
+		device_renderer_description(p->device));
+	return channel_send(p->options.keeper_fd, KEEPER_DEVICE_READY, &ready, p->stats_fd);
+}
+
+static int process_prepare(struct process *p)
+{
+	int err = loop_create(&p->loop);
+	if (!err)
+		err = screens_create(p->options.keeper_fd, &p->screens);
+	if (!err)
+		err = device_add_display(p->device, &screens_display_ops, p->screens);
+	if (!err)
+		err = connections_create(p->device, p->loop, p->options.keeper_fd, &p->connections);
+	if (!err && device_poll_fd(p->device) >= 0)
+		err = loop_add_fd(
+			p->loop, device_poll_fd(p->device), EPOLLIN, process_poll_fences, p, NULL);
+	return err;
+}
+
+static int process_serve(struct process *p)
+{
+	int err = process_map_stats(p);
+	if (err < 0)
+		return process_fail(p, err, "no shared memory for counters", "is memory short?");
+	err = process_create_device(p);
+	if (err < 0)
+		return process_fail(p, err, "the renderer did not start",
+			"run vgpuctl doctor: it says what the host's driver lacks");
+	err = process_prepare(p);
+	if (err < 0)
+		return process_fail(p, err, "no event loop", "is the limit of open files too low?");
+	err = process_lock(p);
+	if (err < 0)
+		return process_fail_lockdown(p, err, "the process could not be locked down");
+	err = process_ready(p);
+	if (err < 0)
+		return process_fail(p, err, "the keeper does not answer", "restart the vGPU");
+	loop_set_idle(p->loop, process_idle, p);
+	return loop_run(p->loop) ? 1 : 0;
+}
+
+static int process_probe(struct process *p)
+{
+	p->options.vram_mib = 64;
+	int err = process_map_stats(p);
+	if (!err)
+		err = process_create_device(p);
+	printf("{\"works\": %s, \"renderer\": \"%s\", \"error\": \"%s\"}\n", err ? "false" : "true",
+		err ? "" : device_renderer_description(p->device), err ? strerror(-err) : "");
+	return err ? 1 : 0;
+}
+
+static void process_finish(struct process *p)
+{
+	connections_destroy(p->connections);
+	if (p->device && p->screens)
+		device_remove_display(p->device, p->screens);
+	device_destroy(p->device);
+	screens_destroy(p->screens);
+	loop_destroy(p->loop);
+	isolation_destroy(p->isolation);
+}
+
+int main(int argc, char **argv)
+{
+	struct process p = {.stats_fd = -1};
+	int status = options_parse(&p.options, argc, argv);
+
+	if (status)
+		return status > 0 ? 0 : 2;
+	log_init("vgpu-device", p.options.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+	int err = process_begin(&p);
+	if (!err && !p.options.probe)
+		err = isolation_namespaces(p.isolation);
+	if (err < 0)
+		return process_fail_lockdown(&p, err, "the process could not be isolated");
+	status = p.options.probe ? process_probe(&p) : process_serve(&p);
+	process_finish(&p);
+	return status;
+}

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "process/options.h"
+
+#include "base/checked.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum option_kind { OPTION_TEXT, OPTION_NUMBER, OPTION_YES, OPTION_NO, OPTION_FD, OPTION_PRINT };
+
+/* One row an option: where it goes, what it may be, and its line in --help. */
+static const struct option_row {
+	const char *name;
+	const char *value; /* placeholder in --help; NULL: takes none */
+	enum option_kind kind;
+	size_t at; /* in struct options */
+	uint32_t min, max;
+	const char *help;
+} option_rows[] = {
+#define AT(field) offsetof(struct options, field)
+	{"keeper-fd", "N", OPTION_FD, AT(keeper_fd), 0, 65535, "channel to the keeper, inherited"},
+	{"name", "NAME", OPTION_TEXT, AT(name), 0, 0, "the vGPU's name, for log lines"},
+	{"renderer", "NAME", OPTION_TEXT, AT(renderer), 0, 0, "virgl (default) or null"},
+	{"render-node", "PATH", OPTION_TEXT, AT(render_node), 0, 0,
+		"draw on this DRM render node instead of the software GPU"},
+	{"vram-mib", "N", OPTION_NUMBER, AT(vram_mib), 1, 1u << 24, "quota of video memory, MiB"},
+	{"heads", "N", OPTION_NUMBER, AT(heads), 1, 16, "screens (default 1)"},
+	{"max-width", "N", OPTION_NUMBER, AT(max_width), 64, 16384,
+		"widest screen, pixels (default 1920)"},
+	{"max-height", "N", OPTION_NUMBER, AT(max_height), 64, 16384,
+		"highest screen, pixels (default 1200)"},
+	{"dmabuf", NULL, OPTION_YES, AT(dmabuf), 0, 0, "show screens as dma-bufs where possible"},
+	{"no-lockdown", NULL, OPTION_NO, AT(lockdown), 0, 0,
+		"keep the process' rights: for debuggers only"},
+	{"probe", NULL, OPTION_YES, AT(probe), 0, 0,
+		"say in one JSON line whether the renderer works, and exit"},
+	{"verbose", NULL, OPTION_YES, AT(verbose), 0, 0, "log more"},
+	{"help", NULL, OPTION_PRINT, 0, 0, 0, "this text"},
+	{"version", NULL, OPTION_PRINT, 0, 0, 0, "the version"},
+#undef AT
+};
+
+static void options_print_help(void)
+{
+	puts("Usage: vgpu-device --keeper-fd N --vram-mib N [OPTION]...\n"
+	     "       vgpu-device --probe [--render-node PATH]\n"
+	     "The data plane of one vGPU. Started by vgpu-keeper, never by hand.\n");
+	for (size_t i = 0; i < ARRAY_SIZE(option_rows); i++) {
+		const struct option_row *row = &option_rows[i];
+		printf("  --%-11s %-5s %s\n", row->name, row->value ? row->value : "", row->help);
+	}
+}
+
+static int options_number(const struct option_row *row, const char *text, uint32_t *ret)
+{
+	char *end;
+
+	errno = 0;
+	unsigned long long value = strtoull(text, &end, 10);
+	if (errno || end == text || *end || text[0] == '-' || value < row->min ||
+		value > row->max) {
+		fprintf(stderr, "vgpu-device: --%s %s: it must be a number from %u to %u\n",
+			row->name, text, row->min, row->max);
+		return -EINVAL;
+	}
+	*ret = (uint32_t)value;
+	return 0;
+}
+
+static int options_set(struct options *o, const struct option_row *row, const char *text)
+{
+	void *at = (char *)o + row->at;
+	uint32_t number = 0;
+	int err = 0;
+
+	switch (row->kind) {
+	case OPTION_TEXT:
+		*(const char **)at = text;
+		break;
+	case OPTION_NUMBER:
+		err = options_number(row, text, at);
+		break;
+	case OPTION_FD:
+		err = options_number(row, text, &number);
+		*(int *)at = err ? -1 : (int)number;
+		break;
+	case OPTION_YES:
+	case OPTION_NO:
+		*(bool *)at = row->kind == OPTION_YES;
+		break;
+	case OPTION_PRINT:
+		if (row->name[0] == 'h')
+			options_print_help();
+		else
+			puts("vgpu-device " VGPU_VERSION);
+		return 1;
+	}
+	return err;
+}
+
+int options_parse(struct options *o, int argc, char **argv)
+{
+	struct option table[ARRAY_SIZE(option_rows) + 1] = {0};
+	int index;
+
+	for (size_t i = 0; i < ARRAY_SIZE(option_rows); i++) {
+		table[i].name = option_rows[i].name;
+		table[i].has_arg = option_rows[i].value ? required_argument : no_argument;
+		table[i].val = (int)i;
+	}
+	*o = (struct options){
+		.keeper_fd = -1,
+		.name = "vgpu",
+		.renderer = "virgl",
+		.heads = 1,
+		.max_width = 1920,
+		.max_height = 1200,
+		.lockdown = true,
+	};
+	while ((index = getopt_long(argc, argv, "", table, NULL)) != -1) {
+		if (index == '?')
+			return -EINVAL;
+		int r = options_set(o, &option_rows[index], optarg);
+		if (r)
+			return r;
+	}
+	if (optind < argc) {
+		fprintf(stderr, "vgpu-device: %s: unexpected argument (see --help)\n",
+			argv[optind]);
+		return -EINVAL;
+	}
+	if (!o->probe && (o->keeper_fd < 0 || !o->vram_mib)) {
+		fputs("vgpu-device: --keeper-fd and --vram-mib are needed: a device that no keeper "
+		      "knows does not serve (vgpud starts keepers)\n",
+			stderr);
+		return -EINVAL;
+	}
+	return 0;
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_PROCESS_OPTIONS_H
+#define VGPU_PROCESS_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The command line of vgpu-device; docs/man/vgpu-device.8 describes each. */
+struct options {
+	int keeper_fd; /* -1: none given */
+	const char *name;
+	const char *renderer;
+	const char *render_node; /* NULL: software */
+	uint32_t vram_mib;
+	uint32_t heads;
+	uint32_t max_width, max_height;
+	bool dmabuf;
+	bool lockdown;
+	bool probe;
+	bool verbose;
+};
+
+/* Returns 0; 1 when help or version was printed; -EINVAL after one line on standard error. */
+int options_parse(struct options *options, int argc, char **argv);
+
+#endif
