@@ -14,6 +14,20 @@
  *   - accounting: commands, draws, bytes;
  *   - later: the shadow state that snapshots are made of.
  *
+ * What is refused and what is not follows virglrenderer 0.10.4 and 1.3: a command that would put
+ * their context in error is refused here, one that they ignore passes (unknown objects in
+ * BIND_SHADER, LINK_SHADER, BIND_SAMPLER_STATES, DESTROY_OBJECT, GET_QUERY_RESULT and
+ * SET_RENDER_CONDITION; unknown sub-contexts; making an object or sub-context that exists). Beyond
+ * that only what would make the library touch memory it should not is refused: see the handlers.
+ * Formats, boxes against a resource's real size and shader text are left to the library, which
+ * checks them and puts its context in error.
+ *
+ * Not offered (-ENOTSUP): video (53-61) and PIPE_RESOURCE_CREATE (blob resources). A guest sends
+ * them only if the capset allows it, so whoever hands out capsets must leave out video codecs
+ * (num_video_caps 0, VIRGL_CAP_V2_VIDEO_MEMORY) and, as long as the device offers no blob
+ * resources, VIRGL_CAP_ARB_BUFFER_STORAGE. SET_DEBUG_FLAGS becomes a NOP: a guest does not choose
+ * what its host logs.
+ *
  * A buffer that fails leaves its context lost: the caller must not submit it, nor anything after
  * it. The walk stops at the first bad command; what was already translated is not undone.
  *
@@ -32,11 +46,19 @@ struct stream_resource_ops {
 	 * 0 is never asked for (it means "none" in the protocol).
 	 */
 	uint32_t (*resolve)(void *data, uint32_t handle);
+
+	/*
+	 * Bytes in the first entry of the backing attached to that resource, 0 if it has none. May
+	 * be NULL: then nothing is known. Asked for GET_MEMORY_INFO only, because virglrenderer
+	 * 0.10.4 writes 24 bytes there without looking: the command becomes a NOP if they do not
+	 * fit, and a guest then reads what its buffer held before (Mesa: zeros, "unknown").
+	 */
+	uint64_t (*first_backing)(void *data, uint32_t handle);
 };
 
 /* A context's allowance; 0 is not a special value. */
 struct stream_limits {
-	uint32_t max_sub_contexts;
+	uint32_t max_sub_contexts; /* besides sub-context 0, which always exists */
 	uint32_t max_objects;      /* over all sub-contexts */
 	uint64_t max_object_bytes; /* sum of what creation commands carry */
 };
@@ -48,7 +70,7 @@ struct stream_counters {
 	uint64_t query_results;  /* times a query's result was asked for */
 	uint64_t draws;          /* DRAW_VBO, LAUNCH_GRID, CLEAR, BLIT and their kin */
 	uint64_t bytes;          /* of command stream */
-	uint64_t transfer_bytes; /* inline writes */
+	uint64_t transfer_bytes; /* data of inline writes */
 	uint32_t objects;        /* now */
 	uint64_t object_bytes;   /* now */
 };

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stream/internal.h"
+
+#include <errno.h>
+
+int command_accept(struct stream *stream, struct command *command)
+{
+	return 0;
+}
+
+int command_not_offered(struct stream *stream, struct command *command)
+{
+	return refuse(command, -ENOTSUP, "not offered", VIRGL_HEADER_OPCODE(command->dw[0]));
+}
+
+/* Of any length, and understood by every library: what a command becomes that must not happen. */
+static void make_nop(struct command *command)
+{
+	command->dw[0] = VIRGL_HEADER(VIRGL_NOP, 0, command->len);
+}
+
+int command_silence(struct stream *stream, struct command *command)
+{
+	make_nop(command);
+	return 0;
+}
+
+static int check_stage(struct command *command, uint32_t stage)
+{
+	return stage < VIRGL_STAGES ? 0 : refuse(command, -EINVAL, "no such stage", stage);
+}
+
+/* Slots [start, start + count) of `slots`; an empty range may start at the end. */
+static int check_slots(struct command *command, uint32_t start, uint32_t count, uint32_t slots)
+{
+	if (count > slots || start > slots - count)
+		return refuse(command, -EINVAL, "no such slot", start);
+	return 0;
+}
+
+/* {stage, start slot, elements of `element` dwords ...} */
+static int check_stage_slots(struct command *command, uint32_t element, uint32_t slots)
+{
+	uint32_t count = (command->len - 2) / element;
+	int r = check_stage(command, command->dw[1]);
+
+	if (r < 0 || !count)
+		return r;
+	return check_slots(command, command->dw[2], count, slots);
+}
+
+/* Dwords [from, to] are 0 or handles of objects of that type. */
+static int check_objects(struct stream *stream, struct command *command, uint32_t from, uint32_t to,
+	enum virgl_object type)
+{
+	for (uint32_t i = from; i <= to; i++) {
+		uint32_t handle = command->dw[i];
+		if (handle && !find_object(stream, handle, type))
+			return refuse(command, -ENOENT, "no such object", handle);
+	}
+	return 0;
+}
+
+static int check_level(struct command *command, uint32_t level)
+{
+	return level < VIRGL_LEVELS ? 0 : refuse(command, -EINVAL, "no such level", level);
+}
+
+/*
+ * {x, y, z, width, height, depth} from dword `at` on, none negative and no sum beyond an int: the
+ * library's own bounds checks are signed and miss some negative ones.
+ */
+static int check_box(struct command *command, uint32_t at)
+{
+	for (uint32_t i = at; i < at + 3; i++) {
+		uint32_t from = command->dw[i], size = command->dw[i + 3];
+		if (from > INT32_MAX || size > INT32_MAX - from)
+			return refuse(command, -EINVAL, "box out of range", i);
+	}
+	return 0;
+}
+
+int command_viewports(struct stream *stream, struct command *command)
+{
+	return check_slots(command, command->dw[1], (command->len - 1) / 6, VIRGL_VIEWPORTS);
+}
+
+int command_scissors(struct stream *stream, struct command *command)
+{
+	uint32_t start = command->dw[1];
+
+	if (start >= VIRGL_VIEWPORTS)
+		return refuse(command, -EINVAL, "no such slot", start);
+	return check_slots(command, start, (command->len - 1) / 2, VIRGL_VIEWPORTS);
+}
+
+/* {count, depth surface, colour surfaces ...} */
+int command_framebuffer(struct stream *stream, struct command *command)
+{
+	if (command->len != 2 + (uint64_t)command->dw[1])
+		return refuse(command, -EINVAL, "wrong number of surfaces", command->dw[1]);
+	return check_objects(stream, command, 2, command->len, VIRGL_OBJECT_SURFACE);
+}
+
+int command_draw_vbo(struct stream *stream, struct command *command)
+{
+	/* Plain, with tessellation, indirect. */
+	if (command->len != 12 && command->len != 14 && command->len != 20)
+		return refuse(command, -EINVAL, "wrong length", command->len);
+	return 0;
+}
+
+int command_sampler_views(struct stream *stream, struct command *command)
+{
+	uint32_t count = command->len - 2;
+	int r = check_stage(command, command->dw[1]);
+
+	if (r == 0)
+		r = check_slots(command, command->dw[2], count, VIRGL_SAMPLER_VIEWS);
+	return r < 0 ? r
+		     : check_objects(stream, command, 3, command->len, VIRGL_OBJECT_SAMPLER_VIEW);
+}
+
+/* Unknown sampler states count as none for the library. */
+int command_sampler_states(struct stream *stream, struct command *command)
+{
+	int r = check_stage(command, command->dw[1]);
+
+	return r < 0 ? r : check_slots(command, command->dw[2], command->len - 2, VIRGL_SAMPLERS);
+}
+
+int command_constant_buffer(struct stream *stream, struct command *command)
+{
+	return check_stage(command, command->dw[1]);
+}
+
+int command_uniform_buffer(struct stream *stream, struct command *command)
+{
+	int r = check_stage(command, command->dw[1]);
+
+	return r < 0 ? r : check_slots(command, command->dw[2], 1, VIRGL_UNIFORM_BUFFERS);
+}
+
+int command_shader_buffers(struct stream *stream, struct command *command)
+{
+	return check_stage_slots(command, 3, VIRGL_SHADER_BUFFERS);
+}
+
+int command_shader_images(struct stream *stream, struct command *command)
+{
+	int r = check_stage_slots(command, 5, VIRGL_SHADER_IMAGES);
+
+	/* {format, access, layers, level, resource}: 0.10.4 indexes a table by format unchecked. */
+	for (uint32_t at = 3; r == 0 && at + 4 <= command->len; at += 5) {
+		if (command->dw[at + 4] && command->dw[at] >= VIRGL_FORMATS)
+			r = refuse(command, -EINVAL, "no such format", command->dw[at]);
+	}
+	return r;
+}
+
+int command_atomic_buffers(struct stream *stream, struct command *command)
+{
+	uint32_t count = (command->len - 1) / 3;
+
+	return count ? check_slots(command, command->dw[1], count, VIRGL_ATOMIC_BUFFERS) : 0;
+}
+
+int command_streamout_targets(struct stream *stream, struct command *command)
+{
+	return check_objects(stream, command, 2, command->len, VIRGL_OBJECT_STREAMOUT_TARGET);
+}
+
+int command_query(struct stream *stream, struct command *command)
+{
+	if (!find_object(stream, command->dw[1], VIRGL_OBJECT_QUERY))
+		return refuse(command, -ENOENT, "no such query", command->dw[1]);
+	return 0;
+}
+
+/* {query, buffer, ...}: for an unknown query the library does not look at the buffer. */
+int command_query_result_qbo(struct stream *stream, struct command *command)
+{
+	uint32_t handle = command->dw[2];
+	uint32_t id = handle ? stream->ops->resolve(stream->ops_data, handle) : 0;
+
+	if (!id && find_object(stream, command->dw[1], VIRGL_OBJECT_QUERY))
+		return refuse(command, -ENOENT, "no such resource", handle);
+	command->dw[2] = id;
+	return 0;
+}
+
+int command_memory_info(struct stream *stream, struct command *command)
+{
+	const struct stream_resource_ops *ops = stream->ops;
+	uint32_t handle = command->dw[1];
+	uint32_t id = handle ? ops->resolve(stream->ops_data, handle) : 0;
+
+	if (!id)
+		return refuse(command, -ENOENT, "no such resource", handle);
+	command->dw[1] = id;
+	if (!ops->first_backing ||
+		ops->first_backing(stream->ops_data, handle) < VIRGL_MEMORY_INFO_BYTES)
+		make_nop(command);
+	return 0;
+}
+
+int command_blit(struct stream *stream, struct command *command)
+{
+	int r = check_level(command, command->dw[5]);
+
+	return r < 0 ? r : check_level(command, command->dw[14]);
+}
+
+int command_clear_texture(struct stream *stream, struct command *command)
+{
+	return check_level(command, command->dw[2]);
+}
+
+int command_clear_surface(struct stream *stream, struct command *command)
+{
+	if (!find_object(stream, command->dw[2], VIRGL_OBJECT_SURFACE))
+		return refuse(command, -ENOENT, "no such object", command->dw[2]);
+	return 0;
+}
+
+/* {to, level, x, y, z, from, level, box} */
+int command_copy_region(struct stream *stream, struct command *command)
+{
+	int r = check_level(command, command->dw[2]);
+
+	if (r == 0)
+		r = check_level(command, command->dw[7]);
+	for (uint32_t i = 3; r == 0 && i <= 5; i++) {
+		if (command->dw[i] > INT32_MAX)
+			r = refuse(command, -EINVAL, "box out of range", i);
+	}
+	return r < 0 ? r : check_box(command, 8);
+}
+
+/* What transfers begin with: {resource, level, usage, stride, layer stride, box} */
+static int check_transfer(struct command *command)
+{
+	int r = check_level(command, command->dw[2]);
+
+	return r < 0 ? r : check_box(command, 6);
+}
+
+int command_inline_write(struct stream *stream, struct command *command)
+{
+	stream->counters.transfer_bytes += (command->len - 11) * sizeof(uint32_t);
+	return check_transfer(command);
+}
+
+int command_transfer3d(struct stream *stream, struct command *command)
+{
+	uint32_t direction = command->dw[13];
+
+	if (direction != VIRGL_TRANSFER_TO_HOST && direction != VIRGL_TRANSFER_FROM_HOST)
+		return refuse(command, -EINVAL, "no such direction", direction);
+	return check_transfer(command);
+}
+
+int command_copy_transfer3d(struct stream *stream, struct command *command)
+{
+	return check_transfer(command);
+}
+
+/* {bytes, text ...} */
+int command_string_marker(struct stream *stream, struct command *command)
+{
+	if (command->dw[1] > (command->len - 1) * sizeof(uint32_t))
+		return refuse(command, -EINVAL, "longer than the command", command->dw[1]);
+	return 0;
+}
