@@ -3,21 +3,63 @@
 #define VGPU_FRONTEND_VTEST_H
 
 /*
- * One vtest connection: a process or container whose Mesa (virpipe) draws on this vGPU. Speaks
- * protocol versions 2 and 3 as stock Mesa does, and calls the device's operations directly.
+ * Theory of operation
+ *
+ * One vtest connection: a process or container whose Mesa (virpipe) draws on this vGPU. It speaks
+ * protocol versions 0, 2 and 3 as stock Mesa does and calls the device's operations directly. A
+ * connection is one device client with one rendering context; a program with several screens or
+ * processes opens several connections, and they share nothing but the device.
+ *
+ * States: NEW until CREATE_RENDERER, then OPEN, then ENDED. In ENDED nothing is read any more and
+ * `closed` is called exactly once. The protocol has no error reply, so whatever goes wrong (a
+ * malformed message, a quota, a lost context) ends the connection with a reason; Mesa then stops
+ * its program with "lost connection". Other connections go on.
+ *
+ * Where the time of a frame goes is in the round trips, so each costs as few system calls as can
+ * be: one receive for many messages, one send for an answer, pooled memory for the small buffers
+ * that Mesa uses as fences. A RESOURCE_CREATE2 that directly follows a SUBMIT_CMD is answered
+ * before the submit runs, because the client needs only the descriptor and waits for it.
+ *
+ * What a RESOURCE_BUSY_WAIT waits for: shared memory is read and written only inside
+ * device_submit() and device_transfer(), so for most resources executed is as good as complete. The
+ * exceptions are buffers that stand for completion itself (bind CUSTOM: fences and query results;
+ * STAGING, QUERY_BUFFER) and handles nobody knows: for those everything submitted must be complete.
+ *
+ * A frame (frames_total) is a read-back of a display target; on connections that never made one
+ * (off-screen programs), a fence that was waited for.
+ *
+ * Limits: the constants below and those of protocol/vtest.h. One turn of the loop spends at most
+ * VTEST_TURN_NS on one connection, beyond the command that is running.
+ *
+ * Deliberately not here: blob resources, Venus, DRM sync objects (version 4), accepting
+ * connections, logging: the reason given to `closed` is the owner's to log, within its own limit.
  */
 
 #include "base/loop.h"
 #include "device/device.h"
 
+#define VTEST_TURN_NS       4000000u
+#define VTEST_MAX_RESOURCES 65536u
+#define VTEST_MAX_MAPPINGS  16384u       /* a process may have 65530 in all */
+#define VTEST_POOL_SIZE     32u          /* free small buffers kept */
+#define VTEST_POOL_BYTES    4096u        /* what counts as small */
+#define VTEST_OUTPUT_MAX    (256u << 10) /* bytes of answers a client may leave unread */
+#define VTEST_MAX_SYNCS     4096u
+#define VTEST_MAX_WAITS     64u /* unexpired SYNC_WAITs; each holds an eventfd */
+#define VTEST_MAX_FENCES    256u
+#define VTEST_REASON_MAX    256u
+
 struct vtest;
 
 struct vtest_ops {
-	/* The connection has ended and the caller should destroy it; "" when the peer closed it. */
+	/*
+	 * The connection has ended; "" when the peer closed it. The callee destroys it, then or
+	 * later; the connection does not touch itself after this call.
+	 */
 	void (*closed)(void *data, const char *reason);
 };
 
-/* Takes `fd`, a connected stream socket, on success and on failure. */
+/* Takes `fd`, a connected stream socket, on success and on failure. `name` is copied. */
 int vtest_create(struct device *dev, struct loop *loop, int fd, const char *name,
 	const struct vtest_ops *ops, void *data, struct vtest **ret);
 void vtest_destroy(struct vtest *vtest); /* NULL-safe */

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "frontend/vtest/internal.h"
+
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+static const struct vtest_command vtest_commands[VTEST_COMMAND_LIMIT] = {
+#define X(id, name_, min_, max_, payload_, context_, fds_, since_, handler_)                       \
+	[id] = {                                                                                   \
+		.name = #name_,                                                                    \
+		.min = min_,                                                                       \
+		.max = max_,                                                                       \
+		.payload = VTEST_PAYLOAD_##payload_,                                               \
+		.context = context_,                                                               \
+		.fds = fds_,                                                                       \
+		.since = since_,                                                                   \
+		.handler = vtest_on_##handler_,                                                    \
+	},
+	VTEST_COMMANDS(X)
+#undef X
+};
+
+const struct vtest_command *vtest_command(uint32_t id)
+{
+	return id < VTEST_COMMAND_LIMIT && vtest_commands[id].name ? &vtest_commands[id] : NULL;
+}
+
+int vtest_fail(struct vtest *v, int err, const char *format, ...)
+{
+	va_list args;
+
+	if (!v->reason[0]) {
+		va_start(args, format);
+		vsnprintf(v->reason, sizeof(v->reason), format, args);
+		va_end(args);
+	}
+	return err;
+}
+
+int vtest_on_refuse(struct vtest *v, void *payload, size_t size)
+{
+	return vtest_fail(v, -EOPNOTSUPP, "this vGPU does not offer that command");
+}
+
+int vtest_set_events(struct vtest *v, uint32_t epoll_events)
+{
+	if (v->epoll_events == epoll_events)
+		return 0;
+	v->epoll_events = epoll_events;
+	return loop_set_events(v->source, epoll_events);
+}
+
+/* Says which command failed and why, in words an operator can use. */
+static int vtest_explain(struct vtest *v, const struct vtest_command *command, int err)
+{
+	static const struct {
+		int err;
+		const char *text;
+	} texts[] = {
+		{-ENOMEM, "over the vGPU's memory quota, or the host is out of memory"},
+		{-ENOSPC, "too many objects"},
+		{-EIO, "the rendering context is lost"},
+		{-ENOENT, "unknown handle"},
+		{-EEXIST, "handle already in use"},
+		{-EINVAL, "invalid argument"},
+	};
+	char why[VTEST_REASON_MAX];
+
+	snprintf(why, sizeof(why), "%s", v->reason[0] ? v->reason : strerror(-err));
+	for (size_t i = 0; i < ARRAY_SIZE(texts) && !v->reason[0]; i++) {
+		if (texts[i].err == err) {
+			snprintf(why, sizeof(why), "%s", texts[i].text);
+			break;
+		}
+	}
+	snprintf(v->reason, sizeof(v->reason), "%s: %.200s", command->name, why);
+	return err;
+}
+
+static int vtest_dispatch(struct vtest *v, uint32_t id, void *payload, size_t size)
+{
+	const struct vtest_command *command = vtest_command(id);
+	int err;
+
+	if ((v->state == VTEST_STATE_NEW) != (id == VTEST_CREATE_RENDERER))
+		err = vtest_fail(v, -EPROTO, "%s",
+			v->state == VTEST_STATE_NEW ? "sent before CREATE_RENDERER" : "sent twice");
+	else if (command->since > v->version)
+		err = vtest_fail(v, -EPROTO, "needs protocol %u, version %u was agreed on",
+			command->since, v->version);
+	else
+		err = command->context ? vtest_need_context(v, 0) : 0;
+	if (!err)
+		err = command->handler(v, payload, size);
+	return err < 0 ? vtest_explain(v, command, err) : 0;
+}
+
+/*
+ * Before a submit runs: if the client's next message creates a resource, the client now waits for
+ * the answer, which does not depend on the submit. Creation touches no context, so the order does
+ * not matter to either; a submit that names a handle before it was created is the client's mistake
+ * and harms nobody but itself. Only directly following messages are looked at, so no resource is
+ * created before an UNREF that would have made room for it; when it fails, its turn decides.
+ */
+static int vtest_look_ahead(struct vtest *v, size_t submit_size)
+{
+	uint32_t id;
+	uint8_t *payload;
+	size_t size;
+	int whole;
+
+	whole = vtest_input_peek(v, submit_size, &id, &payload, &size);
+	if (whole == 0) {
+		int err = vtest_input_receive(v, submit_size + size);
+		if (err < 0)
+			return err;
+		whole = vtest_input_peek(v, submit_size, &id, &payload, &size);
+	}
+	if (whole < 0) {
+		v->reason[0] = '\0'; /* its turn will report it */
+		return 0;
+	}
+	if (!whole || id != VTEST_RESOURCE_CREATE2 || v->version < 2)
+		return 0;
+	int done = vtest_resource_create_early(v, payload);
+	v->create_done = done > 0;
+	return MIN(done, 0);
+}
+
+/* Handles the first message if it is whole: 1 handled, 0 more input is needed (*ret_need). */
+static int vtest_handle_one(struct vtest *v, size_t *ret_need)
+{
+	uint32_t id;
+	uint8_t *payload;
+	size_t size;
+	int err = vtest_input_peek(v, 0, &id, &payload, ret_need);
+
+	if (err <= 0)
+		return err;
+	size = *ret_need;
+	if (v->create_done) {
+		v->create_done = false;
+		vtest_input_consume(v, size);
+		return 1;
+	}
+	if (id == VTEST_SUBMIT_CMD && v->has_context) {
+		err = vtest_look_ahead(v, size);
+		if (err < 0)
+			return err;
+		/* The buffer may have moved. */
+		vtest_input_peek(v, 0, &id, &payload, &size);
+	}
+	err = vtest_dispatch(v, id, payload, size - VTEST_HEADER_SIZE);
+	vtest_input_consume(v, size);
+	return err < 0 ? err : 1;
+}
+
+/*
+ * Handles messages until none is whole, or the turn's time is used up; then what is left is taken
+ * up again by the next turn, which a writable socket brings about at once.
+ */
+static int vtest_turn(struct vtest *v)
+{
+	uint64_t until = clock_ns() + VTEST_TURN_NS;
+	bool received = false;
+	size_t need;
+
+	for (;;) {
+		int err = vtest_handle_one(v, &need);
+		if (err < 0)
+			return err;
+		if (err > 0) {
+			if (clock_ns() < until)
+				continue;
+			return vtest_set_events(v, EPOLLIN | EPOLLOUT);
+		}
+		if (v->in.eof)
+			return vtest_fail(v, -ECONNRESET, "%s",
+				v->in.end > v->in.start ? "ended inside a message" : "");
+		/* A whole message was all there was: leave the rest to epoll. */
+		if (received && v->in.end == v->in.start)
+			break;
+		err = vtest_input_receive(v, need);
+		if (err < 0)
+			return err;
+		if (!err && !v->in.eof)
+			break;
+		received = true;
+	}
+	return vtest_set_events(v, v->out.first ? EPOLLIN | EPOLLOUT : EPOLLIN);
+}
+
+void vtest_event(void *data, uint32_t epoll_events)
+{
+	struct vtest *v = data;
+	int err;
+
+	if (v->state == VTEST_STATE_ENDED)
+		return;
+	err = vtest_output_flush(v);
+	if (!err)
+		err = vtest_turn(v);
+	if (err < 0) {
+		v->state = VTEST_STATE_ENDED;
+		loop_remove(v->source);
+		v->source = NULL;
+		v->ops->closed(v->data, v->reason);
+	}
+}
+
+int vtest_create(struct device *dev, struct loop *loop, int fd, const char *name,
+	const struct vtest_ops *ops, void *data, struct vtest **ret)
+{
+	struct vtest *v = calloc(1, sizeof(*v));
+	uint32_t seeds[2] = {0};
+	int err;
+
+	if (!v) {
+		close(fd);
+		return -ENOMEM;
+	}
+	*v = (struct vtest){
+		.dev = dev,
+		.fd = fd,
+		.ops = ops,
+		.data = data,
+		.epoll_events = EPOLLIN,
+		.out.last = &v->out.first,
+		.next_handle = 1,
+		.next_sync = 1,
+	};
+	if (getrandom(seeds, sizeof(seeds), 0) != sizeof(seeds))
+		seeds[0] = seeds[1] = (uint32_t)clock_ns();
+	idmap_init(&v->resources, seeds[0]);
+	idmap_init(&v->syncs, seeds[1]);
+	err = fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+	if (!err)
+		err = device_client_create(dev, name, &v->client);
+	if (!err)
+		err = loop_add_fd(loop, fd, EPOLLIN, vtest_event, v, &v->source);
+	if (err) {
+		vtest_destroy(v);
+		return err;
+	}
+	*ret = v;
+	return 0;
+}
+
+void vtest_destroy(struct vtest *v)
+{
+	if (!v)
+		return;
+	v->state = VTEST_STATE_ENDED;
+	loop_remove(v->source);
+	/* First the device lets go of fences and backing, then their memory goes. */
+	device_client_destroy(v->client);
+	vtest_syncs_finish(v);
+	vtest_resources_finish(v);
+	vtest_shm_finish(v);
+	vtest_output_finish(v);
+	vtest_input_finish(v);
+	close_fd(&v->fd);
+	free(v);
+}

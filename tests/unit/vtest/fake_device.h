@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_TESTS_FAKE_DEVICE_H
+#define VGPU_TESTS_FAKE_DEVICE_H
+
+/*
+ * The part of the device interface that the vtest front end calls, keeping books instead of
+ * drawing. Resources have 64 bytes of contents on the device's side; transfers copy them to and
+ * from the backing or the given bytes.
+ */
+
+#include "device/device.h"
+
+#define FAKE_CONTENTS 64
+
+struct device {
+	/* What the next call of that kind returns; back to 0 after it was returned once. */
+	int fail_resource_create, fail_attach, fail_transfer, fail_submit, fail_context;
+	bool lost;
+	bool hold_fences; /* fences complete only in device_finish() */
+	bool no_capset2;
+	/* Called inside device_submit(), before it returns. */
+	void (*on_submit)(struct device *dev, const uint32_t *dwords, size_t n);
+	void *on_submit_data;
+
+	unsigned clients, contexts, resources, attached;
+	unsigned submits, finishes, fences, polls, frames, transfers;
+	uint32_t capset, last_dword;
+	size_t last_n;
+	struct renderer_transfer last_transfer;
+	char context_name[80];
+};
+
+void fake_device_init(struct device *dev);
+
+/* The resource's bytes on the device's side, or NULL. */
+uint8_t *fake_contents(struct device_client *client, uint32_t handle);
+
+#endif
