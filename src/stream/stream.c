@@ -81,6 +81,7 @@ static int check_command(struct stream *stream, struct command *command)
 	}
 	stream->counters.commands++;
 	stream->counters.draws += row->class == VIRGL_CLASS_DRAW;
+	stream->counters.query_results += row->class == VIRGL_CLASS_RESULT;
 	return 0;
 }
 
