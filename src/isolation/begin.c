@@ -138,7 +138,7 @@ static int compare_fds(const void *a, const void *b)
 
 static int close_all_but(const int *keep, unsigned n)
 {
-	int sorted[ISOLATION_MAX_KEPT_FDS];
+	int sorted[ISOLATION_MAX_KEPT_FDS] = {0};
 	unsigned first = STDERR_FILENO + 1;
 
 	if (n)

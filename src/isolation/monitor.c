@@ -54,6 +54,8 @@ static _Noreturn void end_like(int status)
 		sigprocmask(SIG_UNBLOCK, &all, NULL);
 		signal(signal_number, SIG_DFL);
 		raise(signal_number);
+		/* A stop or a signal of no effect. */
+		// cppcheck-suppress unreachableCode
 		_exit(128 + signal_number);
 	}
 	_exit(WEXITSTATUS(status));

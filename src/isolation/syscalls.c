@@ -16,7 +16,7 @@
 #define CALL(name)          .number = SCMP_SYS(name)
 #define IS(n, m, v)         .condition = SYSCALL_ARG_IS, .arg = (n), .mask = (m), .value = (v)
 #define EQUALS(n, v)        IS(n, 0xffffffffu, v)
-#define ONLY_BITS(n, bits) IS(n, ~(uint64_t)(bits), 0)
+#define ONLY_BITS(n, bits)  IS(n, ~(uint64_t)(bits), 0)
 #define AT_MOST(n, v)       .condition = SYSCALL_ARG_AT_MOST, .arg = (n), .value = (v)
 #define ANSWER(e)           .answer_errno = (e)
 #define WHEN(w)             .when = SYSCALL_##w

@@ -402,8 +402,8 @@ static int memory_and_time(void)
 
 	NEED(big);
 	bigger = realloc(big, 96L * 1024 * 1024);
+	free(bigger ? bigger : big);
 	NEED(bigger);
-	free(bigger);
 	NEED(nanosleep(&nap, NULL) == 0);
 	NEED(prctl(PR_SET_NAME, "device") == 0);
 	NEED(getpid() == 1);
@@ -443,6 +443,12 @@ static void test_allowed_things(void **state)
 	}
 }
 
+static bool variable_is(const char *name, const char *value)
+{
+	const char *now = getenv(name);
+	return now && strcmp(now, value) == 0;
+}
+
 static void test_strays_are_closed_and_the_environment_is_fixed(void **state)
 {
 	pid_t pid = fork();
@@ -462,8 +468,8 @@ static void test_strays_are_closed_and_the_environment_is_fixed(void **state)
 			_exit(STAGE_FAILED);
 		bool ok = fcntl(SOCKET_FD, F_GETFD) >= 0 && fcntl(STRAY_FD, F_GETFD) < 0 &&
 			  fcntl(STDIN_FILENO, F_GETFD) >= 0 && !getenv("LD_PRELOAD") &&
-			  strcmp(getenv("LP_NUM_THREADS"), "2") == 0 &&
-			  strcmp(getenv("MESA_SHADER_CACHE_DISABLE"), "true") == 0 &&
+			  variable_is("LP_NUM_THREADS", "2") &&
+			  variable_is("MESA_SHADER_CACHE_DISABLE", "true") &&
 			  prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 &&
 			  prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0;
 		isolation_destroy(iso);
