@@ -82,6 +82,9 @@ int isolation_filter_monitor(void)
 		SCMP_SYS(getpid),
 		SCMP_SYS(gettid),
 		SCMP_SYS(exit_group),
+#if SANITIZER_BUILD
+		SCMP_SYS(sigaltstack),
+#endif
 	};
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int r = ctx ? 0 : -ENOMEM;

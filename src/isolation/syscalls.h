@@ -14,6 +14,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Sanitizers make calls of their own, in both processes. Such a build is for tests only. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZER_BUILD 1
+#else
+#define SANITIZER_BUILD 0
+#endif
+
 enum syscall_when {
 	SYSCALL_ALWAYS,
 	SYSCALL_RENDER_NODE, /* a real GPU draws */

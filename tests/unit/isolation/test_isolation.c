@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -234,9 +235,13 @@ static int use_bpf(void)
 	return syscall(SYS_bpf, 0, NULL, 0) < 0 && errno == ENOSYS ? REFUSED : WORKED;
 }
 
-static int raise_limit(void)
+static int change_limit(void)
 {
-	return syscall(SYS_prlimit64, 0, 7, NULL, NULL) < 0 ? REFUSED : WORKED;
+	const struct {
+		uint64_t soft, hard;
+	} lower = {10, 10};
+	return syscall(SYS_prlimit64, 0, 7 /* RLIMIT_NOFILE */, &lower, NULL) < 0 ? REFUSED
+										  : WORKED;
 }
 
 static int foreign_abi(void)
@@ -268,7 +273,7 @@ static const struct {
 	{"ioctl", use_ioctl, KILLED_BY(SIGSYS)},
 	{"another user namespace", unshare_again, KILLED_BY(SIGSYS)},
 	{"bpf", use_bpf, KILLED_BY(SIGSYS)},
-	{"resource limits", raise_limit, KILLED_BY(SIGSYS)},
+	{"resource limits", change_limit, KILLED_BY(SIGSYS)},
 	{"the 32-bit system-call entry", foreign_abi, KILLED_BY(SIGSYS)},
 };
 
@@ -759,6 +764,55 @@ static void test_best_effort_goes_on_and_still_filters(void **state)
 	assert_int_equal(best_effort(true), KILLED_BY(SIGSYS));
 }
 
+static void *note_that_it_ran(void *data)
+{
+	*(int *)data = 1;
+	return NULL;
+}
+
+static int start_thread(void)
+{
+	pthread_t thread;
+	int ran = 0;
+
+	if (pthread_create(&thread, NULL, note_that_it_ran, &ran) != 0)
+		return REFUSED;
+	pthread_join(thread, NULL);
+	return ran ? WORKED : REFUSED;
+}
+
+static int with_options(bool threads_later, bool software, int (*fn)(void))
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		static struct tried threads[THREADS];
+		struct isolation_config config = standard;
+		config.threads_later = threads_later;
+		config.software = software;
+		if (lock_down(&config, threads) < 0)
+			_exit(STAGE_FAILED);
+		_exit(fn());
+	}
+	return wait_child(pid);
+}
+
+static int use_drm_ioctl(void)
+{
+	/* DRM_IOCTL_VERSION on what is no DRM device: the kernel's answer, not the filter's. */
+	return ioctl(STDERR_FILENO, 0xc0406400UL, NULL) < 0 && errno == ENOTTY ? WORKED : REFUSED;
+}
+
+static void test_threads_and_gpu_calls_are_options(void **state)
+{
+	need_namespaces();
+	assert_int_equal(with_options(true, true, start_thread), WORKED);
+	assert_int_equal(with_options(false, true, start_thread), KILLED_BY(SIGSYS));
+	assert_int_equal(with_options(true, true, fork_process), KILLED_BY(SIGSYS));
+	assert_int_equal(with_options(false, false, use_drm_ioctl), WORKED);
+	assert_int_equal(with_options(false, true, use_drm_ioctl), KILLED_BY(SIGSYS));
+	assert_int_equal(with_options(false, false, use_ioctl), KILLED_BY(SIGSYS));
+}
+
 static void test_off_means_off(void **state)
 {
 	pid_t pid = fork();
@@ -814,6 +868,7 @@ int main(void)
 		cmocka_unit_test(test_the_device_dies_with_the_starter),
 		cmocka_unit_test(test_refused_namespaces_are_named),
 		cmocka_unit_test(test_best_effort_goes_on_and_still_filters),
+		cmocka_unit_test(test_threads_and_gpu_calls_are_options),
 		cmocka_unit_test(test_off_means_off),
 		cmocka_unit_test(test_trace_names_the_call),
 	};
