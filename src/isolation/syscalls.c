@@ -93,6 +93,8 @@ const struct syscall_row syscall_rows[] = {
 	{CALL(rt_sigprocmask), BECAUSE("abort(), thread ends")},
 	{CALL(rt_sigreturn), BECAUSE("return from a signal handler")},
 	{CALL(tgkill), .condition = SYSCALL_ARG0_SELF, BECAUSE("abort()")},
+	{CALL(set_robust_list), BECAUSE("a thread made before lock-down may run only after it")},
+	{CALL(rseq), BECAUSE("a thread made before lock-down may run only after it")},
 	{CALL(exit), BECAUSE("a thread ends")},
 	{CALL(exit_group), BECAUSE("the process ends")},
 	/* ---- tried by libraries, refused without harm ---- */
@@ -121,8 +123,6 @@ const struct syscall_row syscall_rows[] = {
 		BECAUSE("buffer objects in the driver's address space")},
 	/* ---- drivers that start threads for each context ---- */
 	{CALL(clone), WHEN(THREADS), EQUALS(0, PTHREAD_FLAGS), BECAUSE("pthread_create only")},
-	{CALL(set_robust_list), WHEN(THREADS), BECAUSE("a thread starts")},
-	{CALL(rseq), WHEN(THREADS), BECAUSE("a thread starts")},
 	{CALL(sched_setscheduler), WHEN(THREADS), ANSWER(EPERM), BECAUSE("Mesa lowers priorities")},
 #if SANITIZER_BUILD
 	{CALL(sigaltstack), BECAUSE("sanitizers, at a thread's end")},
