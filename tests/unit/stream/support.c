@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "support.h"
+
+#include <string.h>
+
+static uint32_t resolve(void *data, uint32_t handle)
+{
+	assert_int_not_equal(handle, 0);
+	return handle >= RES(0) && handle < RES(1000) ? handle - RES(0) + RENDERER(0) : 0;
+}
+
+static uint64_t first_backing(void *data, uint32_t handle)
+{
+	/* Odd ones are one byte too small for GET_MEMORY_INFO. */
+	return handle & 1 ? 23 : 24;
+}
+
+const struct stream_resource_ops test_resources = {resolve, first_backing};
+const struct stream_limits test_limits = {
+	.max_sub_contexts = 8, .max_objects = 1000, .max_object_bytes = 1 << 20};
+
+struct stream *new_stream(const struct stream_limits *limits)
+{
+	struct stream *stream = NULL;
+	assert_int_equal(stream_create(limits, &test_resources, NULL, &stream), 0);
+	return stream;
+}
+
+int check(struct stream *stream, uint32_t opcode, uint32_t type, const uint32_t *payload,
+	uint32_t n, struct stream_fault *fault)
+{
+	uint32_t dw[256];
+	assert_true(n < 256);
+	dw[0] = VIRGL_HEADER(opcode, type, n);
+	if (n)
+		memcpy(&dw[1], payload, n * sizeof(*dw));
+	return stream_check(stream, dw, 1 + n, fault);
+}
+
+int create_blend(struct stream *stream, uint32_t handle)
+{
+	return CHECK(stream, VIRGL_CREATE_OBJECT, VIRGL_OBJECT_BLEND, handle, 0, 0, 0, 0, 0, 0, 0,
+		0, 0, 0);
+}
+
+int create_query(struct stream *stream, uint32_t handle)
+{
+	return CHECK(stream, VIRGL_CREATE_OBJECT, VIRGL_OBJECT_QUERY, handle, 0, 0, RES(1));
+}
+
+bool has_query(struct stream *stream, uint32_t handle)
+{
+	return CHECK(stream, VIRGL_BEGIN_QUERY, 0, handle) == 0;
+}
+
+struct stream *new_stream_with_objects(void)
+{
+	static const uint32_t lengths[VIRGL_OBJECTS] = {0, 11, 9, 5, 6, 5, 6, 9, 5, 4, 4, 6};
+	struct stream *stream = new_stream(&test_limits);
+
+	for (uint32_t type = 1; type < VIRGL_OBJECTS; type++) {
+		uint32_t payload[16] = {100 + type};
+		payload[type == VIRGL_OBJECT_QUERY ? 3 : 1] = RES(type);
+		if (type == VIRGL_OBJECT_SHADER) {
+			payload[1] = 0;
+			payload[2] = 4; /* bytes of text */
+		}
+		assert_int_equal(
+			check(stream, VIRGL_CREATE_OBJECT, type, payload, lengths[type], NULL), 0);
+	}
+	return stream;
+}
