@@ -165,6 +165,7 @@ int loop_run(struct loop *loop)
 		loop_run_timer(loop);
 		loop_reap(loop);
 	}
+	loop->quit = false;
 	return loop->status;
 }
 

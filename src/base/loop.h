@@ -38,7 +38,8 @@ void loop_set_idle(struct loop *loop, loop_idle_fn fn, void *data);
 /* Runs fn(data) once after `delay_ms`; re-arm by calling again. NULL fn disarms. One per loop. */
 void loop_set_timer(struct loop *loop, uint64_t delay_ms, loop_fn fn, void *data);
 
-/* Runs until loop_quit(); returns its status, or -errno if epoll itself fails. */
+/* Runs until loop_quit(), and may run again; returns its status, or -errno if epoll itself fails.
+ */
 int loop_run(struct loop *loop);
 void loop_quit(struct loop *loop, int status);
 
