@@ -3,9 +3,42 @@
 #define VGPU_FRONTEND_VHOST_USER_H
 
 /*
+ * Theory of operation
+ *
  * One vhost-user connection of a VM monitor (QEMU, libvirt's QEMU): the back end of virtio-gpu.
  * Messages, fds, guest memory and rings end here; commands go to device/virtio_gpu.h. Follows the
- * vhost-user and vhost-user-gpu protocol documents of QEMU.
+ * vhost-user and vhost-user-gpu documents of QEMU; one object a connection, nothing survives it
+ * but what the keeper has in custody and what the inflight region says.
+ *
+ *   message         the wire: whole messages with their fds, never blocking
+ *   handlers        what each request means; answers and acknowledgements
+ *   memory, guard   the guest's memory; files cut short under it
+ *   virtqueue, ring descriptors and indices; a ring's life
+ *   inflight        requests taken and not returned, for a successor
+ *   display_*       the second socket, over which QEMU gets pixels
+ *
+ * Trust. The front end and, through it, the guest are hostile. What breaks the message protocol
+ * ends the connection with one reason; what breaks a ring stops that ring until the front end
+ * starts it anew; what breaks the display protocol ends the display. Refusals that the front end
+ * can hear of (REPLY_ACK) are answered and change nothing else. Guest memory can change and even
+ * vanish at any moment: values are read once, and a truncated file becomes zeros and the end of
+ * the connection (guard).
+ *
+ * Memory and rings. After each addition to the memory table the keeper is told of every new region
+ * and must approve before any ring is served. Whatever takes mappings away waits until no request
+ * is in flight, without blocking: the message is held, the rings take nothing more, and the
+ * device is polled, for 5 s at most; so do GET_VRING_BASE and RESET_DEVICE.
+ *
+ * What QEMU does that the documents do not tell. GPU_SET_SOCKET comes before SET_FEATURES, anew at
+ * each start of the device, and the viewer's answers may come only after later messages here. A
+ * paused guest is stopped with GET_VRING_BASE and started with the same base: its resources must
+ * survive. A guest's reset is RESET_DEVICE since QEMU 8.2; before, it is known from the driver's
+ * empty rings. The memory table survives both. While the firmware draws through VGA QEMU shows
+ * that itself (vhost-user-vga), as long as no SCANOUT came since the last reset, so none is sent
+ * before the guest sets one; a reset brings VGA back with no help from here.
+ *
+ * Deliberately not here: packed rings, IOTLB, dirty logging and post-copy (QEMU does not migrate a
+ * virgl device), status messages, host notifiers.
  */
 
 #include "base/loop.h"
@@ -15,23 +48,36 @@
 
 struct vhost_user;
 
-/* Towards the process that keeps what must outlive this one. Calls do not block. */
+/*
+ * Towards the process that keeps what must outlive this one. Calls do not block. A custody of the
+ * same kind and index takes the place of the one before.
+ */
 struct vhost_user_ops {
 	/* The keeper gets a duplicate of `fd`; `custody` as in protocol/keeper.h. */
 	void (*custody)(void *data, const struct keeper_custody *custody, int fd);
 	void (*release)(void *data, const struct keeper_custody *custody);
-	/* All regions of a new memory table were given; vhost_user_memory_verdict() will follow. */
+	/*
+	 * All regions of a new memory table were given; vhost_user_memory_verdict() will follow,
+	 * possibly from inside this call.
+	 */
 	void (*memory_done)(void *data, uint32_t serial);
-	/* The connection has ended and the caller should destroy it; "" when the peer closed it. */
+	/*
+	 * The connection has ended and the caller should destroy it, at once if it likes; "" when
+	 * the peer closed it. Called once, from the event loop.
+	 */
 	void (*closed)(void *data, const char *reason);
 };
 
-/* Takes `fd`, a connected stream socket, on success and on failure. */
+/*
+ * Takes `fd`, a connected stream socket, on success and on failure. Installs the process' SIGBUS
+ * handler, and adds a display to the device. `ops` must outlive the connection.
+ */
 int vhost_user_create(struct device *dev, struct loop *loop, int fd,
 	const struct vhost_user_ops *ops, void *data, struct vhost_user **ret);
 /* NULL-safe. Rings stop, the guest's memory is unmapped; the device keeps nothing of the guest. */
 void vhost_user_destroy(struct vhost_user *vu);
 
+/* `ok` false ends the connection with `reason`. Verdicts on tables since replaced are ignored. */
 void vhost_user_memory_verdict(struct vhost_user *vu, uint32_t serial, bool ok, const char *reason);
 
 #endif

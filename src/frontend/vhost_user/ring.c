@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ring.h"
+
+#include "base/checked.h"
+#include "base/cleanup.h"
+
+#include "session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#define RING_SMALL_IOV 16u /* entries that a reusable request has room for */
+
+struct ring_request {
+	struct virtio_gpu_request gpu;
+	struct ring *ring;
+	struct ring_request *next, **link; /* in ring->requests; `next` also in ring->spare */
+	uint16_t head;
+	unsigned n_iov;
+	struct iovec iov[];
+};
+
+void ring_init(struct ring *ring, struct vhost_user *vu, uint32_t index)
+{
+	*ring = (struct ring){
+		.vu = vu,
+		.index = index,
+		.kick_fd = -1,
+		.call_fd = -1,
+		.err_fd = -1,
+	};
+}
+
+void ring_finish(struct ring *ring)
+{
+	ring_stop(ring);
+	close_fd(&ring->call_fd);
+	close_fd(&ring->err_fd);
+	while (ring->spare) {
+		struct ring_request *request = ring->spare;
+		ring->spare = request->next;
+		free(request);
+	}
+}
+
+static void ring_signal(int fd)
+{
+	uint64_t one = 1;
+
+	/* EAGAIN: the counter is full, so the other side has a call waiting already. */
+	if (fd >= 0 && write(fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+void ring_fd_ready(int fd)
+{
+	/* A front end may hand over a full counter: writing to it must not block. */
+	if (fd >= 0)
+		(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+}
+
+static void ring_break(struct ring *ring, const char *reason)
+{
+	ring->broken = true;
+	ring_signal(ring->err_fd);
+	log_limited(&ring->vu->log_limit, LOG_LEVEL_WARNING, "ring %u stopped: %s", ring->index,
+		reason);
+}
+
+/* ---- requests ---- */
+
+static struct ring_request *ring_request_new(struct ring *ring, const struct virtqueue_chain *chain)
+{
+	unsigned n = chain->n_out + chain->n_in;
+	struct ring_request *request = ring->spare;
+
+	if (n <= RING_SMALL_IOV && request) {
+		ring->spare = request->next;
+	} else {
+		request = malloc(sizeof(*request) + MAX(n, RING_SMALL_IOV) * sizeof(struct iovec));
+		if (!request)
+			return NULL;
+	}
+	request->gpu = (struct virtio_gpu_request){
+		.out = request->iov,
+		.n_out = chain->n_out,
+		.in = request->iov + chain->n_out,
+		.n_in = chain->n_in,
+	};
+	request->ring = ring;
+	request->head = chain->head;
+	request->n_iov = n;
+	if (n)
+		memcpy(request->iov, chain->iov, n * sizeof(struct iovec));
+	request->next = ring->requests;
+	request->link = &ring->requests;
+	if (request->next)
+		request->next->link = &request->next;
+	ring->requests = request;
+	return request;
+}
+
+static void ring_request_free(struct ring_request *request)
+{
+	struct ring *ring = request->ring;
+
+	*request->link = request->next;
+	if (request->next)
+		request->next->link = request->link;
+	if (request->n_iov <= RING_SMALL_IOV) {
+		request->next = ring->spare;
+		ring->spare = request;
+	} else {
+		free(request);
+	}
+}
+
+static bool ring_head_in_flight(const struct ring *ring, uint16_t head)
+{
+	return ring->in_flight_heads[head / 64] >> (head % 64) & 1;
+}
+
+static void ring_mark_head(struct ring *ring, uint16_t head, bool in_flight)
+{
+	uint64_t bit = 1ull << (head % 64);
+
+	if (in_flight)
+		ring->in_flight_heads[head / 64] |= bit;
+	else
+		ring->in_flight_heads[head / 64] &= ~bit;
+}
+
+static void ring_call(struct ring *ring)
+{
+	ring->pushed = false;
+	if (virtqueue_should_call(&ring->vq))
+		ring_signal(ring->call_fd);
+}
+
+void ring_complete(struct virtio_gpu_request *gpu_request, uint32_t written)
+{
+	struct ring_request *request = container_of(gpu_request, struct ring_request, gpu);
+	struct ring *ring = request->ring;
+	struct vhost_user *vu = ring->vu;
+
+	if (ring->started && !ring->broken && !vu->ended) {
+		inflight_return_begin(ring->tracked, request->head);
+		virtqueue_push(&ring->vq, request->head, written);
+		inflight_return_end(ring->tracked, request->head, ring->vq.used_idx);
+		ring->pushed = true;
+		if (!ring->serving)
+			ring_call(ring);
+	}
+	ring_mark_head(ring, request->head, false);
+	vu->iov_in_flight -= request->n_iov;
+	ring->in_flight--;
+	ring_request_free(request);
+	/* Room was made, for a chain of any ring that had to wait, or for a message that did. */
+	if (vu->starved || (ring->draining && !ring->in_flight)) {
+		vu->starved = false;
+		session_wake(vu);
+	}
+}
+
+/* ---- lifecycle ---- */
+
+static void ring_on_kick(void *data, uint32_t events)
+{
+	struct ring *ring = data;
+	struct vhost_user *vu = ring->vu;
+	uint64_t count;
+
+	ssize_t n = read(ring->kick_fd, &count, sizeof(count));
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+		/* Not an eventfd, or its pipe's other end is gone: it would be readable for ever.
+		 */
+		loop_remove(ring->kick_source);
+		ring->kick_source = NULL;
+	}
+	unsigned budget = ring->index == VIRTIO_GPU_CURSOR_QUEUE ? SESSION_CURSOR_BUDGET
+								 : SESSION_RING_BUDGET;
+	if (ring_serve(ring, budget))
+		session_wake(vu);
+}
+
+/*
+ * QEMU before 8.2 says nothing of a guest's reset. The driver then starts from index 0 with an
+ * empty used ring, which a guest that was merely paused does not.
+ */
+static void ring_notice_reset(struct ring *ring)
+{
+	if (ring->index != VIRTIO_GPU_CONTROL_QUEUE || !ring->taken_total || ring->vq.last_avail ||
+		!virtqueue_untouched(&ring->vq))
+		return;
+	ring->taken_total = 0;
+	virtio_gpu_reset(ring->vu->gpu);
+}
+
+static int ring_map(struct ring *ring, const char **ret_reason)
+{
+	struct vhost_user *vu = ring->vu;
+
+	ring->vq.event_idx = vu->features >> VIRTIO_BIT_RING_EVENT_IDX & 1;
+	ring->vq.indirect = vu->features >> VIRTIO_BIT_RING_INDIRECT_DESC & 1;
+	if (!ring->num || !ring->have_addr) {
+		*ret_reason = "ring started before its size and addresses were set";
+		return -EINVAL;
+	}
+	int err = virtqueue_map(&ring->vq, &vu->memory, ring->num, ring->addr.desc,
+		ring->addr.avail, ring->addr.used);
+	*ret_reason = err == -EFAULT ? "ring outside guest memory" : "ring of a bad alignment";
+	return err;
+}
+
+/* What a predecessor took and did not return comes first. */
+static int ring_recover(struct ring *ring)
+{
+	struct vhost_user *vu = ring->vu;
+
+	free(TAKE_PTR(ring->resubmit));
+	ring->n_resubmit = ring->next_resubmit = 0;
+	ring->tracked = inflight_queue(&vu->inflight, ring->index, ring->num);
+	if (!ring->tracked)
+		return 0;
+	ring->resubmit = calloc(ring->num, sizeof(*ring->resubmit));
+	if (!ring->resubmit)
+		return -ENOMEM;
+	ring->n_resubmit = inflight_recover(
+		ring->tracked, ring->num, ring->vq.used_idx, ring->resubmit, &ring->counter);
+	/* The front end's base may date from before those were taken; the region knows. */
+	if (ring->n_resubmit)
+		ring->vq.last_avail = (uint16_t)(ring->vq.used_idx + ring->n_resubmit);
+	return 0;
+}
+
+int ring_start(struct ring *ring, int fd, const char **ret_reason)
+{
+	cleanup_close int kick = fd;
+
+	if (ring->started) { /* a new kick fd for a running ring is an exchange */
+		loop_remove(TAKE_PTR(ring->kick_source));
+		close_fd(&ring->kick_fd);
+	} else {
+		if (ring->in_flight) {
+			*ret_reason = "ring started while requests of it are in flight";
+			return -EBUSY;
+		}
+		int err = ring_map(ring, ret_reason);
+		if (err)
+			return err;
+		ring_notice_reset(ring);
+		err = ring_recover(ring);
+		if (err) {
+			*ret_reason = "out of memory";
+			return err;
+		}
+		ring->broken = ring->draining = ring->pushed = false;
+	}
+	ring->polled = kick < 0;
+	if (!ring->polled) {
+		ring_fd_ready(kick);
+		int err = loop_add_fd(
+			ring->vu->loop, kick, EPOLLIN, ring_on_kick, ring, &ring->kick_source);
+		if (err) {
+			*ret_reason = "kick descriptor cannot be watched";
+			ring_stop(ring);
+			return err;
+		}
+	}
+	ring->kick_fd = TAKE_FD(kick);
+	ring->started = true;
+	session_wake(ring->vu);
+	return 0;
+}
+
+void ring_stop(struct ring *ring)
+{
+	loop_remove(TAKE_PTR(ring->kick_source));
+	close_fd(&ring->kick_fd);
+	free(TAKE_PTR(ring->resubmit));
+	ring->started = ring->broken = ring->polled = false;
+	ring->tracked = NULL;
+	ring->n_resubmit = ring->next_resubmit = 0;
+	virtqueue_unmap(&ring->vq);
+}
+
+void ring_remap(struct ring *ring)
+{
+	const char *reason;
+	struct virtqueue was = ring->vq;
+
+	if (!ring->started || ring->broken)
+		return;
+	if (ring_map(ring, &reason) < 0) {
+		ring_break(ring, reason);
+		return;
+	}
+	ring->vq.signalled = was.signalled;
+	ring->vq.signalled_valid = was.signalled_valid;
+}
+
+/* ---- serving ---- */
+
+/* The next chain, from what a predecessor left or from the ring: 1, 0 none, -errno. */
+static int ring_next(struct ring *ring, const char **ret_reason)
+{
+	struct vhost_user *vu = ring->vu;
+
+	if (ring->next_resubmit < ring->n_resubmit)
+		return virtqueue_gather(&ring->vq, &vu->memory, ring->resubmit[ring->next_resubmit],
+			&vu->scratch, ret_reason);
+	return virtqueue_peek(&ring->vq, &vu->memory, &vu->scratch, ret_reason);
+}
+
+static void ring_advance(struct ring *ring)
+{
+	if (ring->next_resubmit < ring->n_resubmit)
+		ring->next_resubmit++;
+	else
+		virtqueue_advance(&ring->vq);
+}
+
+/* Takes one request: 1, 0 when there is none or it has to wait, -errno when the ring is broken. */
+static int ring_take(struct ring *ring)
+{
+	struct vhost_user *vu = ring->vu;
+	const struct virtqueue_chain *chain = &vu->scratch;
+	const char *reason = "out of memory";
+
+	int r = ring_next(ring, &reason);
+	if (r == 0)
+		return 0;
+	if (r == 1 && ring_head_in_flight(ring, chain->head)) {
+		reason = "descriptor made available again before it was used";
+		r = -EPROTO;
+	}
+	if (r < 0) {
+		ring_break(ring, reason);
+		return r;
+	}
+	unsigned n = chain->n_out + chain->n_in;
+	if (vu->iov_in_flight && vu->iov_in_flight + n > SESSION_MAX_IOV) {
+		vu->starved = true;
+		return 0;
+	}
+	struct ring_request *request = ring_request_new(ring, chain);
+	if (!request) {
+		ring_break(ring, reason);
+		return -ENOMEM;
+	}
+	ring_advance(ring);
+	ring_mark_head(ring, chain->head, true);
+	inflight_take(ring->tracked, chain->head, ring->counter++);
+	vu->iov_in_flight += n;
+	ring->in_flight++;
+	ring->taken_total++;
+	virtio_gpu_request(vu->gpu, (enum virtio_gpu_queue)ring->index, &request->gpu);
+	return 1;
+}
+
+static bool ring_active(const struct ring *ring)
+{
+	return ring->started && ring->enabled && !ring->broken && !ring->draining &&
+	       !ring->serving && session_may_serve(ring->vu);
+}
+
+bool ring_serve(struct ring *ring, unsigned budget)
+{
+	struct vhost_user *vu = ring->vu;
+	bool more = true;
+
+	if (!ring_active(ring))
+		return false;
+	ring->serving = true;
+	virtqueue_disable_kicks(&ring->vq);
+	while (budget && more) {
+		int r = ring_take(ring);
+		budget--;
+		/* The interpreter may have ended everything: look at nothing but the state. */
+		if (r < 0 || vu->ended || !ring->started || ring->broken)
+			more = false;
+		else if (r == 0)
+			more = !vu->starved && virtqueue_enable_kicks(&ring->vq);
+	}
+	ring->serving = false;
+	if (ring->pushed && ring->started && !ring->broken)
+		ring_call(ring);
+	if (guest_memory_broken(&vu->memory) || inflight_broken(&vu->inflight))
+		session_fail(vu, "the file behind the guest's memory was cut short");
+	return more && !vu->ended;
+}

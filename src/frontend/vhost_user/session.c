@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "session.h"
+
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+
+void session_wake(struct vhost_user *vu)
+{
+	uint64_t one = 1;
+
+	if (write(vu->wake_fd, &one, sizeof(one)) < 0)
+		return; /* the counter is full: it is awake */
+}
+
+static void session_stop_source(struct vhost_user *vu)
+{
+	loop_remove(TAKE_PTR(vu->source));
+	for (unsigned i = 0; i < KEEPER_MAX_RINGS; i++)
+		loop_remove(TAKE_PTR(vu->rings[i].kick_source));
+}
+
+void session_fail(struct vhost_user *vu, const char *format, ...)
+{
+	va_list args;
+
+	if (vu->ended)
+		return;
+	vu->ended = true;
+	va_start(args, format);
+	vsnprintf(vu->reason, sizeof(vu->reason), format, args);
+	va_end(args);
+	session_stop_source(vu);
+	session_wake(vu);
+}
+
+bool session_may_serve(struct vhost_user *vu)
+{
+	return !vu->ended && vu->memory_approved;
+}
+
+void session_custody(
+	struct vhost_user *vu, uint32_t kind, uint32_t index, const uint64_t abc[3], int fd)
+{
+	struct keeper_custody custody = {
+		.kind = kind, .index = index, .a = abc[0], .b = abc[1], .c = abc[2]};
+	vu->ops->custody(vu->ops_data, &custody, fd);
+}
+
+void session_release(struct vhost_user *vu, uint32_t kind, uint32_t index)
+{
+	struct keeper_custody custody = {.kind = kind, .index = index};
+	vu->ops->release(vu->ops_data, &custody);
+}
+
+void session_update_timer(struct vhost_user *vu)
+{
+	bool need = vu->waiting && !vu->ended;
+	struct itimerspec spec = {0};
+
+	for (unsigned i = 0; i < KEEPER_MAX_RINGS; i++)
+		need = need || (vu->rings[i].polled && vu->rings[i].started && !vu->ended);
+	if (need == vu->timer_running)
+		return;
+	if (need)
+		spec.it_value.tv_nsec = spec.it_interval.tv_nsec = SESSION_POLL_MS * 1000000;
+	if (timerfd_settime(vu->timer_fd, 0, &spec, NULL) == 0)
+		vu->timer_running = need;
+}
+
+/* ---- the socket ---- */
+
+/* Handles what has arrived, within a budget; true when there may be more. */
+static bool session_read(struct vhost_user *vu)
+{
+	unsigned budget = SESSION_MESSAGE_BUDGET;
+
+	while (budget-- && !vu->ended && !vu->waiting && !vu->channel.out_len) {
+		const char *reason;
+		int r = vu_channel_receive(&vu->channel, &reason);
+		if (r == 0)
+			return false;
+		if (r < 0) {
+			session_fail(vu, "%s", reason);
+			return false;
+		}
+		session_dispatch(vu);
+		if (!vu->ended && vu_channel_flush(&vu->channel) < 0)
+			session_fail(vu, "%s", "");
+	}
+	return true;
+}
+
+/* While a reply is on its way out or a message waits, the socket is not read. */
+static void session_watch(struct vhost_user *vu)
+{
+	if (!vu->source)
+		return;
+	uint32_t events = vu->channel.out_len ? (uint32_t)EPOLLOUT : vu->waiting ? 0 : EPOLLIN;
+	if (events != vu->events && !loop_set_events(vu->source, events))
+		vu->events = events;
+	session_update_timer(vu);
+}
+
+static void session_on_socket(void *data, uint32_t events)
+{
+	struct vhost_user *vu = data;
+
+	if (vu->channel.out_len && vu_channel_flush(&vu->channel) < 0)
+		session_fail(vu, "%s", "");
+	else if (vu->waiting && events & (EPOLLHUP | EPOLLERR))
+		session_fail(vu, "%s", "");
+	else
+		(void)session_read(vu);
+	session_watch(vu);
+}
+
+/* ---- deferred work ---- */
+
+static bool session_serve_rings(struct vhost_user *vu)
+{
+	static const unsigned budgets[KEEPER_MAX_RINGS] = {
+		[VIRTIO_GPU_CONTROL_QUEUE] = SESSION_RING_BUDGET,
+		[VIRTIO_GPU_CURSOR_QUEUE] = SESSION_CURSOR_BUDGET,
+	};
+	bool more = false;
+
+	for (unsigned i = 0; i < KEEPER_MAX_RINGS && !vu->ended; i++)
+		more = ring_serve(&vu->rings[i], budgets[i]) || more;
+	return more;
+}
+
+static void session_work(void *data, uint32_t events)
+{
+	struct vhost_user *vu = data;
+	uint64_t count;
+
+	if (read(vu->wake_fd, &count, sizeof(count)) < 0)
+		return;
+	if (vu->waiting && !vu->ended) {
+		session_dispatch(vu);
+		if (!vu->ended && vu_channel_flush(&vu->channel) < 0)
+			session_fail(vu, "%s", "");
+	}
+	if (session_serve_rings(vu))
+		session_wake(vu);
+	session_watch(vu);
+	if (vu->ended && !vu->told) {
+		vu->told = true;
+		vu->ops->closed(vu->ops_data, vu->reason); /* may have destroyed vu */
+	}
+}
+
+static void session_on_timer(void *data, uint32_t events)
+{
+	struct vhost_user *vu = data;
+	uint64_t count;
+
+	if (read(vu->timer_fd, &count, sizeof(count)) < 0 || vu->ended)
+		return;
+	if (vu->waiting) {
+		device_poll(vu->dev);
+		if (clock_ms() > vu->wait_until_ms)
+			session_fail(vu, "requests in flight did not finish in time");
+	}
+	for (unsigned i = 0; i < KEEPER_MAX_RINGS; i++) {
+		if (vu->rings[i].polled)
+			session_wake(vu);
+	}
+}
+
+/* ---- what the interpreter and the display call ---- */
+
+static int transport_translate(
+	void *data, uint64_t gpa, uint64_t len, struct iovec *iov, unsigned max)
+{
+	struct vhost_user *vu = data;
+	return guest_memory_translate(&vu->memory, gpa, len, iov, max);
+}
+
+static void transport_complete(void *data, struct virtio_gpu_request *request, uint32_t written)
+{
+	ring_complete(request, written);
+}
+
+static bool transport_query_display_info(void *data)
+{
+	struct vhost_user *vu = data;
+	return display_socket_query_info(vu->display);
+}
+
+static const struct virtio_gpu_transport_ops transport_ops = {
+	.translate = transport_translate,
+	.complete = transport_complete,
+	.query_display_info = transport_query_display_info,
+};
+
+static void display_on_info(void *data)
+{
+	struct vhost_user *vu = data;
+	virtio_gpu_display_info_ready(vu->gpu);
+}
+
+static void display_on_detached(void *data, const char *reason)
+{
+	struct vhost_user *vu = data;
+
+	session_release(vu, KEEPER_CUSTODY_GPU_SOCKET, 0);
+	if (*reason)
+		log_limited(&vu->log_limit, LOG_LEVEL_WARNING, "display ended: %s", reason);
+}
+
+static const struct display_socket_ops display_ops_here = {
+	.info_ready = display_on_info,
+	.detached = display_on_detached,
+};
+
+void vhost_user_memory_verdict(struct vhost_user *vu, uint32_t serial, bool ok, const char *reason)
+{
+	if (vu->ended)
+		return;
+	if (!ok) {
+		session_fail(vu, "%s", reason && *reason ? reason : "guest memory was refused");
+		return;
+	}
+	if (serial != vu->memory_serial)
+		return; /* of a table that is no longer the last one */
+	vu->memory_approved = true;
+	session_wake(vu);
+}
+
+/* ---- create, destroy ---- */
+
+static int session_open_fds(struct vhost_user *vu)
+{
+	vu->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	vu->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (vu->wake_fd < 0 || vu->timer_fd < 0)
+		return -errno;
+	int err = loop_add_fd(vu->loop, vu->wake_fd, EPOLLIN, session_work, vu, &vu->wake_source);
+	if (!err)
+		err = loop_add_fd(
+			vu->loop, vu->timer_fd, EPOLLIN, session_on_timer, vu, &vu->timer_source);
+	if (!err)
+		err = loop_add_fd(
+			vu->loop, vu->channel.fd, EPOLLIN, session_on_socket, vu, &vu->source);
+	vu->events = EPOLLIN;
+	return err;
+}
+
+int vhost_user_create(struct device *dev, struct loop *loop, int fd,
+	const struct vhost_user_ops *ops, void *data, struct vhost_user **ret)
+{
+	cleanup_close int socket = fd;
+	struct vhost_user *vu = calloc(1, sizeof(*vu));
+
+	if (!vu)
+		return -ENOMEM;
+	vu->dev = dev;
+	vu->loop = loop;
+	vu->ops = ops;
+	vu->ops_data = data;
+	vu->wake_fd = vu->timer_fd = vu->reply_fd = -1;
+	vu->log_limit = (struct log_limit)LOG_LIMIT_INIT;
+	vu_channel_init(&vu->channel, TAKE_FD(socket));
+	guest_memory_init(&vu->memory);
+	for (unsigned i = 0; i < KEEPER_MAX_RINGS; i++)
+		ring_init(&vu->rings[i], vu, i);
+	int err = guard_install_sigbus_handler();
+	if (!err)
+		err = virtio_gpu_create(dev, &transport_ops, vu, &vu->gpu);
+	if (!err)
+		err = display_socket_create(dev, loop, &display_ops_here, vu, &vu->display);
+	if (!err)
+		err = session_open_fds(vu);
+	if (err) {
+		vhost_user_destroy(vu);
+		return err;
+	}
+	*ret = vu;
+	return 0;
+}
+
+void vhost_user_destroy(struct vhost_user *vu)
+{
+	if (!vu)
+		return;
+	vu->ended = vu->told = true; /* what completes from here on is dropped */
+	session_stop_source(vu);
+	loop_remove(vu->wake_source);
+	loop_remove(vu->timer_source);
+	/* Pending requests still write to the guest: its memory goes last. */
+	virtio_gpu_destroy(vu->gpu);
+	display_socket_destroy(vu->display);
+	for (unsigned i = 0; i < KEEPER_MAX_RINGS; i++)
+		ring_finish(&vu->rings[i]);
+	inflight_finish(&vu->inflight);
+	guest_memory_finish(&vu->memory);
+	vu_channel_finish(&vu->channel);
+	close_fd(&vu->reply_fd);
+	close_fd(&vu->wake_fd);
+	close_fd(&vu->timer_fd);
+	free(vu->scratch.iov);
+	free(vu);
+}
