@@ -38,6 +38,7 @@ class Apt:
         self.codename = codename()
         self.folder = cache.CACHE / "apt" / (self.codename + ("-backports" if backports else ""))
         self.suites = indexes()
+        self.target = ["-t", f"{self.codename}-backports"] if backports else []
         if backports:
             base = next((uri for uri, suite in self.suites if suite in (self.codename, "stable")),
                         DEFAULT_MIRROR)
@@ -90,7 +91,7 @@ class Apt:
         folder = self.folder / "archives"
         for old in folder.glob("*.deb"):
             old.unlink()
-        self._run("download", "-q", package)
+        self._run("download", "-q", *self.target, package)
         self._unpack(sorted(folder.glob("*.deb")), into)
 
     def unpack_missing(self, packages, into):
@@ -98,7 +99,6 @@ class Apt:
         folder = self.folder / "archives"
         for old in folder.glob("*.deb"):
             old.unlink()
-        suite = ["-t", f"{self.codename}-backports"] if "backports" in self.folder.name else []
         self._run("install", "-q", "-y", "--no-install-recommends", "--download-only",
-                  "--reinstall", *suite, *packages)
+                  "--reinstall", *self.target, *packages)
         self._unpack(sorted(folder.glob("*.deb")), into)

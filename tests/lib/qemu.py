@@ -14,6 +14,7 @@ import apt
 import cache
 
 MINIMUM = (8, 2)
+PEER = "qemu-system-gui"  # carries QEMU's own vhost-user-gpu
 PACKAGES = ["qemu-system-x86", "qemu-system-modules-opengl", "qemu-system-common"]
 
 
@@ -24,7 +25,6 @@ class Qemu:
         self.prefix = prefix
         root = Path(prefix or "/")
         self.binary = root / "usr/bin/qemu-system-x86_64"
-        self.vhost_user_gpu = root / "usr/lib/qemu/vhost-user-gpu"
         self.modules = root / "usr/lib/x86_64-linux-gnu/qemu"
         self.data = [root / "usr/share/qemu", root / "usr/share/seabios"]
 
@@ -47,6 +47,13 @@ class Qemu:
                 for word in ("-L", str(folder))]
 
 
+def _archive():
+    name = apt.codename()
+    archive = apt.Apt(backports=name == "bookworm")
+    archive.update()
+    return archive
+
+
 def _system():
     qemu = Qemu(None)
     whole = qemu.binary.exists() and (qemu.modules / "hw-display-virtio-gpu-gl.so").exists()
@@ -61,9 +68,7 @@ def prepare(say=print):
 
     def make(folder):
         say(f"fetching QEMU for {codename} (about 60 MB)")
-        archive = apt.Apt(backports=codename == "bookworm")
-        archive.update()
-        archive.unpack_missing(PACKAGES, folder)
+        _archive().unpack_missing(PACKAGES, folder)
         for unused in ("usr/share/doc", "usr/share/man", "usr/share/locale"):
             shutil.rmtree(folder / unused, ignore_errors=True)
 
@@ -71,3 +76,19 @@ def prepare(say=print):
     if qemu.version() < MINIMUM:
         raise RuntimeError(f"QEMU {qemu.version()} is older than {MINIMUM}: vhost-user-gpu needs KVM there")
     return qemu
+
+
+def prepare_peer(say=print):
+    """The path of QEMU's own vhost-user-gpu, which only the benchmark needs."""
+    installed = Path("/usr/lib/qemu/vhost-user-gpu")
+    if _system() and installed.exists():
+        return installed
+
+    def make(folder):
+        say("fetching QEMU's vhost-user-gpu (about 1 MB)")
+        _archive().unpack(PEER, folder / "raw")
+        shutil.move(folder / "raw/usr/lib/qemu/vhost-user-gpu", folder)
+        shutil.rmtree(folder / "raw")
+
+    folder = cache.build("qemu-peer", cache.digest(apt.codename(), PEER), make)
+    return folder / "vhost-user-gpu"
