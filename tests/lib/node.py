@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A vgpud of one's own: started with fresh folders, driven through vgpuctl like a user would."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import cache
+import image
+
+PROGRAMS = Path(os.environ.get("VGPUD_PROGRAMS", cache.BUILD / "bin"))
+START_LIMIT_S = 15
+
+
+class NodeError(RuntimeError):
+    pass
+
+
+def missing_programs():
+    """Names of programs that are not built, for tests to skip with a reason."""
+    return [name for name in ("vgpud", "vgpuctl", "vgpu-keeper", "vgpu-device")
+            if not (PROGRAMS / name).exists()]
+
+
+class Node:
+    def __init__(self, config=None):
+        self.dir = Path(tempfile.mkdtemp(prefix="vgpud-"))
+        self.run_dir, self.log = self.dir / "run", self.dir / "vgpud.log"
+        self.process = None
+        self.config = None
+        if config:
+            self.config = self.dir / "vgpud.conf"
+            self.config.write_text(config)
+
+    @property
+    def environment(self):
+        found = sorted(self.run_dir.glob("*.sock"))
+        return dict(os.environ, VGPUD_SOCKET=str(found[0] if found else self.run_dir / "none"))
+
+    def start(self):
+        command = [PROGRAMS / "vgpud", "--state-dir", self.dir / "state", "--run-dir", self.run_dir]
+        if self.config:
+            command += ["--config", self.config]
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log, env=self.environment)
+        end = time.monotonic() + START_LIMIT_S
+        while self.ctl("gpu", "list", check=False).returncode:
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise NodeError(f"vgpud did not start: {self.errors()}")
+            time.sleep(0.05)
+        return self
+
+    def errors(self):
+        return self.log.read_text(errors="replace").strip()[-2000:] if self.log.exists() else ""
+
+    def command(self, *arguments):
+        return [str(PROGRAMS / "vgpuctl"), *map(str, arguments)]
+
+    def ctl(self, *arguments, check=True, timeout=30):
+        done = subprocess.run(self.command(*arguments), capture_output=True, text=True,
+                              timeout=timeout, env=self.environment, stdin=subprocess.DEVNULL)
+        if check and done.returncode:
+            raise NodeError(f"vgpuctl {' '.join(map(str, arguments))}: {done.stderr.strip()} "
+                            f"[{done.returncode}]\n{self.errors()}")
+        return done
+
+    def json(self, *arguments):
+        return json.loads(self.ctl("--json", *arguments).stdout)
+
+    def type_for(self, count, gpu="soft0", at_least_mib=0):
+        """The largest type of a GPU of which `count` fit."""
+        fitting = [one for one in self.json("type", "list", gpu)
+                   if one["max_instances"] >= count and one["vram_mib"] >= at_least_mib]
+        if not fitting:
+            raise NodeError(f"no type of {gpu} fits {count} times")
+        return max(fitting, key=lambda one: one["vram_mib"])["name"]
+
+    def create(self, name, gpu="soft0", type_name=None):
+        extra = ["--type", type_name] if type_name else []
+        self.ctl("create", name, "--gpu", gpu, *extra)
+        return name
+
+    def vgpu(self, name):
+        return next(one for one in self.json("list") if one["name"] == name)
+
+    def socket(self, name):
+        """The vhost-user socket that `qemu-args` names."""
+        words = self.ctl("qemu-args", name).stdout.replace(",", " ").split()
+        return next(word.removeprefix("path=") for word in words if word.startswith("path="))
+
+    def screenshot(self, name, path=None):
+        path = path or self.dir / f"{name}.png"
+        self.ctl("screenshot", name, path)
+        return image.read_png(path)
+
+    def spawn(self, name, command, **options):
+        """A process on a vGPU, by `vgpuctl run`."""
+        return subprocess.Popen(self.command("run", name, "--", *command), env=self.environment,
+                                stdin=subprocess.DEVNULL, text=True, **options)
+
+    def kill(self, number=signal.SIGKILL):
+        """Ends vgpud alone: keepers and device processes stay."""
+        self.process.send_signal(number)
+        self.process.wait(20)
+
+    def stop(self):
+        """Deletes every vGPU and ends vgpud; safe to call twice."""
+        if self.process is None:
+            return
+        try:
+            if self.process.poll() is not None:
+                self.start()
+            for one in self.json("list"):
+                self.ctl("delete", one["name"], check=False)
+        except (NodeError, ValueError, subprocess.TimeoutExpired):
+            pass
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self.process = None
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *_):
+        self.stop()
