@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <time.h>
 
 #define CALL(name)          .number = SCMP_SYS(name)
 #define IS(n, m, v)         .condition = SYSCALL_ARG_IS, .arg = (n), .mask = (m), .value = (v)
@@ -62,6 +63,8 @@ const struct syscall_row syscall_rows[] = {
 	{CALL(poll), BECAUSE("waiting for one descriptor")},
 	{CALL(ppoll), BECAUSE("poll() where the kernel has only this")},
 	{CALL(eventfd2), BECAUSE("waking the event loop")},
+	{CALL(timerfd_create), EQUALS(0, CLOCK_MONOTONIC), BECAUSE("time-outs of a connection")},
+	{CALL(timerfd_settime), BECAUSE("time-outs of a connection")},
 	{CALL(futex), BECAUSE("locks, rasteriser threads")},
 	{CALL(clock_gettime), BECAUSE("time, where the vDSO cannot tell it")},
 	{CALL(gettimeofday), BECAUSE("time, where the vDSO cannot tell it")},
@@ -80,6 +83,7 @@ const struct syscall_row syscall_rows[] = {
 	{CALL(mprotect), EQUALS(2, PROT_READ | PROT_EXEC), BECAUSE("LLVM has written a shader")},
 	{CALL(madvise), EQUALS(2, MADV_DONTNEED), BECAUSE("malloc_trim, thread stacks")},
 	{CALL(madvise), EQUALS(2, MADV_FREE), BECAUSE("allocators giving memory back")},
+	{CALL(madvise), EQUALS(2, MADV_DONTDUMP), BECAUSE("guest memory stays out of core dumps")},
 	{CALL(memfd_create), ONLY_BITS(1, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL_BIT),
 		BECAUSE("screens, vtest resources")},
 	{CALL(ftruncate), BECAUSE("size of a memfd")},

@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "device/device.h"
+#include "frontend/vhost_user/guard.h"
 #include "isolation/isolation.h"
 
 #include "protocol/stats.h"
@@ -180,6 +181,8 @@ static int process_ready(const struct process *p)
 static int process_prepare(struct process *p)
 {
 	int err = loop_create(&p->loop);
+	if (!err)
+		err = guard_install_sigbus_handler(); /* no handler can be set once locked down */
 	if (!err)
 		err = screens_create(p->options.keeper_fd, &p->screens);
 	if (!err)
