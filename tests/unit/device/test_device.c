@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fixture.h"
+
+#include "base/checked.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static int setup(void **state)
+{
+	static struct fixture fixture;
+	*state = &fixture;
+	return fixture_start(&fixture);
+}
+
+static int teardown(void **state)
+{
+	fixture_stop(*state);
+	return 0;
+}
+
+static void test_handles(void **state)
+{
+	struct fixture *f = *state;
+	struct renderer_resource_desc desc = fixture_texture(4, 4);
+
+	assert_int_equal(device_resource_create(f->client, 0, &desc), -EINVAL);
+	assert_int_equal(device_resource_create(f->client, 1, &desc), 0);
+	assert_int_equal(device_resource_create(f->client, 1, &desc), -EEXIST);
+	assert_int_equal(device_resource_destroy(f->client, 2), -ENOENT);
+	assert_int_equal(device_context_create(f->client, 0, 0, "", 0), -EINVAL);
+	assert_int_equal(device_context_create(f->client, 1, 99, "", 0), -EINVAL);
+	assert_int_equal(device_context_create(f->client, 1, 0, "a\nb", 3), 0);
+	assert_int_equal(device_context_create(f->client, 1, 0, "x", 1), -EEXIST);
+	assert_int_equal(device_context_attach(f->client, 1, 9), -ENOENT);
+	assert_int_equal(device_context_attach(f->client, 9, 1), -ENOENT);
+	assert_int_equal(device_context_attach(f->client, 1, 1), 0);
+	assert_int_equal(device_context_attach(f->client, 1, 1), 0);
+	assert_int_equal(device_context_detach(f->client, 1, 1), 0);
+	assert_int_equal(device_context_detach(f->client, 1, 1), -ENOENT);
+	assert_int_equal(device_context_destroy(f->client, 1), 0);
+	assert_int_equal(device_resource_destroy(f->client, 1), 0);
+	assert_int_equal(f->stats.resources, 0);
+	assert_int_equal(f->stats.vram_used_bytes, 0);
+}
+
+static void test_two_clients_use_the_same_handles(void **state)
+{
+	struct fixture *f = *state;
+	struct renderer_resource_desc desc = fixture_texture(4, 4);
+	struct device_client *other;
+
+	assert_int_equal(device_client_create(f->dev, "other", &other), 0);
+	for (uint32_t handle = 1; handle <= 8; handle++) {
+		assert_int_equal(device_resource_create(f->client, handle, &desc), 0);
+		assert_int_equal(device_resource_create(other, handle, &desc), 0);
+	}
+	assert_int_equal(device_context_create(f->client, 1, 0, "x", 1), 0);
+	assert_int_equal(device_context_create(other, 1, 0, "x", 1), 0);
+	assert_int_equal(f->stats.resources, 16);
+	device_client_destroy(other);
+	assert_int_equal(f->stats.resources, 8);
+	assert_int_equal(f->stats.contexts, 1);
+	assert_int_equal(device_resource_destroy(f->client, 8), 0);
+}
+
+static void test_quota(void **state)
+{
+	struct fixture *f = *state;
+	struct renderer_resource_desc half = fixture_texture(256, 512),
+				      tiny = fixture_texture(1, 1);
+
+	assert_int_equal(device_resource_create(f->client, 1, &half), 0);
+	assert_int_equal(device_resource_create(f->client, 2, &half), 0);
+	assert_int_equal(device_resource_create(f->client, 3, &tiny), -ENOMEM);
+	assert_int_equal(f->stats.quota_refusals_total, 1);
+	assert_int_equal(f->notices, 1);
+	assert_int_equal(device_resource_destroy(f->client, 1), 0);
+	assert_int_equal(device_resource_create(f->client, 3, &tiny), 0);
+	assert_int_equal(f->stats.vram_peak_bytes, 1u << 20);
+	/* the smallest resources cost something, so their number is bounded too */
+	unsigned made = 0;
+	for (uint32_t handle = 100; device_resource_create(f->client, handle, &tiny) == 0; handle++)
+		made++;
+	assert_true(made < 1024);
+}
+
+static void test_transfers_stay_inside(void **state)
+{
+	struct fixture *f = *state;
+	struct renderer_resource_desc desc = fixture_texture(4, 4);
+	uint8_t memory[64], copy[64];
+	struct iovec iov[] = {{memory, 30}, {memory + 30, 34}};
+	struct renderer_transfer t = {.resource_id = 1, .box = {0, 0, 0, 4, 4, 1}};
+
+	for (size_t i = 0; i < sizeof(memory); i++)
+		memory[i] = (uint8_t)i;
+	assert_int_equal(device_transfer(f->client, DEVICE_TO_HOST, &t), -ENOENT);
+	assert_int_equal(device_resource_create(f->client, 1, &desc), 0);
+	assert_int_equal(device_transfer(f->client, DEVICE_TO_HOST, &t), -EINVAL);
+	assert_int_equal(device_resource_attach_backing(f->client, 1, iov, 0), -EINVAL);
+	assert_int_equal(device_resource_attach_backing(f->client, 1, iov, 2), 0);
+	assert_int_equal(device_resource_attach_backing(f->client, 1, iov, 2), -EEXIST);
+	assert_int_equal(device_transfer(f->client, DEVICE_TO_HOST, &t), 0);
+	t.offset = 1;
+	assert_int_equal(device_transfer(f->client, DEVICE_TO_HOST, &t), -EINVAL);
+	t.offset = UINT64_MAX;
+	assert_int_equal(device_transfer(f->client, DEVICE_FROM_HOST, &t), -EINVAL);
+	t.offset = 0;
+	t.box.w = 5;
+	assert_int_equal(device_transfer(f->client, DEVICE_FROM_HOST, &t), -EINVAL);
+	t.box.w = 4;
+	t.ctx_id = 7;
+	assert_int_equal(device_transfer(f->client, DEVICE_FROM_HOST, &t), -ENOENT);
+	t.ctx_id = 0;
+	memcpy(copy, memory, sizeof(copy));
+	memset(memory, 0, sizeof(memory));
+	assert_int_equal(device_transfer(f->client, DEVICE_FROM_HOST, &t), 0);
+	assert_memory_equal(memory, copy, sizeof(copy));
+	assert_int_equal(device_resource_detach_backing(f->client, 1), 0);
+	assert_int_equal(device_resource_detach_backing(f->client, 1), -ENOENT);
+}
+
+static void test_bad_stream_loses_only_its_context(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t bad[] = {0xff}, nop[] = {0};
+
+	assert_int_equal(device_submit(f->client, 1, nop, 1), -ENOENT);
+	assert_int_equal(device_context_create(f->client, 1, 0, "bad", 3), 0);
+	assert_int_equal(device_context_create(f->client, 2, 0, "good", 4), 0);
+	assert_int_equal(device_submit(f->client, 1, nop, 1), 0);
+	assert_int_equal(device_submit(f->client, 1, bad, 1), -EIO);
+	assert_true(device_context_lost(f->client, 1));
+	assert_int_equal(device_submit(f->client, 1, nop, 1), -EIO);
+	assert_int_equal(device_submit(f->client, 2, nop, 1), 0);
+	assert_int_equal(f->stats.contexts_lost_total, 1);
+	assert_int_equal(f->stats.submits_total, 2);
+	assert_int_equal(f->stats.commands_total, 2);
+}
+
+struct counted_fence {
+	struct device_fence fence;
+	unsigned *clock, at;
+};
+
+static void fence_counted(struct device_fence *fence)
+{
+	struct counted_fence *c = container_of(fence, struct counted_fence, fence);
+	c->at = ++*c->clock;
+}
+
+static void test_fences_complete_in_order(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t nop[] = {0};
+	unsigned clock = 0;
+	struct counted_fence fences[4];
+
+	for (size_t i = 0; i < 4; i++)
+		fences[i] = (struct counted_fence){{.done = fence_counted}, &clock, 0};
+	assert_int_equal(device_context_create(f->client, 1, 0, "x", 1), 0);
+	assert_int_equal(device_fence(f->client, 0, &fences[0].fence), 0);
+	assert_int_equal(fences[0].at, 1); /* nothing to wait for */
+	assert_int_equal(device_submit(f->client, 1, nop, 1), 0);
+	assert_int_equal(device_fence(f->client, 1, &fences[1].fence), 0);
+	assert_int_equal(device_fence(f->client, 0, &fences[2].fence), 0);
+	assert_int_equal(device_fence(f->client, 9, &fences[3].fence), -ENOENT);
+	assert_true(device_fences_pending(f->dev));
+	assert_int_equal(clock, 1);
+	device_poll(f->dev);
+	assert_int_equal(fences[1].at, 2);
+	assert_int_equal(fences[2].at, 3);
+	assert_false(device_fences_pending(f->dev));
+	assert_int_equal(device_submit(f->client, 1, nop, 1), 0);
+	assert_int_equal(device_fence(f->client, 0, &fences[3].fence), 0);
+	device_client_reset(f->client); /* runs what is pending */
+	assert_int_equal(fences[3].at, 4);
+	assert_int_equal(f->stats.fences_total, 4);
+}
+
+static void fill(struct fixture *f, uint32_t handle, uint32_t *pixels, uint32_t w, uint32_t h)
+{
+	struct iovec iov = {pixels, (size_t)w * h * 4};
+	const struct renderer_transfer t = {
+		.resource_id = handle, .box = {0, 0, 0, w, h, 1}, .iov = &iov, .n_iov = 1};
+	assert_int_equal(device_transfer(f->client, DEVICE_TO_HOST, &t), 0);
+}
+
+static void test_only_what_changed_reaches_the_display(void **state)
+{
+	struct fixture *f = *state;
+	struct renderer_resource_desc desc = fixture_texture(8, 8);
+	struct display_rect all = {0, 0, 8, 8};
+	uint32_t pixels[64] = {0};
+
+	assert_int_equal(device_resource_create(f->client, 1, &desc), 0);
+	assert_int_equal(device_set_scanout(f->client, 0, 1, &all), 0);
+	assert_int_equal(f->display.modes, 1);
+	pixels[3 * 8 + 2] = 0x123456;
+	fill(f, 1, pixels, 8, 8);
+	assert_int_equal(device_flush(f->client, 1, &all), 0);
+	unsigned first = f->display.updates;
+	assert_true(first >= 1);
+	assert_int_equal(device_flush(f->client, 1, &all), 0);
+	assert_int_equal(f->display.updates, first); /* nothing new */
+	pixels[5 * 8] = 0xabcdef;
+	fill(f, 1, pixels, 8, 8);
+	assert_int_equal(device_flush(f->client, 1, &all), 0);
+	assert_int_equal(f->display.updates, first + 1);
+	assert_int_equal(f->display.last.y, 5);
+	assert_int_equal(f->display.last.h, 1);
+	assert_int_equal(f->display.first_pixel, 0xffabcdefu);
+	assert_int_equal(device_resource_destroy(f->client, 1), 0); /* the head goes dark */
+	assert_int_equal(f->display.width, 0);
+}
+
+static void test_scanout_limits(void **state)
+{
+	struct fixture *f = *state;
+	struct renderer_resource_desc desc = fixture_texture(300, 300);
+	const struct {
+		uint32_t head;
+		struct display_rect rect;
+		int result;
+	} rows[] = {
+		{0, {0, 0, 256, 256}, 0},
+		{1, {44, 44, 256, 256}, 0},
+		{2, {0, 0, 16, 16}, -EINVAL},
+		{0, {0, 0, 257, 16}, -EINVAL},
+		{0, {0, 0, 0, 16}, -EINVAL},
+		{0, {UINT32_MAX, 0, 16, 16}, -EINVAL},
+		{0, {200, 0, 101, 16}, -EINVAL},
+	};
+	assert_int_equal(device_set_scanout(f->client, 0, 1, &rows[0].rect), -ENOENT);
+	assert_int_equal(device_resource_create(f->client, 1, &desc), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		assert_int_equal(device_set_scanout(f->client, rows[i].head, 1, &rows[i].rect),
+			rows[i].result);
+	desc.format = VIRGL_FORMAT_R8_UNORM;
+	assert_int_equal(device_resource_create(f->client, 2, &desc), 0);
+	assert_int_equal(device_set_scanout(f->client, 0, 2, &rows[0].rect), -EINVAL);
+}
+
+static void test_cursor(void **state)
+{
+	struct fixture *f = *state;
+	struct renderer_resource_desc desc = fixture_texture(64, 64),
+				      small = fixture_texture(32, 32);
+	struct display_cursor cursor = {.head = 0};
+
+	assert_int_equal(device_resource_create(f->client, 1, &desc), 0);
+	assert_int_equal(device_resource_create(f->client, 2, &small), 0);
+	assert_int_equal(device_cursor(f->client, 1, &cursor, true), 0);
+	assert_int_equal(device_cursor(f->client, 2, &cursor, true), -EINVAL);
+	assert_int_equal(device_cursor(f->client, 3, &cursor, true), -ENOENT);
+	assert_int_equal(device_cursor(f->client, 0, &cursor, true), 0);
+	cursor.head = 5;
+	assert_int_equal(device_cursor(f->client, 1, &cursor, true), -EINVAL);
+	assert_int_equal(f->display.cursors, 2);
+}
+
+static void test_edid(void **state)
+{
+	struct fixture *f = *state;
+	const struct display_mode modes[] = {{true, 256, 200}, {true, 64, 64}, {false, 0, 0}};
+	uint8_t edid[128], sum;
+
+	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+		device_set_preferred_mode(f->dev, 0, &modes[i]);
+		assert_int_equal(device_edid(f->dev, 0, edid, sizeof(edid)), 128);
+		sum = 0;
+		for (size_t k = 0; k < sizeof(edid); k++)
+			sum = (uint8_t)(sum + edid[k]);
+		assert_int_equal(sum, 0);
+	}
+	device_set_preferred_mode(f->dev, 0, &modes[0]);
+	device_edid(f->dev, 0, edid, sizeof(edid));
+	assert_int_equal(edid[54 + 2] | (edid[54 + 4] >> 4) << 8, 256);
+	assert_int_equal(edid[54 + 5] | (edid[54 + 7] >> 4) << 8, 200);
+	assert_int_equal(device_edid(f->dev, 9, edid, sizeof(edid)), 0);
+}
+
+static void test_uuid_is_stable_and_different(void **state)
+{
+	struct fixture *f = *state;
+	struct renderer_resource_desc desc = fixture_texture(4, 4);
+	uint8_t a[16], b[16], again[16];
+
+	assert_int_equal(device_resource_create(f->client, 1, &desc), 0);
+	assert_int_equal(device_resource_create(f->client, 2, &desc), 0);
+	assert_int_equal(device_resource_uuid(f->client, 1, a), 0);
+	assert_int_equal(device_resource_uuid(f->client, 2, b), 0);
+	assert_int_equal(device_resource_uuid(f->client, 1, again), 0);
+	assert_memory_equal(a, again, 16);
+	assert_memory_not_equal(a, b, 16);
+	assert_int_equal(device_resource_uuid(f->client, 3, a), -ENOENT);
+}
+
+static void test_config_limits(void **state)
+{
+	struct fixture *f = *state;
+	struct device *dev;
+	struct device_config config = {.name = "x",
+		.vram_bytes = 1,
+		.heads = DISPLAY_MAX_HEADS + 1,
+		.max_width = 640,
+		.max_height = 480,
+		.renderer_ops = renderer_find("null"),
+		.stats = &f->stats};
+	assert_int_equal(device_create(&config, &fixture_events, f, &dev), -EINVAL);
+	config.heads = 0;
+	assert_int_equal(device_create(&config, &fixture_events, f, &dev), -EINVAL);
+	config.heads = 1;
+	config.vram_bytes = 0;
+	assert_int_equal(device_create(&config, &fixture_events, f, &dev), -EINVAL);
+	assert_null(renderer_find("no such renderer"));
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_handles),
+		TEST(test_two_clients_use_the_same_handles),
+		TEST(test_quota),
+		TEST(test_transfers_stay_inside),
+		TEST(test_bad_stream_loses_only_its_context),
+		TEST(test_fences_complete_in_order),
+		TEST(test_only_what_changed_reaches_the_display),
+		TEST(test_scanout_limits),
+		TEST(test_cursor),
+		TEST(test_edid),
+		TEST(test_uuid_is_stable_and_different),
+		TEST(test_config_limits),
+	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
