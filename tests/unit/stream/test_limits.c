@@ -119,6 +119,9 @@ static void test_counters(void **state)
 		0,
 		VIRGL_HEADER(VIRGL_END_TRANSFERS, 0, 1),
 		0,
+		VIRGL_HEADER(VIRGL_GET_QUERY_RESULT, 0, 2),
+		OBJECT(QUERY),
+		1,
 	};
 
 	assert_int_equal(before.objects, 11);
@@ -126,8 +129,9 @@ static void test_counters(void **state)
 	assert_int_equal(stream_check(stream, NULL, 0, NULL), 0);
 	const struct stream_counters *after = stream_counters(stream);
 	assert_int_equal(after->buffers - before.buffers, 2);
-	assert_int_equal(after->commands - before.commands, 5);
+	assert_int_equal(after->commands - before.commands, 6);
 	assert_int_equal(after->draws - before.draws, 3);
+	assert_int_equal(after->query_results - before.query_results, 1);
 	assert_int_equal(after->bytes - before.bytes, sizeof(dw));
 	assert_int_equal(after->transfer_bytes - before.transfer_bytes, 12);
 	stream_destroy(stream);

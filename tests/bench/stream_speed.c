@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the stream pass costs per command: a frame as Mesa encodes one (bindings, constants,
+ * vertex buffers, one draw, over and over), checked again and again. Prints the best of several
+ * rounds and the middle one, and the same for replacing objects. An argument names a recording (see
+ * tests/golden) to be checked instead.
+ */
+#include "base/checked.h"
+#include "base/idmap.h"
+#include "protocol/virgl.h"
+#include "stream/stream.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { DRAWS = 200, ROUNDS = 201, RESOURCES = 4096, HEAD = 1024 };
+
+static struct idmap resources;
+
+static uint32_t resolve(void *data, uint32_t handle)
+{
+	return (uint32_t)(uintptr_t)idmap_get(&resources, handle);
+}
+
+static const struct stream_resource_ops ops = {resolve};
+static const struct stream_limits limits = {16, 1u << 20, 1ull << 30};
+
+struct words {
+	uint32_t *dw;
+	size_t n;
+};
+
+static void put(
+	struct words *to, uint32_t opcode, uint32_t type, const uint32_t *payload, uint32_t n)
+{
+	to->dw[to->n++] = VIRGL_HEADER(opcode, type, n);
+	memcpy(&to->dw[to->n], payload, n * sizeof(*payload));
+	to->n += n;
+}
+
+#define PUT(to, opcode, type, ...)                                                                 \
+	put(to, opcode, type, (uint32_t[]){__VA_ARGS__},                                           \
+		sizeof((uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t))
+
+static void put_objects(struct words *to)
+{
+	for (uint32_t i = 0; i < 32; i++) {
+		uint32_t blend[11] = {1 + i}, dsa[5] = {100 + i}, rasterizer[9] = {200 + i};
+		put(to, VIRGL_CREATE_OBJECT, VIRGL_OBJECT_BLEND, blend, 11);
+		put(to, VIRGL_CREATE_OBJECT, VIRGL_OBJECT_DSA, dsa, 5);
+		put(to, VIRGL_CREATE_OBJECT, VIRGL_OBJECT_RASTERIZER, rasterizer, 9);
+		PUT(to, VIRGL_CREATE_OBJECT, VIRGL_OBJECT_SAMPLER_VIEW, 300 + i, 1 + i, 1, 0, 0, 0);
+		PUT(to, VIRGL_CREATE_OBJECT, VIRGL_OBJECT_SURFACE, 400 + i, 1 + i, 1, 0, 0);
+		PUT(to, VIRGL_CREATE_OBJECT, VIRGL_OBJECT_VERTEX_ELEMENTS, 500 + i, 0, 0, 0, 1);
+	}
+}
+
+static void put_draw(struct words *to, uint32_t i)
+{
+	uint32_t constants[34] = {i & 1}, draw[12] = {0, 36, 4}, s = i % 32;
+
+	PUT(to, VIRGL_BIND_OBJECT, VIRGL_OBJECT_BLEND, 1 + s);
+	PUT(to, VIRGL_BIND_OBJECT, VIRGL_OBJECT_DSA, 100 + s);
+	PUT(to, VIRGL_BIND_OBJECT, VIRGL_OBJECT_RASTERIZER, 200 + s);
+	PUT(to, VIRGL_BIND_OBJECT, VIRGL_OBJECT_VERTEX_ELEMENTS, 500 + s);
+	PUT(to, VIRGL_SET_SAMPLER_VIEWS, 0, 1, 0, 300 + s, 300 + (s ^ 1));
+	PUT(to, VIRGL_BIND_SAMPLER_STATES, 0, 1, 0, 7, 8);
+	put(to, VIRGL_SET_CONSTANT_BUFFER, 0, constants, 34);
+	PUT(to, VIRGL_SET_UNIFORM_BUFFER, 0, 0, 1, 0, 256, 1 + s * 7 % RESOURCES);
+	PUT(to, VIRGL_SET_VERTEX_BUFFERS, 0, 32, 0, 1 + i % RESOURCES, 16, 0, 2 + i % 1000);
+	PUT(to, VIRGL_SET_INDEX_BUFFER, 0, 1 + i * 3 % RESOURCES, 2, 0);
+	put(to, VIRGL_DRAW_VBO, 0, draw, 12);
+}
+
+static void put_frame(struct words *to)
+{
+	PUT(to, VIRGL_SET_SUB_CTX, 0, 0);
+	PUT(to, VIRGL_SET_FRAMEBUFFER_STATE, 0, 1, 401, 400);
+	PUT(to, VIRGL_SET_VIEWPORT_STATE, 0, 0, 1, 2, 3, 4, 5, 6);
+	PUT(to, VIRGL_CLEAR, 0, 1, 2, 3, 4, 5, 6, 7, 8);
+	for (uint32_t i = 0; i < DRAWS; i++)
+		put_draw(to, i);
+	PUT(to, VIRGL_BLIT, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0);
+}
+
+static double now_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
+}
+
+static int by_size(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return (x > y) - (x < y);
+}
+
+/* Checks copies of the buffer, since checking translates in place; the copy is not timed. */
+static void measure(const char *what, struct stream *stream, const struct words *words)
+{
+	double ns[ROUNDS];
+	uint32_t *dw = malloc(words->n * sizeof(*dw));
+	uint64_t commands = 0;
+
+	for (int i = 0; dw && i < ROUNDS; i++) {
+		struct stream_fault fault;
+		uint64_t before = stream_counters(stream)->commands;
+		memcpy(dw, words->dw, words->n * sizeof(*dw));
+		double start = now_ns();
+		int r = stream_check(stream, dw, words->n, &fault);
+		ns[i] = now_ns() - start;
+		commands = stream_counters(stream)->commands - before;
+		if (r < 0) {
+			fprintf(stderr, "%s: %s\n", fault.command, fault.reason);
+			exit(1);
+		}
+	}
+	free(dw);
+	if (!commands)
+		return;
+	qsort(ns, ROUNDS, sizeof(*ns), by_size);
+	printf("%-10s %7llu commands %8zu dwords: best %.1f, median %.1f ns/command\n", what,
+		(unsigned long long)commands, words->n, ns[0] / (double)commands,
+		ns[ROUNDS / 2] / (double)commands);
+}
+
+static uint32_t resolve_any(void *data, uint32_t handle)
+{
+	return handle;
+}
+
+static int replay(const char *path)
+{
+	static const struct stream_resource_ops any = {resolve_any};
+	struct stream *stream;
+	uint32_t head[2];
+	double ns = 0;
+	FILE *file = fopen(path, "rb");
+
+	if (!file || stream_create(&limits, &any, NULL, &stream) < 0)
+		return 1;
+	while (fread(head, sizeof(head), 1, file) == 1) {
+		uint32_t *dw = malloc((size_t)head[1] * 4);
+		if (!dw || fread(dw, 4, head[1], file) != head[1])
+			return 1;
+		double start = now_ns();
+		int r = stream_check(stream, dw, head[1], NULL);
+		ns += now_ns() - start;
+		free(dw);
+		if (r < 0)
+			return 1;
+	}
+	const struct stream_counters *c = stream_counters(stream);
+	printf("%llu submissions, %llu commands: %.1f ns/command\n", (unsigned long long)c->buffers,
+		(unsigned long long)c->commands, ns / (double)c->commands);
+	stream_destroy(stream);
+	fclose(file);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static uint32_t object_dw[32 * 64], frame_dw[DRAWS * 128 + HEAD];
+	struct words objects = {object_dw}, frame = {frame_dw};
+	struct stream *stream;
+
+	if (argc > 1)
+		return replay(argv[1]);
+	idmap_init(&resources, 12345);
+	for (uint32_t i = 1; i <= RESOURCES; i++) {
+		if (idmap_add(&resources, i, (void *)(uintptr_t)(i + 100000)) < 0)
+			return 1;
+	}
+	if (stream_create(&limits, &ops, NULL, &stream) < 0)
+		return 1;
+	put_objects(&objects);
+	put_frame(&frame);
+	measure("objects", stream, &objects);
+	measure("frame", stream, &frame);
+	stream_destroy(stream);
+	idmap_finish(&resources);
+	return 0;
+}
