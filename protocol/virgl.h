@@ -55,6 +55,7 @@ enum virgl_class {
 };
 
 enum {
+	VIRGL_STAGE_FRAGMENT = 1,
 	VIRGL_STAGE_COMPUTE = 5,
 	VIRGL_STAGES = 6, /* vertex, fragment, geometry, tess control, tess evaluation, compute */
 

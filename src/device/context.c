@@ -67,6 +67,7 @@ int device_context_create(struct device_client *client, uint32_t handle, uint32_
 	err = idmap_add(&client->contexts, handle, ctx);
 	if (err < 0)
 		goto release_id;
+	stream_watch_clip_planes(ctx->stream, dev->ops->leaves_out_clip_planes(dev->renderer));
 	err = dev->ops->context_create(dev->renderer, ctx->id, ctx->name);
 	if (err < 0)
 		goto unregister;
@@ -164,18 +165,61 @@ static void context_count(struct context *ctx)
 	ctx->counted = *now;
 }
 
+/* Hands checked commands to the renderer. */
+static int context_execute(struct context *ctx, uint32_t *dwords, size_t n)
+{
+	struct device *dev = ctx->client->device;
+	bool asks_query = stream_counters(ctx->stream)->query_results != ctx->counted.query_results;
+
+	context_count(ctx);
+	dev->unfenced = true;
+	int err = dev->ops->submit(dev->renderer, ctx->id, dwords, n, asks_query);
+	if (err < 0)
+		context_lose(ctx, "the renderer refused its commands");
+	return err;
+}
+
+static int context_emit(void *data, uint32_t *dwords, size_t n)
+{
+	const struct context *ctx = data;
+	const struct device *dev = ctx->client->device;
+	return dev->ops->submit(dev->renderer, ctx->id, dwords, n, false);
+}
+
+/* A guest wants clip planes: from here on their code stays in, in old shaders too. */
+static void device_keep_clip_planes(struct device *dev)
+{
+	uint32_t cursor = 0;
+	struct context *ctx;
+
+	log_info("%s: a guest uses clip planes: its shaders are translated in full", dev->name);
+	dev->ops->keep_clip_planes(dev->renderer);
+	while ((ctx = idmap_next(&dev->context_ids, &cursor, NULL))) {
+		if (!ctx->lost && stream_replay_shaders(ctx->stream, context_emit, ctx) < 0)
+			context_lose(ctx, "its shaders could not be translated again");
+		stream_watch_clip_planes(ctx->stream, false);
+	}
+}
+
 int device_submit(struct device_client *client, uint32_t handle, uint32_t *dwords, size_t n)
 {
 	struct device *dev = client->device;
 	struct context *ctx = device_find_context(client, handle);
 	struct stream_fault fault = {0};
 	char why[160];
+	int err;
 
 	if (!ctx)
 		return -ENOENT;
+	while (!ctx->lost && (err = stream_check(ctx->stream, dwords, n, &fault)) == -ERESTART) {
+		if (fault.offset)
+			context_execute(ctx, dwords, fault.offset);
+		dwords += fault.offset;
+		n -= fault.offset;
+		device_keep_clip_planes(dev);
+	}
 	if (ctx->lost)
 		return -EIO;
-	int err = stream_check(ctx->stream, dwords, n, &fault);
 	if (err < 0) {
 		snprintf(why, sizeof(why), "%s in %s (opcode %u, dword %zu, value %u)",
 			fault.reason ? fault.reason : "bad command",
@@ -184,13 +228,5 @@ int device_submit(struct device_client *client, uint32_t handle, uint32_t *dword
 		context_lose(ctx, why);
 		return -EIO;
 	}
-	bool asks_query = stream_counters(ctx->stream)->query_results != ctx->counted.query_results;
-	context_count(ctx);
-	dev->unfenced = true;
-	err = dev->ops->submit(dev->renderer, ctx->id, dwords, n, asks_query);
-	if (err < 0) {
-		context_lose(ctx, "the renderer refused its commands");
-		return -EIO;
-	}
-	return 0;
+	return context_execute(ctx, dwords, n) < 0 ? -EIO : 0;
 }

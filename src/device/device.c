@@ -55,6 +55,7 @@ int device_create(const struct device_config *config, const struct device_events
 	struct renderer_config renderer_config = {
 		.render_node = config->render_node,
 		.vram_bytes = config->vram_bytes,
+		.plain_shaders = config->plain_shaders,
 	};
 	int err = dev->ops->create(&renderer_config, &device_renderer_events, dev, &dev->renderer);
 	if (err < 0) {

@@ -45,6 +45,7 @@ struct device_config {
 	const struct renderer_ops *renderer_ops;
 	const char *render_node;  /* NULL: software */
 	bool dmabuf_scanout;      /* opt-in */
+	bool plain_shaders;       /* see struct renderer_config */
 	struct vgpu_stats *stats; /* shared page, not owned; never NULL */
 };
 

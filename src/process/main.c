@@ -145,6 +145,7 @@ static int process_create_device(struct process *p)
 		.renderer_ops = renderer_find(o->renderer),
 		.render_node = o->render_node,
 		.dmabuf_scanout = o->dmabuf,
+		.plain_shaders = o->plain_shaders,
 		.stats = p->stats,
 	};
 	if (!config.renderer_ops)

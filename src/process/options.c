@@ -33,6 +33,8 @@ static const struct option_row {
 	{"max-height", "N", OPTION_NUMBER, AT(max_height), 64, 16384,
 		"highest screen, pixels (default 1200)"},
 	{"dmabuf", NULL, OPTION_YES, AT(dmabuf), 0, 0, "show screens as dma-bufs where possible"},
+	{"plain-shaders", NULL, OPTION_YES, AT(plain_shaders), 0, 0,
+		"leave translated shaders as they are (slower)"},
 	{"no-lockdown", NULL, OPTION_NO, AT(lockdown), 0, 0,
 		"keep the process' rights: for debuggers only"},
 	{"probe", NULL, OPTION_YES, AT(probe), 0, 0,
@@ -50,7 +52,7 @@ static void options_print_help(void)
 	     "The data plane of one vGPU. Started by vgpu-keeper, never by hand.\n");
 	for (size_t i = 0; i < ARRAY_SIZE(option_rows); i++) {
 		const struct option_row *row = &option_rows[i];
-		printf("  --%-11s %-5s %s\n", row->name, row->value ? row->value : "", row->help);
+		printf("  --%-13s %-4s %s\n", row->name, row->value ? row->value : "", row->help);
 	}
 }
 

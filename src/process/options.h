@@ -16,6 +16,7 @@ struct options {
 	uint32_t max_width, max_height;
 	bool dmabuf;
 	bool lockdown;
+	bool plain_shaders;
 	bool probe;
 	bool verbose;
 };

@@ -64,6 +64,7 @@ struct renderer_events {
 struct renderer_config {
 	const char *render_node; /* path; NULL: the software GPU */
 	uint64_t vram_bytes;     /* reported to guests as their video memory */
+	bool plain_shaders;      /* leave translated shaders as they are */
 };
 
 struct renderer_dmabuf {
@@ -111,6 +112,13 @@ struct renderer_ops {
 	 */
 	int (*submit)(
 		struct renderer *r, uint32_t ctx_id, uint32_t *dwords, size_t n, bool asks_query);
+
+	/*
+	 * Clip-plane code is left out of translated shaders until keep_clip_planes() is called,
+	 * which concerns shaders created from then on: the caller creates the older ones again.
+	 */
+	bool (*leaves_out_clip_planes)(const struct renderer *r);
+	void (*keep_clip_planes)(struct renderer *r);
 
 	/* Asks for events.fence(fence_id) once all work so far is complete. Ids must rise. */
 	int (*fence_create)(struct renderer *r, uint64_t fence_id);

@@ -14,11 +14,19 @@
 
 #include <stdbool.h>
 
+/* The commands that made a shader; several sub-contexts' slots may hold it. */
+struct shader_text {
+	unsigned refs;
+	uint32_t n, room; /* dwords */
+	uint32_t *dwords;
+};
+
 struct stream_object {
 	uint8_t type;               /* enum virgl_object; MSAA surfaces are surfaces */
 	uint8_t stage;              /* shaders */
 	uint32_t total;             /* shaders: bytes of text announced, rounded up to dwords */
 	uint32_t received;          /* shaders: bytes of it so far */
+	struct shader_text *text;   /* shaders, while clip planes are watched; or NULL */
 	uint64_t bytes;             /* charged to the context */
 	struct stream_object *next; /* while free */
 };
@@ -29,6 +37,12 @@ struct stream_sub_context {
 	/* Per stage the shader whose text is still coming; 0: none. It outlives a DESTROY_OBJECT.
 	 */
 	uint32_t long_shader[VIRGL_STAGES];
+	/* What is bound, also after its handle was destroyed; kept while clip planes are watched.
+	 */
+	struct {
+		uint32_t handle;
+		struct shader_text *text; /* NULL: nothing that was kept */
+	} bound[VIRGL_STAGES];
 };
 
 struct stream_pool_block;
@@ -42,6 +56,7 @@ struct stream {
 	struct idmap sub_contexts; /* id -> stream_sub_context; 0 is always there */
 	struct stream_sub_context *current;
 	struct stream_object *free_objects;
+	bool watch_clip_planes;
 	struct stream_pool_block *blocks; /* all memory of objects; given back at the end only */
 };
 
@@ -80,6 +95,12 @@ void free_object(struct stream *stream, struct stream_object *object);
 void free_pool(struct stream *stream);
 
 int create_shader(struct stream *stream, struct command *command);
+
+/* Kept shader text. Append: 0 or -ENOMEM. */
+int shader_text_append(struct shader_text **text, const uint32_t *dwords, uint32_t n);
+struct shader_text *shader_text_ref(struct shader_text *text); /* NULL-safe */
+void shader_text_unref(struct shader_text **text);             /* NULL-safe; leaves NULL */
+void forget_bound_shaders(struct stream_sub_context *sub);
 
 int add_sub_context(struct stream *stream, uint32_t id);
 void free_sub_context(struct stream *stream, struct stream_sub_context *sub);

@@ -45,6 +45,7 @@ static struct stream_object *alloc_object(struct stream *stream)
 
 void free_object(struct stream *stream, struct stream_object *object)
 {
+	shader_text_unref(&object->text);
 	stream->counters.objects--;
 	stream->counters.object_bytes -= object->bytes;
 	object->next = stream->free_objects;
@@ -89,6 +90,7 @@ int put_object(struct stream *stream, struct command *command, uint32_t handle,
 			return refuse(command, r, "no memory for an object", handle);
 		}
 	}
+	shader_text_unref(&object->text);
 	*object = (struct stream_object){.type = (uint8_t)type, .bytes = bytes};
 	counters->object_bytes = others + bytes;
 	if (ret)
@@ -104,6 +106,16 @@ static int create_plain(struct stream *stream, struct command *command)
 		type = VIRGL_OBJECT_SURFACE;
 	return put_object(
 		stream, command, command->dw[1], type, command->len * sizeof(uint32_t), NULL);
+}
+
+/* {handle, S0, point size, sprite coordinates, S3, ...}: S3 has the clip planes in its top byte. */
+static int create_rasterizer(struct stream *stream, struct command *command)
+{
+	uint32_t planes = command->dw[5] >> 24;
+
+	if (planes && stream->watch_clip_planes)
+		return refuse(command, -ERESTART, "clip planes", planes);
+	return create_plain(stream, command);
 }
 
 static int create_vertex_elements(struct stream *stream, struct command *command)

@@ -127,6 +127,23 @@ static int continue_shader(struct stream *stream, struct command *command, uint3
 	return 0;
 }
 
+/* Clip planes are the business of the stages before rasterisation. */
+static bool has_clip_code(uint32_t stage)
+{
+	return stage != VIRGL_STAGE_FRAGMENT && stage != VIRGL_STAGE_COMPUTE;
+}
+
+static int keep_text(struct stream *stream, struct command *command)
+{
+	if (!stream->watch_clip_planes || !has_clip_code(command->dw[STAGE]))
+		return 0;
+	struct stream_object *shader =
+		find_object(stream, command->dw[HANDLE], VIRGL_OBJECT_SHADER);
+	if (shader_text_append(&shader->text, command->dw, command->len + 1) < 0)
+		return refuse(command, -ENOMEM, "no memory for a shader", command->dw[HANDLE]);
+	return 0;
+}
+
 int create_shader(struct stream *stream, struct command *command)
 {
 	uint32_t text;
@@ -134,9 +151,9 @@ int create_shader(struct stream *stream, struct command *command)
 	if (r < 0)
 		return r;
 	uint32_t words = command->len + 1 - text;
-	return command->dw[OFFSET] & VIRGL_SHADER_CONTINUES
-		       ? continue_shader(stream, command, words)
-		       : begin_shader(stream, command, words);
+	r = command->dw[OFFSET] & VIRGL_SHADER_CONTINUES ? continue_shader(stream, command, words)
+							 : begin_shader(stream, command, words);
+	return r < 0 ? r : keep_text(stream, command);
 }
 
 static int check_finished(struct stream *stream, struct command *command, uint32_t handle)
@@ -150,9 +167,22 @@ static int check_finished(struct stream *stream, struct command *command, uint32
 
 int command_bind_shader(struct stream *stream, struct command *command)
 {
-	if (command->dw[2] >= VIRGL_STAGES)
-		return refuse(command, -EINVAL, "no such stage", command->dw[2]);
-	return check_finished(stream, command, command->dw[1]);
+	uint32_t handle = command->dw[1], stage = command->dw[2];
+
+	if (stage >= VIRGL_STAGES)
+		return refuse(command, -EINVAL, "no such stage", stage);
+	int r = check_finished(stream, command, handle);
+	if (r < 0 || !stream->watch_clip_planes)
+		return r;
+	/* The library binds nothing new for a handle that is no shader of that stage. */
+	struct stream_object *shader = find_object(stream, handle, VIRGL_OBJECT_SHADER);
+	if (!handle || (shader && shader->stage == stage)) {
+		struct stream_sub_context *sub = stream->current;
+		shader_text_unref(&sub->bound[stage].text);
+		sub->bound[stage].text = shader_text_ref(shader ? shader->text : NULL);
+		sub->bound[stage].handle = handle;
+	}
+	return 0;
 }
 
 int command_link_shader(struct stream *stream, struct command *command)

@@ -106,6 +106,10 @@ int stream_check(struct stream *stream, uint32_t *dwords, size_t n, struct strea
 			command.fault->opcode = opcode;
 			command.fault->command = opcode < VIRGL_COMMANDS ? rows[opcode].name : NULL;
 			command.fault->offset = offset;
+			if (r == -ERESTART) { /* the rest will come again */
+				stream->counters.buffers--;
+				stream->counters.bytes -= (n - offset) * sizeof(*dwords);
+			}
 			return r;
 		}
 		offset += 1 + (size_t)command.len;

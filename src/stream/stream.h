@@ -34,6 +34,7 @@
  * One struct stream belongs to one virgl context. It does no I/O and logs nothing.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -94,6 +95,24 @@ void stream_destroy(struct stream *stream); /* NULL-safe */
  * -ENOTSUP a command this device does not offer; *fault is then filled in (may be NULL).
  */
 int stream_check(struct stream *stream, uint32_t *dwords, size_t n, struct stream_fault *fault);
+
+/*
+ * Clip planes. Translated shaders are faster without the code for clip planes that the guest does
+ * not use; who leaves that code out must hear of the first guest that does. While watching, the
+ * stream keeps the text of geometry-stage shaders, and stream_check() stops before a command that
+ * turns a clip plane on: -ERESTART, fault->offset says where. The caller runs what comes before,
+ * calls stream_replay_shaders() so that they are translated anew, stops watching, and goes on
+ * there.
+ */
+void stream_watch_clip_planes(struct stream *stream, bool watch);
+
+typedef int (*stream_emit_fn)(void *data, uint32_t *dwords, size_t n);
+
+/*
+ * Emits commands that create every kept shader again and bind those that are bound, ending in the
+ * current sub-context. Returns 0, -ENOMEM, or what `emit` returned below 0.
+ */
+int stream_replay_shaders(struct stream *stream, stream_emit_fn emit, void *data);
 
 const struct stream_counters *stream_counters(const struct stream *stream);
 

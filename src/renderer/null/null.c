@@ -172,6 +172,15 @@ static int null_submit(struct renderer *r, uint32_t ctx_id, uint32_t *dwords, si
 	return 0;
 }
 
+static bool null_leaves_out_clip_planes(const struct renderer *r)
+{
+	return false;
+}
+
+static void null_keep_clip_planes(struct renderer *r)
+{
+}
+
 static int null_fence_create(struct renderer *r, uint64_t fence_id)
 {
 	r->fence_id = fence_id;
@@ -231,6 +240,8 @@ const struct renderer_ops renderer_null = {
 	.transfer_to_host = null_transfer_to_host,
 	.transfer_from_host = null_transfer_from_host,
 	.submit = null_submit,
+	.leaves_out_clip_planes = null_leaves_out_clip_planes,
+	.keep_clip_planes = null_keep_clip_planes,
 	.fence_create = null_fence_create,
 	.poll_fd = null_poll_fd,
 	.poll = null_poll,

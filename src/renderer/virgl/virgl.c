@@ -2,6 +2,7 @@
 #include "renderer/virgl/virgl.h"
 
 #include "renderer/format.h"
+#include "renderer/virgl/clip_planes.h"
 #include "renderer/virgl/fences.h"
 
 #include "base/checked.h"
@@ -123,6 +124,7 @@ static int virgl_create(const struct renderer_config *config, const struct rende
 	err = virgl_fences_create(&r->fences);
 	if (err < 0)
 		goto cleanup_library;
+	clip_planes_leave_out(!config->plain_shaders);
 	*ret = r;
 	return 0;
 
@@ -296,6 +298,16 @@ static int virgl_submit(struct renderer *r, uint32_t ctx_id, uint32_t *dwords, s
 	return err ? -EINVAL : 0;
 }
 
+static bool virgl_leaves_out_clip_planes(const struct renderer *r)
+{
+	return clip_planes_left_out();
+}
+
+static void virgl_keep_clip_planes(struct renderer *r)
+{
+	clip_planes_leave_out(false);
+}
+
 /* ---- fences ---- */
 
 /* The library looks after query results only when one of its own fences has completed. */
@@ -422,6 +434,8 @@ const struct renderer_ops renderer_virgl = {
 	.transfer_to_host = virgl_transfer_to_host,
 	.transfer_from_host = virgl_transfer_from_host,
 	.submit = virgl_submit,
+	.leaves_out_clip_planes = virgl_leaves_out_clip_planes,
+	.keep_clip_planes = virgl_keep_clip_planes,
 	.fence_create = virgl_fence_create,
 	.poll_fd = virgl_poll_fd,
 	.poll = virgl_poll,

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Shaders made again from the commands that made them. A shader that is bound although its handle
+ * is gone gets a handle nobody uses, is bound by it, and loses it again.
+ */
+#include "stream/internal.h"
+
+#include "base/checked.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SET_SUB_CTX = 28, DESTROY_OBJECT = 3, BIND_SHADER = 31 };
+
+/* ---- kept text ---- */
+
+int shader_text_append(struct shader_text **text, const uint32_t *dwords, uint32_t n)
+{
+	if (!*text) {
+		*text = calloc(1, sizeof(**text));
+		if (!*text)
+			return -ENOMEM;
+		(*text)->refs = 1;
+	}
+	struct shader_text *t = *text;
+	if (n > t->room - t->n) {
+		uint32_t room = t->n + n + t->n / 2;
+		uint32_t *grown = realloc(t->dwords, (size_t)room * sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		t->dwords = grown;
+		t->room = room;
+	}
+	memcpy(t->dwords + t->n, dwords, n * sizeof(*dwords));
+	t->n += n;
+	return 0;
+}
+
+struct shader_text *shader_text_ref(struct shader_text *text)
+{
+	if (text)
+		text->refs++;
+	return text;
+}
+
+void shader_text_unref(struct shader_text **text)
+{
+	struct shader_text *t = *text;
+
+	*text = NULL;
+	if (!t || --t->refs)
+		return;
+	free(t->dwords);
+	free(t);
+}
+
+void forget_bound_shaders(struct stream_sub_context *sub)
+{
+	for (size_t i = 0; i < VIRGL_STAGES; i++)
+		shader_text_unref(&sub->bound[i].text);
+}
+
+static void forget_all_text(struct stream *stream)
+{
+	uint32_t at = 0;
+	struct stream_sub_context *sub;
+
+	while ((sub = idmap_next(&stream->sub_contexts, &at, NULL))) {
+		uint32_t cursor = 0;
+		struct stream_object *object;
+		while ((object = idmap_next(&sub->objects, &cursor, NULL)))
+			shader_text_unref(&object->text);
+		forget_bound_shaders(sub);
+	}
+}
+
+void stream_watch_clip_planes(struct stream *stream, bool watch)
+{
+	if (!watch)
+		forget_all_text(stream);
+	stream->watch_clip_planes = watch;
+}
+
+/* ---- replay ---- */
+
+struct replay {
+	stream_emit_fn emit;
+	void *data;
+};
+
+static int replay_small(
+	const struct replay *replay, uint32_t opcode, uint32_t a, uint32_t b, uint32_t n)
+{
+	uint32_t dwords[] = {opcode | n << 16, a, b};
+	return replay->emit(replay->data, dwords, 1 + n);
+}
+
+/* The renderer may change what it is given, so it gets a copy, with `handle` in every part. */
+static int replay_create(
+	const struct replay *replay, const struct shader_text *text, uint32_t handle)
+{
+	uint32_t *copy = malloc((size_t)text->n * sizeof(*copy));
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, text->dwords, (size_t)text->n * sizeof(*copy));
+	for (uint32_t at = 0; at < text->n; at += 1 + VIRGL_HEADER_LENGTH(copy[at]))
+		copy[at + 1] = handle;
+	int r = replay->emit(replay->data, copy, text->n);
+	free(copy);
+	return r;
+}
+
+static int replay_objects(const struct replay *replay, const struct stream_sub_context *sub)
+{
+	uint32_t cursor = 0, handle;
+	const struct stream_object *object;
+	int r = 0;
+
+	while (r >= 0 && (object = idmap_next(&sub->objects, &cursor, &handle))) {
+		/* An unfinished one was not translated yet, and goes on by itself. */
+		if (object->text && object->received == object->total)
+			r = replay_create(replay, object->text, handle);
+	}
+	return r;
+}
+
+static int replay_bound(
+	const struct replay *replay, const struct stream_sub_context *sub, uint32_t stage)
+{
+	const struct shader_text *text = sub->bound[stage].text;
+	uint32_t handle = sub->bound[stage].handle;
+	const struct stream_object *object = idmap_get(&sub->objects, handle);
+
+	if (!text)
+		return 0;
+	if (object && object->text == text)
+		return replay_small(replay, BIND_SHADER, handle, stage, 2);
+	for (handle = UINT32_MAX; idmap_get(&sub->objects, handle);)
+		handle--;
+	int r = replay_create(replay, text, handle);
+	if (r >= 0)
+		r = replay_small(replay, BIND_SHADER, handle, stage, 2);
+	if (r >= 0)
+		r = replay_small(replay, DESTROY_OBJECT | VIRGL_OBJECT_SHADER << 8, handle, 0, 1);
+	return r;
+}
+
+int stream_replay_shaders(struct stream *stream, stream_emit_fn emit, void *data)
+{
+	const struct replay replay = {.emit = emit, .data = data};
+	uint32_t cursor = 0;
+	const struct stream_sub_context *sub;
+	int r = 0;
+
+	while (r >= 0 && (sub = idmap_next(&stream->sub_contexts, &cursor, NULL))) {
+		r = replay_small(&replay, SET_SUB_CTX, sub->id, 0, 1);
+		if (r >= 0)
+			r = replay_objects(&replay, sub);
+		for (uint32_t stage = 0; r >= 0 && stage < VIRGL_STAGES; stage++)
+			r = replay_bound(&replay, sub, stage);
+	}
+	return r < 0 ? r : replay_small(&replay, SET_SUB_CTX, stream->current->id, 0, 1);
+}

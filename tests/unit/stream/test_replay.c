@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Clip planes: where the check stops, and what making the shaders again emits. */
+#include "stream/stream.h"
+
+#include "protocol/virgl.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define HEADER(opcode, type, len) ((opcode) | (type) << 8 | (uint32_t)(len) << 16)
+#define VERTEX                    0u
+#define FRAGMENT                  1u
+
+struct emitted {
+	uint32_t dwords[512];
+	size_t n;
+	unsigned fail_after;
+};
+
+static uint32_t resolve(void *data, uint32_t handle)
+{
+	return handle;
+}
+
+static const struct stream_resource_ops ops = {.resolve = resolve};
+static const struct stream_limits limits = {
+	.max_sub_contexts = 4, .max_objects = 64, .max_object_bytes = 1 << 20};
+
+static int setup(void **state)
+{
+	struct stream *stream;
+	int err = stream_create(&limits, &ops, NULL, &stream);
+	*state = stream;
+	if (!err)
+		stream_watch_clip_planes(stream, true);
+	return err;
+}
+
+static int teardown(void **state)
+{
+	stream_destroy(*state);
+	return 0;
+}
+
+static int emit(void *data, uint32_t *dwords, size_t n)
+{
+	struct emitted *e = data;
+	if (e->fail_after && !--e->fail_after)
+		return -EIO;
+	assert_true(e->n + n <= sizeof(e->dwords) / sizeof(e->dwords[0]));
+	memcpy(e->dwords + e->n, dwords, n * sizeof(*dwords));
+	e->n += n;
+	return 0;
+}
+
+static int run(struct stream *stream, const uint32_t *dwords, size_t n)
+{
+	uint32_t copy[64];
+	memcpy(copy, dwords, n * sizeof(*dwords));
+	return stream_check(stream, copy, n, NULL);
+}
+
+static void create_shader(struct stream *stream, uint32_t handle, uint32_t stage, uint32_t text)
+{
+	const uint32_t dwords[] = {
+		HEADER(1, VIRGL_OBJECT_SHADER, 7), handle, stage, 8, 10, 0, text, 0};
+	assert_int_equal(run(stream, dwords, 8), 0);
+}
+
+static void bind_shader(struct stream *stream, uint32_t handle, uint32_t stage)
+{
+	const uint32_t dwords[] = {HEADER(31, 0, 2), handle, stage};
+	assert_int_equal(run(stream, dwords, 3), 0);
+}
+
+#define RASTERIZER(handle, planes)                                                                 \
+	HEADER(1, VIRGL_OBJECT_RASTERIZER, 9), handle, 0, 0, 0, (uint32_t)(planes) << 24, 0, 0, 0, 0
+
+static void test_stops_before_the_clip_plane(void **state)
+{
+	uint32_t dwords[] = {RASTERIZER(1, 0), HEADER(0, 0, 0), RASTERIZER(2, 1), HEADER(0, 0, 0)};
+	struct stream_fault fault = {0};
+
+	assert_int_equal(stream_check(*state, dwords, 22, &fault), -ERESTART);
+	assert_int_equal(fault.offset, 11);
+	assert_int_equal(stream_counters(*state)->commands, 2);
+	assert_int_equal(stream_counters(*state)->bytes, 44);
+	stream_watch_clip_planes(*state, false);
+	assert_int_equal(stream_check(*state, dwords + 11, 11, &fault), 0);
+	assert_int_equal(stream_counters(*state)->bytes, 88);
+	assert_int_equal(stream_counters(*state)->buffers, 1);
+}
+
+static void test_replays_what_is_there(void **state)
+{
+	struct emitted e = {0};
+
+	create_shader(*state, 1, VERTEX, 0xaaaa);
+	create_shader(*state, 2, FRAGMENT, 0xbbbb); /* no clip code in there */
+	create_shader(*state, 3, VERTEX, 0xcccc);
+	bind_shader(*state, 1, VERTEX);
+	bind_shader(*state, 2, FRAGMENT);
+	const uint32_t destroy[] = {HEADER(3, VIRGL_OBJECT_SHADER, 1), 3};
+	assert_int_equal(run(*state, destroy, 2), 0);
+	assert_int_equal(stream_replay_shaders(*state, emit, &e), 0);
+	const uint32_t expected[] = {
+		HEADER(28, 0, 1),
+		0, /* sub-context 0 */
+		HEADER(1, VIRGL_OBJECT_SHADER, 7),
+		1,
+		VERTEX,
+		8,
+		10,
+		0,
+		0xaaaa,
+		0,
+		HEADER(31, 0, 2),
+		1,
+		VERTEX,
+		HEADER(28, 0, 1),
+		0,
+	};
+	assert_int_equal(e.n, sizeof(expected) / sizeof(expected[0]));
+	assert_memory_equal(e.dwords, expected, sizeof(expected));
+}
+
+static void test_bound_but_destroyed(void **state)
+{
+	struct emitted e = {0};
+
+	create_shader(*state, 1, VERTEX, 0xaaaa);
+	bind_shader(*state, 1, VERTEX);
+	create_shader(*state, 1, VERTEX, 0xdddd); /* the handle is another shader now */
+	assert_int_equal(stream_replay_shaders(*state, emit, &e), 0);
+	const uint32_t expected[] = {
+		HEADER(28, 0, 1),
+		0,
+		HEADER(1, VIRGL_OBJECT_SHADER, 7),
+		1,
+		VERTEX,
+		8,
+		10,
+		0,
+		0xdddd,
+		0,
+		HEADER(1, VIRGL_OBJECT_SHADER, 7),
+		UINT32_MAX,
+		VERTEX,
+		8,
+		10,
+		0,
+		0xaaaa,
+		0,
+		HEADER(31, 0, 2),
+		UINT32_MAX,
+		VERTEX,
+		HEADER(3, VIRGL_OBJECT_SHADER, 1),
+		UINT32_MAX,
+		HEADER(28, 0, 1),
+		0,
+	};
+	assert_int_equal(e.n, sizeof(expected) / sizeof(expected[0]));
+	assert_memory_equal(e.dwords, expected, sizeof(expected));
+}
+
+static void test_long_shaders_are_kept_whole_and_unfinished_ones_left(void **state)
+{
+	struct emitted e = {0};
+	const uint32_t first[] = {HEADER(1, VIRGL_OBJECT_SHADER, 6), 5, VERTEX, 8, 10, 0, 0x1111};
+	const uint32_t second[] = {
+		HEADER(1, VIRGL_OBJECT_SHADER, 6), 5, VERTEX, 4 | 1u << 31, 10, 0, 0};
+
+	assert_int_equal(run(*state, first, 7), 0);
+	assert_int_equal(stream_replay_shaders(*state, emit, &e), 0);
+	assert_int_equal(e.n, 4);
+	assert_int_equal(run(*state, second, 7), 0);
+	e.n = 0;
+	assert_int_equal(stream_replay_shaders(*state, emit, &e), 0);
+	assert_int_equal(e.n, 4 + 14);
+	assert_memory_equal(e.dwords + 2, first, sizeof(first));
+	assert_memory_equal(e.dwords + 9, second, sizeof(second));
+}
+
+static void test_ends_in_the_current_sub_context(void **state)
+{
+	struct emitted e = {0};
+	const uint32_t make[] = {HEADER(29, 0, 1), 7};
+
+	create_shader(*state, 1, VERTEX, 0xaaaa);
+	assert_int_equal(run(*state, make, 2), 0);
+	create_shader(*state, 1, VERTEX, 0xeeee);
+	assert_int_equal(stream_replay_shaders(*state, emit, &e), 0);
+	assert_int_equal(e.n, 2 * (2 + 8) + 2);
+	assert_int_equal(e.dwords[e.n - 1], 7);
+	e = (struct emitted){.fail_after = 2};
+	assert_int_equal(stream_replay_shaders(*state, emit, &e), -EIO);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_stops_before_the_clip_plane),
+		TEST(test_replays_what_is_there),
+		TEST(test_bound_but_destroyed),
+		TEST(test_long_shaders_are_kept_whole_and_unfinished_ones_left),
+		TEST(test_ends_in_the_current_sub_context),
+	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
