@@ -153,7 +153,8 @@ static void replay_path(const char *path, unsigned at_least)
 
 static void test_recordings_of_mesa_pass(void **state)
 {
-	replay_path(GOLDEN_DIR "/virgl-mesa-22.3.6.bin", 10);
+	replay_path(GOLDEN_DIR "/virgl-glmark2.bin", 11);
+	replay_path(GOLDEN_DIR "/virgl-gl43.bin", 10);
 	/* Others, too large to keep here: see the README beside it. */
 	if (getenv("VGPU_RECORDING"))
 		replay_path(getenv("VGPU_RECORDING"), 1);

@@ -169,8 +169,12 @@ static int with_outputs(uint32_t claimed, const uint32_t strides[4], const uint3
 		payload[5 + i] = strides[i];
 	for (uint32_t i = 0; i < n; i++)
 		payload[9 + 2 * i] = outputs[i];
+	struct stream_fault fault = {0};
 	int r = check(stream, VIRGL_CREATE_OBJECT, VIRGL_OBJECT_SHADER, payload,
-		9 + 2 * n + 2 - (uint32_t)dwords_less, NULL);
+		9 + 2 * n + 2 - (uint32_t)dwords_less, &fault);
+	/* Refused before the outputs that are not there are looked at. */
+	if (dwords_less > 2)
+		assert_string_equal(fault.reason, "wrong number of outputs");
 	stream_destroy(stream);
 	return r;
 }
@@ -186,6 +190,7 @@ static void test_stream_outputs(void **state)
 	assert_int_equal(with_outputs(65, strides, outputs, 65, 0), -EINVAL);
 	assert_int_equal(with_outputs(2, strides, outputs, 2, 2), 0);
 	assert_int_equal(with_outputs(2, strides, outputs, 2, 3), -EINVAL);
+	assert_int_equal(with_outputs(2, strides, outputs, 2, 5), -EINVAL);
 	assert_int_equal(with_outputs(0x80000000, strides, outputs, 1, 0), -EINVAL);
 	assert_int_equal(with_outputs(~0u, strides, outputs, 1, 0), -EINVAL);
 	outputs[0] = output(4, 3, 0);
