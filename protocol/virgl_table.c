@@ -23,22 +23,22 @@
 	}
 
 struct row {
+	const char *name;
+	const char *class;
 	unsigned opcode;
 	unsigned type;
-	const char *name;
 	unsigned min;
 	unsigned max;
 	unsigned step;
-	const char *class;
 	struct virgl_resources resources;
 };
 
 static const struct row rows[] = {
 #define VIRGL_COMMAND(opcode, name, min, max, step, class, resources, handler)                     \
-	{opcode, 0, #name, min, max, step, #class, resources},
+	{#name, #class, opcode, 0, min, max, step, resources},
 #include "protocol/virgl.def"
 #define VIRGL_OBJECT(type, name, min, max, step, resources, handler)                               \
-	{VIRGL_CREATE_OBJECT, type, "CREATE_OBJECT " #name, min, max, step, "CREATE", resources},
+	{"CREATE_OBJECT " #name, "CREATE", VIRGL_CREATE_OBJECT, type, min, max, step, resources},
 #include "protocol/virgl.def"
 };
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What remains to be checked of each command that neither makes nor destroys something. */
 #include "stream/internal.h"
 
 #include <errno.h>

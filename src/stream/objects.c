@@ -1,4 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The objects a guest makes, per sub-context: which handle is what, so that nothing unknown is
+ * bound, and how much they take together. Records come from a pool that grows by blocks and is
+ * given back with the stream, so only a guest that makes more objects than ever before allocates.
+ */
 #include "stream/internal.h"
 
 #include "base/checked.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The walk over a buffer, and the table that says what each command may look like. */
 #include "stream/stream.h"
 #include "stream/internal.h"
 
@@ -87,7 +88,7 @@ static int check_command(struct stream *stream, struct command *command)
 
 int stream_check(struct stream *stream, uint32_t *dwords, size_t n, struct stream_fault *fault)
 {
-	struct stream_fault unused;
+	struct stream_fault unused = {0};
 	struct command command = {.fault = fault ? fault : &unused};
 	size_t offset = 0;
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* Sub-contexts, one per context of the guest's driver: all state below them is their own. */
 #include "stream/internal.h"
 
 #include <errno.h>

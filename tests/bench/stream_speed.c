@@ -28,7 +28,7 @@ static const struct stream_resource_ops ops = {resolve};
 static const struct stream_limits limits = {16, 1u << 20, 1ull << 30};
 
 struct words {
-	uint32_t *dw;
+	uint32_t dw[DRAWS * 128 + HEAD];
 	size_t n;
 };
 
@@ -138,7 +138,7 @@ static int replay(const char *path)
 	struct stream *stream;
 	uint32_t head[2];
 	double ns = 0;
-	FILE *file = fopen(path, "rb");
+	FILE *file = fopen(path, "rbe");
 
 	if (!file || stream_create(&limits, &any, NULL, &stream) < 0)
 		return 1;
@@ -163,8 +163,7 @@ static int replay(const char *path)
 
 int main(int argc, char **argv)
 {
-	static uint32_t object_dw[32 * 64], frame_dw[DRAWS * 128 + HEAD];
-	struct words objects = {object_dw}, frame = {frame_dw};
+	static struct words objects, frame;
 	struct stream *stream;
 
 	if (argc > 1)

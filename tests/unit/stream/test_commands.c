@@ -125,7 +125,7 @@ static const struct example examples[] = {
 };
 
 #define FOR_EACH_EXAMPLE(e)                                                                        \
-	for (const struct example *e = examples; e != &examples[ARRAY_SIZE(examples)]; e++)
+	for (const struct example *(e) = examples; (e) != &examples[ARRAY_SIZE(examples)]; (e)++)
 
 /* The example after a NOP of two dwords, so that offsets are not 0; -errno or 0. */
 static int try_example(const struct example *e, uint32_t n, uint32_t dw[64], struct stream_fault *f)

@@ -40,17 +40,25 @@ static uint32_t next_dword(uint64_t *seed)
 	}
 }
 
-/* Mostly commands that fit, so that the walk gets somewhere. */
+static const uint8_t shortest[VIRGL_COMMANDS] = {
+#define VIRGL_COMMAND(opcode, name, min, ...) [opcode] = (min),
+#include "protocol/virgl.def"
+};
+
+/* Mostly commands of a right length, so that the walk gets somewhere. */
 static size_t fill(uint64_t *seed, uint32_t *dw, size_t n)
 {
 	size_t at = 0;
 
 	while (at < n) {
 		uint64_t random = next_random(seed);
+		uint32_t opcode = random % (VIRGL_COMMANDS + 1);
 		size_t len = random >> 16 & 31;
+		if (random >> 30 & 3 && opcode < VIRGL_COMMANDS && opcode != VIRGL_CREATE_OBJECT)
+			len = shortest[opcode];
 		if (at + 1 + len > n && random >> 60)
 			len = n - at - 1;
-		dw[at++] = VIRGL_HEADER(random % 66, random >> 8 & 15, len);
+		dw[at++] = VIRGL_HEADER(opcode, random >> 8 & 15, len);
 		while (len-- && at < n)
 			dw[at++] = next_dword(seed);
 	}
@@ -136,7 +144,7 @@ static void replay_path(const char *path, unsigned at_least)
 	static const struct stream_limits limits = {64, 1u << 16, 64u << 20};
 	unsigned resolved = 0;
 	struct stream *stream;
-	FILE *file = fopen(path, "rb");
+	FILE *file = fopen(path, "rbe");
 
 	assert_non_null(file);
 	assert_int_equal(stream_create(&limits, &ops, &resolved, &stream), 0);

@@ -73,16 +73,16 @@ static void test_parts_that_do_not_fit(void **state)
 	}
 }
 
-/* These crash virglrenderer 0.10.4: its buffer for the text is gone by then. */
+/* The one of one word at offset 0 crashes virglrenderer 0.10.4: its buffer is gone by then. */
 static void test_nothing_continues_a_finished_shader(void **state)
 {
 	struct stream *stream = new_stream(&test_limits);
 
 	assert_int_equal(shader(stream, 7, VERTEX, 8, 2), 0);
-	assert_int_equal(shader(stream, 7, VERTEX, 0 | CONTINUES, 0), -EINVAL);
-	assert_int_equal(shader(stream, 7, VERTEX, 0 | CONTINUES, 1), -EINVAL);
+	assert_int_equal(shader(stream, 7, VERTEX, CONTINUES, 0), -EINVAL);
+	assert_int_equal(shader(stream, 7, VERTEX, CONTINUES, 1), -EINVAL);
 	assert_int_equal(shader(stream, 7, VERTEX, 8 | CONTINUES, 0), -EINVAL);
-	assert_int_equal(shader(stream, 6, VERTEX, 0 | CONTINUES, 1), -EINVAL);
+	assert_int_equal(shader(stream, 6, VERTEX, CONTINUES, 1), -EINVAL);
 	stream_destroy(stream);
 }
 
