@@ -134,7 +134,10 @@ static void viewer_negotiate(struct front *f, struct viewer *v, uint64_t feature
 	viewer_expect(f, v, VHOST_USER_GPU_GET_PROTOCOL_FEATURES);
 	viewer_answer(v, VHOST_USER_GPU_GET_PROTOCOL_FEATURES, &features, 8);
 	front_spin(f);
-	viewer_expect(f, v, VHOST_USER_GPU_SET_PROTOCOL_FEATURES);
+	/* The picture that is there already does not wait for the answer. */
+	do
+		assert_true(viewer_next(f, v));
+	while (v->request != VHOST_USER_GPU_SET_PROTOCOL_FEATURES);
 	uint64_t chosen;
 	memcpy(&chosen, v->payload, 8);
 	assert_int_equal(chosen, features & 2);
@@ -446,7 +449,7 @@ static void test_dmabuf(void **state)
 	viewer_open(f, &v);
 	assert_false(d->dmabuf(data, 0, &buf)); /* its layout cannot be told yet */
 	viewer_negotiate(f, &v, 0x3);
-	viewer_expect(f, &v, VHOST_USER_GPU_SCANOUT);
+	assert_int_equal(v.scanouts, 1);
 	assert_true(d->dmabuf(data, 0, &buf));
 	viewer_expect(f, &v, VHOST_USER_GPU_DMABUF_SCANOUT2);
 	assert_int_equal(v.size, 48);
