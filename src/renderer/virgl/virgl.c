@@ -354,7 +354,8 @@ static void virgl_poll(struct renderer *r)
 
 static void virgl_finish(struct renderer *r)
 {
-	virgl_library_fence(r, r->last_fence);
+	/* Who only ever finishes has made no fence yet, and 0 means none. */
+	virgl_library_fence(r, MAX(r->last_fence, 1u));
 	glFinish();
 	r->unfenced = false;
 	virgl_fences_wait(r->fences);
