@@ -36,12 +36,14 @@ struct vtest_shm {
 	void *map;
 	size_t size; /* mapped, bytes */
 	int fd;      /* -1: given away for good, not poolable */
+	bool shared; /* the connection's fence page */
 };
 
 struct vtest_resource {
 	uint32_t handle;
 	uint32_t bind;
-	bool is_fence; /* the buffer Mesa makes for each fence; counts a frame once waited for */
+	bool is_fence;        /* the buffer Mesa makes for each fence */
+	bool counted;         /* a frame, once the fence was waited for */
 	struct vtest_shm shm; /* .map NULL: none */
 };
 
@@ -72,6 +74,7 @@ struct vtest {
 	struct idmap resources; /* struct vtest_resource */
 	uint32_t next_handle;
 	uint32_t mappings;
+	struct vtest_shm fence_page; /* .map NULL: not made yet */
 	struct vtest_shm pool[VTEST_POOL_SIZE];
 	unsigned pool_count;
 	unsigned pool_fds; /* descriptors of small buffers, in use and in the pool */
@@ -152,6 +155,8 @@ void vtest_resources_finish(struct vtest *v);
 void vtest_finish_work(struct vtest *v);
 
 int vtest_shm_get(struct vtest *v, size_t size, struct vtest_shm *ret);
+/* The one page behind all of the connection's fence buffers. */
+int vtest_shm_get_fence(struct vtest *v, struct vtest_shm *ret);
 /* The client has the descriptor, or it is queued; it is kept only where it will be used again. */
 void vtest_shm_sent(struct vtest *v, struct vtest_shm *shm);
 void vtest_shm_put(struct vtest *v, struct vtest_shm *shm);

@@ -18,6 +18,13 @@
 
 #define VTEST_FENCE_SIZE 8u /* bytes */
 
+/* The shape Mesa gives the buffer it makes for each fence, and gives to no other. */
+static bool vtest_is_fence(const struct vtest_resource_create *create)
+{
+	return create->bind == VIRGL_BIND_CUSTOM && !create->target &&
+	       create->width == VTEST_FENCE_SIZE && create->data_size == VTEST_FENCE_SIZE;
+}
+
 /*
  * The most guest-side bytes a resource of these dimensions can need: 16 a texel, every level,
  * edges rounded up to compression blocks. More is refused: shared memory is made by this process.
@@ -43,8 +50,12 @@ static uint64_t vtest_backing_limit(const struct vtest_resource_create *create)
 static int vtest_attach_shm(struct vtest *v, struct vtest_resource *resource, size_t size)
 {
 	struct iovec iov;
-	int err = vtest_shm_get(v, size, &resource->shm);
+	int err;
 
+	if (resource->is_fence)
+		err = vtest_shm_get_fence(v, &resource->shm);
+	else
+		err = vtest_shm_get(v, size, &resource->shm);
 	if (err)
 		return err;
 	iov = (struct iovec){.iov_base = resource->shm.map, .iov_len = size};
@@ -84,8 +95,7 @@ static int vtest_resource_make(struct vtest *v, uint32_t handle,
 		return -ENOMEM;
 	resource->handle = handle;
 	resource->bind = create->bind;
-	resource->is_fence = create->bind == VIRGL_BIND_CUSTOM && !create->target &&
-			     create->width == VTEST_FENCE_SIZE;
+	resource->is_fence = vtest_is_fence(create);
 	err = idmap_add(&v->resources, handle, resource);
 	if (err)
 		goto fail_free;

@@ -2,9 +2,15 @@
 
 /*
  * Memory shared with the client: one memfd a resource, sealed so that the client cannot shrink it
- * under us. Mesa makes and drops an 8-byte buffer for each fence, so small ones are used again. The
- * client keeps its old mapping of such a buffer as long as it likes: the pool is the connection's
- * own, so all it can reach that way is its own next buffer.
+ * under us.
+ *
+ * Small ones are used again. The client keeps its old mapping of such a buffer as long as it likes:
+ * the pool is the connection's own, so all it can reach that way is its own next buffer.
+ *
+ * Mesa makes an 8-byte buffer for each fence, keeps it a second, and neither reads nor writes it.
+ * At a thousand frames a second that is a thousand descriptors and mappings, so all fence buffers
+ * of a connection lie in one page. A client that stored something there would find its other
+ * fences' bytes, and nobody else's.
  */
 
 #include "frontend/vtest/internal.h"
@@ -56,9 +62,21 @@ int vtest_shm_get(struct vtest *v, size_t size, struct vtest_shm *ret)
 	return 0;
 }
 
+int vtest_shm_get_fence(struct vtest *v, struct vtest_shm *ret)
+{
+	if (!v->fence_page.map) {
+		int err = vtest_shm_get(v, VTEST_POOL_BYTES, &v->fence_page);
+		if (err)
+			return err;
+		v->fence_page.shared = true;
+	}
+	*ret = v->fence_page;
+	return 0;
+}
+
 void vtest_shm_sent(struct vtest *v, struct vtest_shm *shm)
 {
-	if (shm->size == VTEST_POOL_BYTES && v->pool_fds <= VTEST_POOL_MAX_FDS)
+	if (shm->shared || (shm->size == VTEST_POOL_BYTES && v->pool_fds <= VTEST_POOL_MAX_FDS))
 		return;
 	close_fd(&shm->fd);
 	v->pool_fds--;
@@ -77,7 +95,7 @@ static void vtest_shm_free(struct vtest *v, struct vtest_shm *shm)
 
 void vtest_shm_put(struct vtest *v, struct vtest_shm *shm)
 {
-	if (!shm->map)
+	if (!shm->map || shm->shared)
 		return;
 	if (shm->fd >= 0 && v->pool_count < VTEST_POOL_SIZE) {
 		v->pool[v->pool_count++] = *shm;
@@ -91,4 +109,6 @@ void vtest_shm_finish(struct vtest *v)
 {
 	while (v->pool_count)
 		vtest_shm_free(v, &v->pool[--v->pool_count]);
+	if (v->fence_page.map)
+		vtest_shm_free(v, &v->fence_page);
 }

@@ -78,8 +78,8 @@ int vtest_on_busy_wait(struct vtest *v, void *payload, size_t size)
 		return err;
 	if (v->has_context && device_context_lost(v->client, VTEST_CONTEXT))
 		return -EIO;
-	if (resource && resource->is_fence && !busy) {
-		resource->is_fence = false;
+	if (resource && resource->is_fence && !resource->counted && !busy) {
+		resource->counted = true;
 		if (!v->display_frames)
 			device_client_frame(v->client);
 	}

@@ -181,6 +181,9 @@ static int vtest_turn(struct vtest *v)
 		if (err < 0)
 			return err;
 		if (err > 0) {
+			/* No more was there: leave the rest to epoll. */
+			if (v->in.end == v->in.start && received)
+				break;
 			if (clock_ns() < until)
 				continue;
 			return vtest_set_events(v, EPOLLIN | EPOLLOUT);
@@ -188,9 +191,6 @@ static int vtest_turn(struct vtest *v)
 		if (v->in.eof)
 			return vtest_fail(v, -ECONNRESET, "%s",
 				v->in.end > v->in.start ? "ended inside a message" : "");
-		/* A whole message was all there was: leave the rest to epoll. */
-		if (received && v->in.end == v->in.start)
-			break;
 		err = vtest_input_receive(v, need);
 		if (err < 0)
 			return err;

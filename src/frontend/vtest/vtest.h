@@ -16,7 +16,7 @@
  * its program with "lost connection". Other connections go on.
  *
  * Where the time of a frame goes is in the round trips, so each costs as few system calls as can
- * be: one receive for many messages, one send for an answer, pooled memory for the small buffers
+ * be: one receive for many messages, one send for an answer, one page for the many small buffers
  * that Mesa uses as fences. A RESOURCE_CREATE2 that directly follows a SUBMIT_CMD is answered
  * before the submit runs, because the client needs only the descriptor and waits for it.
  *

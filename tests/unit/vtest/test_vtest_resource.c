@@ -109,25 +109,24 @@ static void test_transfers_inside_the_stream(void **state)
 }
 
 /* Each piece of a pooled buffer's life; the memory that comes back is clean and still usable. */
-static void test_fence_buffers_are_pooled(void **state)
+static void test_small_buffers_are_pooled(void **state)
 {
 	struct peer *p = *state;
 	int fds = 0;
 
 	for (unsigned i = 0; i < 200; i++) {
-		uint8_t *map = peer_make_buffer(p, 100 + i, BIND_CUSTOM, 8);
+		uint8_t *map = peer_make_buffer(p, 100 + i, BIND_CUSTOM, 16);
 		assert_int_equal(map[0], 0);
-		memset(map, 0xff, 8);
-		SEND(p, VTEST_RESOURCE_BUSY_WAIT, 100 + i, 1);
-		EXPECT(p, 1, VTEST_RESOURCE_BUSY_WAIT, 0);
+		memset(map, 0xff, 16);
+		SEND(p, VTEST_TRANSFER_PUT2, 100 + i, 0, 0, 0, 0, 16, 1, 1, 16, 0);
+		assert_int_equal(fake_contents(p->vtest->client, 100 + i)[15], 0xff);
 		SEND(p, VTEST_RESOURCE_UNREF, 100 + i);
-		munmap(map, 8);
+		munmap(map, 16);
 		if (i == 0)
 			fds = peer_count_fds();
 	}
 	assert_int_equal(peer_count_fds(), fds);
 	assert_int_equal(p->vtest->mappings, 1);
-	assert_int_equal(p->dev.frames, 200);
 	peer_expect_open(p);
 }
 
@@ -137,12 +136,36 @@ static void test_many_small_buffers_hold_few_descriptors(void **state)
 	int before = peer_count_fds();
 
 	for (unsigned i = 1; i <= 600; i++)
-		munmap(peer_make_buffer(p, i, BIND_CUSTOM, 8), 8);
+		munmap(peer_make_buffer(p, i, BIND_CUSTOM, 16), 16);
 	assert_true(peer_count_fds() - before <= 4 * (int)VTEST_POOL_SIZE);
 	for (unsigned i = 1; i <= 600; i++)
 		SEND(p, VTEST_RESOURCE_UNREF, i);
 	assert_true(peer_count_fds() - before <= (int)VTEST_POOL_SIZE);
 	assert_true(p->vtest->mappings <= VTEST_POOL_SIZE);
+	peer_expect_open(p);
+}
+
+static void test_fence_buffers_share_a_page(void **state)
+{
+	struct peer *p = *state;
+	int before = peer_count_fds();
+
+	for (unsigned i = 1; i <= 600; i++) {
+		munmap(peer_make_buffer(p, i, BIND_CUSTOM, 8), 8);
+		SEND(p, VTEST_RESOURCE_BUSY_WAIT, i, 1);
+		EXPECT(p, 1, VTEST_RESOURCE_BUSY_WAIT, 0);
+	}
+	assert_int_equal(p->dev.frames, 600);
+	assert_int_equal(p->dev.resources, 600);
+	assert_int_equal(p->vtest->mappings, 1);
+	assert_int_equal(peer_count_fds(), before + 1);
+	/* Asking about one again is no new frame. */
+	SEND(p, VTEST_RESOURCE_BUSY_WAIT, 7, 1);
+	EXPECT(p, 1, VTEST_RESOURCE_BUSY_WAIT, 0);
+	assert_int_equal(p->dev.frames, 600);
+	for (unsigned i = 1; i <= 600; i++)
+		SEND(p, VTEST_RESOURCE_UNREF, i);
+	munmap(peer_make_buffer(p, 1, BIND_CUSTOM, 8), 8);
 	peer_expect_open(p);
 }
 
@@ -268,8 +291,9 @@ int main(void)
 		TEST(test_transfers_through_shared_memory, peer_setup_v2),
 		TEST(test_put2_length_counts_absent_data, peer_setup_v2),
 		TEST(test_transfers_inside_the_stream, peer_setup_v2),
-		TEST(test_fence_buffers_are_pooled, peer_setup_v2),
+		TEST(test_small_buffers_are_pooled, peer_setup_v2),
 		TEST(test_many_small_buffers_hold_few_descriptors, peer_setup_v2),
+		TEST(test_fence_buffers_share_a_page, peer_setup_v2),
 		TEST(test_display_frames, peer_setup_v2),
 		TEST(test_unknown_handles, peer_setup_v2),
 		TEST(test_transfer_unknown_handle, peer_setup_v2),
