@@ -114,9 +114,8 @@ static void session_on_socket(void *data, uint32_t events)
 {
 	struct vhost_user *vu = data;
 
-	if (vu->channel.out_len && vu_channel_flush(&vu->channel) < 0)
-		session_fail(vu, "%s", "");
-	else if (vu->waiting && events & (EPOLLHUP | EPOLLERR))
+	bool unsent = vu->channel.out_len && vu_channel_flush(&vu->channel) < 0;
+	if (unsent || (vu->waiting && events & (EPOLLHUP | EPOLLERR)))
 		session_fail(vu, "%s", "");
 	else
 		(void)session_read(vu);

@@ -24,7 +24,7 @@ static int vtest_input_resize(struct vtest_input *in, size_t capacity)
 	uint8_t *buf = malloc(capacity);
 	if (!buf)
 		return -ENOMEM;
-	if (in->end > in->start)
+	if (in->buf && in->end > in->start)
 		memcpy(buf, in->buf + in->start, in->end - in->start);
 	free(in->buf);
 	*in = (struct vtest_input){

@@ -144,7 +144,7 @@ static int vtest_resource_answer(struct vtest *v, uint32_t id, struct vtest_reso
 static int vtest_resource_create(
 	struct vtest *v, uint32_t id, const struct vtest_resource_create *create)
 {
-	struct vtest_resource *resource;
+	struct vtest_resource *resource = NULL;
 	uint32_t handle = create->handle;
 	int err;
 
@@ -179,7 +179,7 @@ int vtest_on_resource_create2(struct vtest *v, void *payload, size_t size)
 int vtest_resource_create_early(struct vtest *v, const void *payload)
 {
 	struct vtest_resource_create create;
-	struct vtest_resource *resource;
+	struct vtest_resource *resource = NULL;
 	uint32_t handle;
 	int err;
 
