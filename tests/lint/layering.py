@@ -16,8 +16,8 @@ import tempfile
 
 # Folder below src/ (or "protocol"): what it may include beside itself and the C library.
 LAYERS = {
-    "protocol": set(),
     "base": set(),
+    "protocol": {"base"},
     # the data plane: frontend -> device -> stream, renderer -> base
     "stream": {"base", "protocol"},
     "renderer": {"base", "protocol"},
@@ -150,7 +150,8 @@ SAMPLES = {
     "src/cli/a.c": ('#include <sqlite3.h>\n', True),
     "src/device/c.c": ('#include <virglrenderer.h>\n', True),
     "src/surprise/a.c": ("", True),
-    "protocol/a.h": ('#include "base/log.h"\n', True),
+    "protocol/a.h": ('#include "base/packet.h"\n', False),
+    "protocol/b.h": ('#include "device/device.h"\n', True),
 }
 
 

@@ -26,6 +26,8 @@ PLANNED = {
     "tests/integration", "tests/vm", "docs/man", "docs/api.md",
 }
 
+GUEST = "tests/lib/guest/"  # scripts that run inside a guest: its paths are the tests' own
+
 # Written apart so that this file passes its own rule.
 WORDS = [
     (r"\b(TO" r"DO|FIX" r"ME|XX" r"X|HA" r"CK)\b", "unfinished work belongs into an issue"),
@@ -52,7 +54,9 @@ def licence(path, text):
 
 
 def size(path, text):
-    limit = HEADER_LINES if path.endswith(".h") else SOURCE_LINES
+    # A table of a format is as long as the format.
+    header = path.endswith(".h") and not path.startswith("protocol/")
+    limit = HEADER_LINES if header else SOURCE_LINES
     lines = text.count("\n")
     if lines > limit:
         yield lines, f"{lines} lines, the limit is {limit}: split it"
@@ -87,12 +91,13 @@ def has_opening_comment(text):
 
 
 def opening(path, text):
-    """A header explains itself; a source file does, or has a header of its name that does."""
+    """A header explains itself; a source file does, or a header of its folder does it for it."""
     if has_opening_comment(text):
         return
-    header = os.path.splitext(path)[0] + ".h"
-    if path.endswith(".c") and os.path.exists(header):
-        return
+    folder = os.path.dirname(path)
+    if path.endswith(".c") and os.path.isdir(folder):
+        if any(name.endswith(".h") for name in os.listdir(folder)):
+            return
     yield 1, "says nowhere near its start what it is for"
 
 
@@ -102,7 +107,7 @@ def words(path, text):
             continue
         for pattern, why in WORDS:
             match = re.search(pattern, line)
-            if match:
+            if match and not (path.startswith(GUEST) and match.group(0).startswith("/")):
                 yield number, f"{match.group(0)!r}: {why}"
         match = MISSPELT.search(line)
         if match:
