@@ -157,7 +157,7 @@ static int vtest_resource_create(
 	if (!handle)
 		return vtest_fail(v, -EINVAL, "handle 0");
 	err = vtest_resource_make(v, handle, create, &resource);
-	return err ? err : vtest_resource_answer(v, id, resource);
+	return resource ? vtest_resource_answer(v, id, resource) : err;
 }
 
 int vtest_on_resource_create(struct vtest *v, void *payload, size_t size)
@@ -187,7 +187,7 @@ int vtest_resource_create_early(struct vtest *v, const void *payload)
 	handle = v->version >= 3 ? vtest_new_handle(v) : create.handle;
 	if (!handle || (v->version >= 3 && create.handle))
 		return 0;
-	if (vtest_resource_make(v, handle, &create, &resource)) {
+	if (vtest_resource_make(v, handle, &create, &resource) || !resource) {
 		v->reason[0] = '\0';
 		return 0;
 	}
