@@ -194,7 +194,7 @@ def main():
         say(f"vgpud runs; three vGPUs of type {type_name} on {GPU}")
         try:
             for vgpu, _, _ in VMS:
-                machines.append(vm_module.VM(guest, node.socket(vgpu), name=vgpu,
+                machines.append(vm_module.VM(guest, node.qemu_arguments(vgpu), name=vgpu,
                                              accelerator=accelerator).start())
             say(f"two VMs boot at the same time ({accelerator.upper()})")
             drawers = draw(node, guest, machines, seconds)

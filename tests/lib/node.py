@@ -35,11 +35,7 @@ class Node:
         if config:
             self.config = self.dir / "vgpud.conf"
             self.config.write_text(config)
-
-    @property
-    def environment(self):
-        found = sorted(self.run_dir.glob("*.sock"))
-        return dict(os.environ, VGPUD_SOCKET=str(found[0] if found else self.run_dir / "none"))
+        self.environment = dict(os.environ, VGPUD_SOCKET=str(self.run_dir / "vgpud.sock"))
 
     def start(self):
         command = [PROGRAMS / "vgpud", "--state-dir", self.dir / "state", "--run-dir", self.run_dir]
@@ -88,10 +84,14 @@ class Node:
     def vgpu(self, name):
         return next(one for one in self.json("list") if one["name"] == name)
 
+    def qemu_arguments(self, name):
+        """The words that `qemu-args` gives for a VM whose memory is shared already."""
+        return self.json("qemu-args", name)["args"]
+
     def socket(self, name):
         """The vhost-user socket that `qemu-args` names."""
-        words = self.ctl("qemu-args", name).stdout.replace(",", " ").split()
-        return next(word.removeprefix("path=") for word in words if word.startswith("path="))
+        fields = ",".join(self.qemu_arguments(name)).split(",")
+        return next(field.removeprefix("path=") for field in fields if field.startswith("path="))
 
     def screenshot(self, name, path=None):
         path = path or self.dir / f"{name}.png"

@@ -132,25 +132,32 @@ class VM:
                 env=self.environment, cwd=self.dir)
         try:
             self.qmp = Qmp(self.dir / "qmp")
-            self.agent = socket.socket(socket.AF_UNIX)
-            self.agent.connect(str(self.dir / "agent"))
-            self.agent.setblocking(False)
+            self._open_agent()
         except OSError as error:
             why = self.errors()
             self.stop()
             raise VmError(f"{self.name}: QEMU did not start: {why or error}") from error
         return self
 
+    def _open_agent(self):
+        self.agent = socket.socket(socket.AF_UNIX)
+        self.agent.connect(str(self.dir / "agent"))
+        self.agent.setblocking(False)
+
     @property
     def pid(self):
         return self.process.pid
 
     def errors(self):
-        return self.error_path.read_text(errors="replace").strip()[-1500:]
+        return self._text(self.error_path).strip()[-1500:]
 
     def console(self):
+        return self._text(self.console_path)
+
+    @staticmethod
+    def _text(path):
         try:
-            return self.console_path.read_text(errors="replace")
+            return path.read_text(errors="replace")
         except FileNotFoundError:
             return ""
 

@@ -42,7 +42,7 @@ def boot(guest, node, accelerator):
 
     def start(name, **options):
         options.setdefault("accelerator", accelerator)
-        one = vm_module.VM(guest, node.socket(name), name=name, **options)
+        one = vm_module.VM(guest, node.qemu_arguments(name), name=name, **options)
         started.append(one)
         return one.start().wait_ready()
 
