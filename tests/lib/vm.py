@@ -64,9 +64,10 @@ class Job:
                           f"{self.output()[-800:]}")
 
     def kill(self, signal="KILL"):
-        """Ends the script and its children (they share the script's session id in the guest)."""
-        return self.vm.run(f"pid=$(cat /job/{self.number}.pid); "
-                           f"for p in $(pgrep -P $pid) $pid; do kill -{signal} $p; done", 20)
+        """Ends the script and its children, and waits until they are gone."""
+        self.vm.run(f"pid=$(cat /job/{self.number}.pid); "
+                    f"kill -{signal} $(pgrep -P $pid) $pid 2>/dev/null", 20)
+        self.wait(20)
 
 
 class VM:
