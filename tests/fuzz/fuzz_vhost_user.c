@@ -6,6 +6,7 @@
  */
 
 #include "frontend/vhost_user/vhost_user.h"
+#include "frontend/vhost_user/virtqueue.h"
 
 #include "unit/vhost_user/fake_device.h"
 
@@ -25,6 +26,11 @@
 #include <sys/socket.h>
 
 #define MEMORY      0x10000u
+#define UVA         0x100000ull
+#define NUM         16u
+#define DESC(ring)  ((ring)*0x2000u)
+#define AVAIL(ring) (DESC(ring) + 0x1000u)
+#define USED(ring)  (DESC(ring) + 0x1800u)
 #define SPIN_ROUNDS 6u
 
 struct script {
@@ -178,7 +184,6 @@ static void act_viewer(struct bench *b, struct script *s)
 
 static void act_device(struct bench *b, struct script *s)
 {
-	static const uint8_t pixels[64 * 64 * 4];
 	uint8_t what = take(s);
 
 	b->dev.hold = what & 1;
@@ -186,54 +191,96 @@ static void act_device(struct bench *b, struct script *s)
 	b->verdict = !(what & 4);
 	if (what & 8)
 		fake_release(&b->dev, 1 + what / 64);
-	if (what & 16 && b->dev.display)
-		b->dev.display->mode(b->dev.display_data, what / 64, 64, what & 32 ? 64 : 0);
-	if (what & 32 && b->dev.display)
-		b->dev.display->update(b->dev.display_data, what / 64,
-			&(struct display_rect){take(s), take(s), take(s), take(s)}, pixels, 256);
 	spin(b);
+}
+
+static void act_screen(struct bench *b, struct script *s)
+{
+	static const uint8_t pixels[64 * 64 * 4];
+	uint8_t what = take(s);
+	uint32_t head = what / 64;
+	struct display_rect rect = {take(s), take(s), take(s), take(s)};
+	struct display_cursor cursor = {head, rect.x, rect.y, 0, 0, what & 1};
+	struct display_dmabuf buf = {.fd = b->memory_fd, .width = 64, .height = 64, .stride = 256};
+	const struct display_ops *d = b->dev.display;
+
+	if (what & 2)
+		d->mode(b->dev.display_data, head, 64, what & 1 ? 64 : 0);
+	if (what & 4)
+		d->update(b->dev.display_data, head, &rect, pixels, 256);
+	if (what & 8)
+		d->cursor(b->dev.display_data, &cursor, what & 2 ? (const uint32_t *)pixels : NULL);
+	if (what & 16)
+		(void)d->dmabuf(b->dev.display_data, head, &buf);
+	if (what & 32)
+		(void)d->dmabuf_update(b->dev.display_data, head, &rect);
+	spin(b);
+}
+
+static void say(struct bench *b, uint32_t request, const void *payload, uint32_t size, int fd)
+{
+	uint8_t buf[12 + 64];
+	uint32_t header[3] = {request, VHOST_USER_VERSION, size};
+
+	memcpy(buf, header, 12);
+	memcpy(buf + 12, payload, size);
+	(void)fdpass_send(b->socket, buf, 12 + size, &fd, fd >= 0 ? 1 : 0);
 }
 
 /* What QEMU says before the first kick, so that the search starts where rings run. */
 static void act_start(struct bench *b, struct script *s)
 {
-	struct {
-		uint32_t header[3];
-		uint8_t payload[72];
-		int fd;
-	} __attribute__((packed)) m;
-	static const struct {
-		uint8_t request, words32[4];
-	} states[] = {{VHOST_USER_SET_VRING_NUM, {16}}, {VHOST_USER_SET_VRING_BASE, {0}},
-		{VHOST_USER_SET_VRING_ENABLE, {1}}};
-	uint64_t all = UINT64_MAX & ~(3ull << 34), index = take(s) & 1;
-	struct vhost_user_mem_table table = {.count = 1, .regions = {{0, MEMORY, 0x100000, 0}}};
-	struct vhost_user_vring_addr addr = {.index = (uint32_t)index,
-		.desc = 0x100000 + index * 0x2000,
-		.avail = 0x101000 + index * 0x2000,
-		.used = 0x101800 + index * 0x2000};
+	uint8_t how = take(s);
+	uint64_t all = UINT64_MAX & ~(3ull << VIRTIO_BIT_RING_PACKED), ring = how & 1;
+	uint32_t index = (uint32_t)ring;
+	struct vhost_user_mem_table table = {.count = 1, .regions = {{0, MEMORY, UVA, 0}}};
+	struct vhost_user_vring_addr addr = {
+		.index = index,
+		.desc = UVA + DESC(ring),
+		.avail = UVA + AVAIL(ring),
+		.used = UVA + USED(ring),
+	};
+	struct vhost_user_inflight in = {640, 0xf000, 2, NUM, 0};
 
-#define SEND(id, data, size, fd)                                                                   \
-	do {                                                                                       \
-		int fd_ = (fd);                                                                    \
-		uint32_t header_[3] = {id, VHOST_USER_VERSION, size};                              \
-		memcpy(m.header, header_, 12);                                                     \
-		memcpy(m.payload, data, size);                                                     \
-		(void)fdpass_send(b->socket, &m, 12 + (size), &fd_, fd_ >= 0 ? 1 : 0);             \
-	} while (0)
-	SEND(VHOST_USER_SET_PROTOCOL_FEATURES, &all, 8, -1);
-	SEND(VHOST_USER_SET_FEATURES, &all, 8, -1);
-	SEND(VHOST_USER_SET_MEM_TABLE, &table, 40, b->memory_fd);
-	for (size_t i = 0; i < ARRAY_SIZE(states); i++) {
-		struct vhost_user_vring_state state = {(uint32_t)index, states[i].words32[0]};
-		SEND(states[i].request, &state, 8, -1);
-		if (i == 1)
-			SEND(VHOST_USER_SET_VRING_ADDR, &addr, 40, -1);
-	}
-	SEND(VHOST_USER_SET_VRING_CALL, &index, 8, b->event);
-	SEND(VHOST_USER_SET_VRING_KICK, &index, 8, b->event);
-#undef SEND
+	if (how & 2)
+		all &= ~(1ull << VIRTIO_BIT_RING_EVENT_IDX);
+	say(b, VHOST_USER_SET_PROTOCOL_FEATURES, &all, 8, -1);
+	say(b, VHOST_USER_SET_FEATURES, &all, 8, -1);
+	say(b, VHOST_USER_SET_MEM_TABLE, &table, 40, b->memory_fd);
+	if (how & 4)
+		say(b, VHOST_USER_SET_INFLIGHT_FD, &in, 24, b->memory_fd);
+	if (how & 8)
+		say(b, VHOST_USER_GET_INFLIGHT_FD, &in, 24, -1);
+	say(b, VHOST_USER_SET_VRING_NUM, (uint32_t[2]){index, NUM}, 8, -1);
+	say(b, VHOST_USER_SET_VRING_BASE, (uint32_t[2]){index, 0}, 8, -1);
+	say(b, VHOST_USER_SET_VRING_ADDR, &addr, 40, -1);
+	say(b, VHOST_USER_SET_VRING_CALL, &ring, 8, b->event);
+	say(b, VHOST_USER_SET_VRING_KICK, &ring, 8, b->event);
+	say(b, VHOST_USER_SET_VRING_ENABLE, (uint32_t[2]){index, 1}, 8, -1);
 	spin(b);
+	spin(b);
+}
+
+/* The driver writes a descriptor, and perhaps makes a chain available. */
+static void act_descriptor(struct bench *b, struct script *s)
+{
+	uint8_t what = take(s), ring = what & 1;
+	struct virtqueue_desc desc = {
+		.addr = (uint64_t)take(s) << 8 | take(s),
+		.len = take(s) * (what & 2 ? 16u : 1u),
+		.flags = take(s) & 7,
+		.next = take(s) % (NUM + 1),
+	};
+	uint16_t *avail = (uint16_t *)(b->memory + AVAIL(ring));
+	uint16_t i = (what >> 4) % NUM;
+
+	memcpy(b->memory + DESC(ring) + 16u * i, &desc, sizeof(desc));
+	if (!(what & 4))
+		return;
+	avail[2 + avail[1] % NUM] = i;
+	avail[1]++;
+	if (what & 8)
+		act_kick(b, s);
 }
 
 static void act_truncate(struct bench *b, struct script *s)
@@ -255,6 +302,8 @@ static void (*const actions[])(struct bench *, struct script *) = {
 	act_viewer,
 	act_raw,
 	act_truncate,
+	act_descriptor,
+	act_screen,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
