@@ -74,8 +74,6 @@ enum {
 	VIRGL_SO_OUTPUTS = 64,
 	VIRGL_SO_VARYINGS = 160, /* with the skip and next-buffer marks between them */
 
-	VIRGL_MEMORY_INFO_BYTES = 24, /* what GET_MEMORY_INFO writes */
-
 	VIRGL_TRANSFER_TO_HOST = 1,
 	VIRGL_TRANSFER_FROM_HOST = 2,
 };

@@ -2,6 +2,7 @@
 #include "device/private.h"
 
 #include "base/checked.h"
+#include "base/iov.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -27,7 +28,23 @@ static uint32_t context_resolve(void *data, uint32_t handle)
 	return res ? res->id : 0;
 }
 
-static const struct stream_resource_ops context_resource_ops = {.resolve = context_resolve};
+/* Quota and what is left of it, KiB; there is no staging memory and nothing is ever evicted. */
+static void context_memory_info(void *data, uint32_t handle)
+{
+	const struct context *ctx = data;
+	const struct device *dev = ctx->client->device;
+	const struct resource *res = idmap_get(&ctx->attached, handle);
+	uint64_t total = dev->config.vram_bytes >> 10;
+	uint64_t left = (dev->config.vram_bytes - dev->vram_used) >> 10;
+	const uint32_t info[6] = {(uint32_t)MIN(total, (uint64_t)UINT32_MAX),
+		(uint32_t)MIN(left, (uint64_t)UINT32_MAX)};
+
+	if (res)
+		iov_write(res->iov, res->n_iov, 0, info, sizeof(info));
+}
+
+static const struct stream_resource_ops context_resource_ops = {
+	.resolve = context_resolve, .memory_info = context_memory_info};
 
 static void context_set_name(struct context *ctx, const char *name, size_t len)
 {

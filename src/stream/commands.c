@@ -198,10 +198,9 @@ int command_memory_info(struct stream *stream, struct command *command)
 
 	if (!id)
 		return refuse(command, -ENOENT, "no such resource", handle);
-	command->dw[1] = id;
-	if (!ops->first_backing ||
-		ops->first_backing(stream->ops_data, handle) < VIRGL_MEMORY_INFO_BYTES)
-		make_nop(command);
+	if (ops->memory_info)
+		ops->memory_info(stream->ops_data, handle);
+	make_nop(command);
 	return 0;
 }
 

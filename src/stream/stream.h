@@ -24,7 +24,7 @@
  *
  * Not offered (-ENOTSUP): video (53-61) and PIPE_RESOURCE_CREATE (blob resources). A guest sends
  * them only if the capset allows it, so whoever hands out capsets must leave out video codecs
- * (num_video_caps 0, VIRGL_CAP_V2_VIDEO_MEMORY) and, as long as the device offers no blob
+ * (num_video_caps 0) and, as long as the device offers no blob
  * resources, VIRGL_CAP_ARB_BUFFER_STORAGE. SET_DEBUG_FLAGS becomes a NOP: a guest does not choose
  * what its host logs.
  *
@@ -49,12 +49,12 @@ struct stream_resource_ops {
 	uint32_t (*resolve)(void *data, uint32_t handle);
 
 	/*
-	 * Bytes in the first entry of the backing attached to that resource, 0 if it has none. May
-	 * be NULL: then nothing is known. Asked for GET_MEMORY_INFO only, because virglrenderer
-	 * 0.10.4 writes 24 bytes there without looking: the command becomes a NOP if they do not
-	 * fit, and a guest then reads what its buffer held before (Mesa: zeros, "unknown").
+	 * The guest asks how much video memory there is: the answer goes into the backing of that
+	 * resource (six 32-bit numbers, see struct virgl_memory_info of the protocol). The command
+	 * itself becomes a NOP: the library would answer for the whole host, and virglrenderer
+	 * 0.10.4 writes without looking whether there is a backing. May be NULL: no answer.
 	 */
-	uint64_t (*first_backing)(void *data, uint32_t handle);
+	void (*memory_info)(void *data, uint32_t handle);
 };
 
 /* A context's allowance; 0 is not a special value. */

@@ -21,11 +21,6 @@ static uint32_t resolve(void *data, uint32_t handle)
 	return handle % 7 ? handle ^ 0x80000000u : 0;
 }
 
-static uint64_t first_backing(void *data, uint32_t handle)
-{
-	return handle & 0xff;
-}
-
 static void require(int condition)
 {
 	if (!condition)
@@ -34,7 +29,7 @@ static void require(int condition)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct stream_resource_ops ops = {resolve, first_backing};
+	static const struct stream_resource_ops ops = {.resolve = resolve};
 	static const struct stream_limits limits = {
 		.max_sub_contexts = 4, .max_objects = 64, .max_object_bytes = 65536};
 	struct stream *stream;

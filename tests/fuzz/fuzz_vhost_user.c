@@ -17,6 +17,8 @@
 
 #include "protocol/vhost_user.h"
 
+#include "frontend/vhost_user/guard.h"
+
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -314,6 +316,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int pair[2];
 
 	log_init("fuzz", LOG_LEVEL_ERROR);
+	guard_install_sigbus_handler();
 	fake_device_init(&b.dev);
 	if (loop_create(&b.loop) ||
 		socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair))

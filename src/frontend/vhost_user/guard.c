@@ -44,15 +44,9 @@ static void guard_on_sigbus(int signal_number, siginfo_t *info, void *context)
 int guard_install_sigbus_handler(void)
 {
 	struct sigaction action = {.sa_sigaction = guard_on_sigbus, .sa_flags = SA_SIGINFO};
-	static bool installed;
 
-	if (installed)
-		return 0;
 	sigemptyset(&action.sa_mask);
-	if (sigaction(SIGBUS, &action, NULL) < 0)
-		return -errno;
-	installed = true;
-	return 0;
+	return sigaction(SIGBUS, &action, NULL) < 0 ? -errno : 0;
 }
 
 int guard_add(void *start, size_t len, struct guard **ret)

@@ -18,7 +18,10 @@
 
 struct guard; /* a slot of the process' table */
 
-/* Installs the SIGBUS handler; may be called again. 0 or -errno. */
+/*
+ * Installs the SIGBUS handler: once in a process, before lock-down and before any connection. May
+ * be called again. 0 or -errno.
+ */
 int guard_install_sigbus_handler(void);
 
 /* Guards a mapping of whole pages. -ENOSPC. Not thread-safe. */

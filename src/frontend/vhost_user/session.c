@@ -273,9 +273,7 @@ int vhost_user_create(struct device *dev, struct loop *loop, int fd,
 	guest_memory_init(&vu->memory);
 	for (unsigned i = 0; i < KEEPER_MAX_RINGS; i++)
 		ring_init(&vu->rings[i], vu, i);
-	int err = guard_install_sigbus_handler();
-	if (!err)
-		err = virtio_gpu_create(dev, &transport_ops, vu, &vu->gpu);
+	int err = virtio_gpu_create(dev, &transport_ops, vu, &vu->gpu);
 	if (!err)
 		err = display_socket_create(dev, loop, &display_ops_here, vu, &vu->display);
 	if (!err)

@@ -26,7 +26,11 @@ struct virgl_box {
 /* Offsets in struct virgl_caps_v2 of the virgl protocol, fixed for ever by its guests. */
 #define CAPSET_VIRGL            1
 #define CAPSET_VIRGL2           2
-#define CAPS_V2_VIDEO_MEMORY_AT 692u /* uint32_t, MiB */
+#define CAPS_V2_BITS_AT         392u       /* uint32_t, what the host can do */
+#define CAPS_V2_BITS2_AT        688u       /* uint32_t, more of the same */
+#define CAPS_V2_VIDEO_MEMORY_AT 692u       /* uint32_t, MiB */
+#define CAP_BUFFER_STORAGE      (1u << 31) /* needs blob resources, which are not offered */
+#define CAP2_VIDEO_MEMORY       (1u << 2)
 
 struct renderer {
 	struct renderer_events events;
@@ -59,7 +63,7 @@ static int library_get_drm_fd(void *cookie)
 }
 
 /* The library gives its log no cookie, so this one limit is for the process. */
-static void library_log(const char *format, va_list args)
+static void __attribute__((format(printf, 1, 0))) library_log(const char *format, va_list args)
 {
 	static struct log_limit limit = LOG_LIMIT_INIT;
 	char text[256];
@@ -176,6 +180,22 @@ static int virgl_capset_info(struct renderer *r, unsigned index, struct renderer
 	return ret->max_size ? 0 : -ENOENT;
 }
 
+/* What this device offers, where that is not what the library can do. */
+static void virgl_adjust_caps(const struct renderer *r, uint8_t *caps, size_t size)
+{
+	uint32_t bits, bits2, mib = (uint32_t)MIN(r->vram_bytes >> 20, (uint64_t)UINT32_MAX);
+
+	if (size < CAPS_V2_VIDEO_MEMORY_AT + sizeof(mib))
+		return;
+	memcpy(&bits, caps + CAPS_V2_BITS_AT, sizeof(bits));
+	memcpy(&bits2, caps + CAPS_V2_BITS2_AT, sizeof(bits2));
+	bits &= ~CAP_BUFFER_STORAGE;
+	bits2 |= CAP2_VIDEO_MEMORY;
+	memcpy(caps + CAPS_V2_BITS_AT, &bits, sizeof(bits));
+	memcpy(caps + CAPS_V2_BITS2_AT, &bits2, sizeof(bits2));
+	memcpy(caps + CAPS_V2_VIDEO_MEMORY_AT, &mib, sizeof(mib));
+}
+
 static int virgl_capset_get(
 	struct renderer *r, uint32_t id, uint32_t version, void *buf, size_t size)
 {
@@ -191,10 +211,8 @@ static int virgl_capset_get(
 		return -ENOMEM;
 	virgl_renderer_fill_caps(id, version, caps);
 	virgl_note_context(r, false);
-	if (id == CAPSET_VIRGL2 && max_size >= CAPS_V2_VIDEO_MEMORY_AT + sizeof(uint32_t)) {
-		uint32_t mib = (uint32_t)MIN(r->vram_bytes >> 20, (uint64_t)UINT32_MAX);
-		memcpy(caps + CAPS_V2_VIDEO_MEMORY_AT, &mib, sizeof(mib));
-	}
+	if (id == CAPSET_VIRGL2)
+		virgl_adjust_caps(r, caps, max_size);
 	memset(buf, 0, size);
 	memcpy(buf, caps, MIN(size, max_size));
 	free(caps);

@@ -9,13 +9,7 @@ static uint32_t resolve(void *data, uint32_t handle)
 	return handle >= RES(0) && handle < RES(1000) ? handle - RES(0) + RENDERER(0) : 0;
 }
 
-static uint64_t first_backing(void *data, uint32_t handle)
-{
-	/* Odd ones are one byte too small for GET_MEMORY_INFO. */
-	return handle & 1 ? 23 : 24;
-}
-
-const struct stream_resource_ops test_resources = {resolve, first_backing};
+const struct stream_resource_ops test_resources = {.resolve = resolve};
 const struct stream_limits test_limits = {
 	.max_sub_contexts = 8, .max_objects = 1000, .max_object_bytes = 1 << 20};
 

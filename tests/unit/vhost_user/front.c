@@ -5,6 +5,8 @@
 #include "base/clock.h"
 #include "base/fdpass.h"
 
+#include "frontend/vhost_user/guard.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -82,6 +84,7 @@ int front_setup(void **state)
 
 	f->fds_before = front_count_fds();
 	f->socket = -1;
+	assert_int_equal(guard_install_sigbus_handler(), 0);
 	fake_device_init(&f->dev);
 	assert_int_equal(loop_create(&f->loop), 0);
 	front_connect(f);

@@ -123,7 +123,7 @@ static void test_table_is_replaced_under_running_rings(void **state)
 	assert_false(front_receive(f, &m)); /* it waits */
 	front_request(f, 0, 1, 2);
 	front_kick(f, 0);
-	assert_int_equal(f->dev.requests, 1); /* and so does the ring */
+	assert_int_equal(f->dev.requests, 1);      /* and so does the ring */
 	assert_int_equal(f->dev.changes_begun, 1); /* the first table */
 	f->dev.hold = false;
 	fake_release(&f->dev, 1);
