@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 
 struct guard {
@@ -36,8 +37,9 @@ static void guard_on_sigbus(int signal_number, siginfo_t *info, void *context)
 {
 	int saved_errno = errno;
 
+	/* The default action cannot be restored once system calls are filtered. */
 	if (!guard_cover((uintptr_t)info->si_addr))
-		signal(signal_number, SIG_DFL);
+		abort();
 	errno = saved_errno;
 }
 

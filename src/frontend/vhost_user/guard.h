@@ -7,8 +7,8 @@
  * raises SIGBUS. The handler puts zeroed private memory over the whole mapping, so the access goes
  * on with zeros, and remembers it; the owner asks guard_broken() and drops the connection.
  *
- * Process-wide by nature, as signal dispositions are. A SIGBUS elsewhere keeps its meaning: the
- * default action, on the same instruction.
+ * Process-wide by nature, as signal dispositions are. A SIGBUS anywhere else ends the process, by
+ * abort(). Only data is guarded: a system call given a lost address answers EFAULT as ever.
  */
 
 #include <stdbool.h>
