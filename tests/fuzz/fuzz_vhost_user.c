@@ -287,8 +287,10 @@ static void act_descriptor(struct bench *b, struct script *s)
 
 static void act_truncate(struct bench *b, struct script *s)
 {
-	/* Only while nothing here reads the mapping: the back end is what must survive. */
-	if (ftruncate(b->memory_fd, take(s) << 8) < 0)
+	uint64_t one = 1;
+
+	/* Nothing here reads the mapping meanwhile: the back end is what must survive. */
+	if (ftruncate(b->memory_fd, take(s) << 8) < 0 || write(b->event, &one, sizeof(one)) < 0)
 		return;
 	spin(b);
 	if (ftruncate(b->memory_fd, MEMORY) < 0)

@@ -113,6 +113,10 @@ void virtio_gpu_request(
 	dev->last_out_bytes = iov_size(r->out, r->n_out);
 	dev->last_in_bytes = iov_size(r->in, r->n_in);
 	gpu->pending++;
+	struct iovec iov[4];
+	uint64_t range[2] = {0}; /* a backing: address and length at bytes 8 and 16 */
+	iov_read(r->out, r->n_out, 8, range, sizeof(range));
+	dev->translated = gpu->ops->translate(gpu->data, range[0], range[1], iov, ARRAY_SIZE(iov));
 	bool ask = dev->ask_info && gpu->ops->query_display_info(gpu->data);
 	if (!dev->hold && !ask) {
 		fake_answer(gpu, r);

@@ -4,6 +4,7 @@
 
 #include "front.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -139,6 +140,40 @@ static void test_table_is_replaced_under_running_rings(void **state)
 	assert_int_equal(f->released[KEEPER_CUSTODY_MEMORY], 0);
 }
 
+static int translate(struct front *f, uint64_t gpa, uint64_t len)
+{
+	uint64_t range[2] = {gpa, len};
+
+	front_request(f, 0, 0, 1);
+	memcpy(f->memory + FRONT_DATA + 8, range, sizeof(range));
+	front_kick(f, 0);
+	return f->dev.translated;
+}
+
+static void test_backings_are_translated(void **state)
+{
+	struct front *f = *state;
+
+	front_start(f, 0);
+	/* Regions that touch: three entries for a range over all of them. */
+	assert_int_equal(add(f, FRONT_GPA + FRONT_MEMORY, 0x1000, FRONT_UVA + 0x10000000, 0), 0);
+	assert_int_equal(
+		add(f, FRONT_GPA + FRONT_MEMORY + 0x1000, 0x1000, FRONT_UVA + 0x20000000, 0), 0);
+	assert_int_equal(translate(f, FRONT_GPA, FRONT_MEMORY), 1);
+	assert_int_equal(translate(f, FRONT_GPA + 8, FRONT_MEMORY), 2);
+	assert_int_equal(translate(f, FRONT_GPA, FRONT_MEMORY + 0x2000), 3);
+	assert_int_equal(translate(f, FRONT_GPA, FRONT_MEMORY + 0x2001), -EFAULT);
+	assert_int_equal(translate(f, FRONT_GPA - 1, 1), -EFAULT);
+	assert_int_equal(translate(f, FRONT_GPA, UINT64_MAX), -EFAULT);
+	assert_int_equal(translate(f, UINT64_MAX, 1), -EFAULT);
+	assert_int_equal(translate(f, FRONT_GPA, 0), 0);
+	for (unsigned i = 2; i < 6; i++)
+		assert_int_equal(add(f, FRONT_GPA + FRONT_MEMORY + i * 0x1000, 0x1000,
+					 FRONT_UVA + 0x10000000 * (i + 1), 0),
+			0);
+	assert_int_equal(translate(f, FRONT_GPA + FRONT_MEMORY, 0x6000), -E2BIG);
+}
+
 static void test_ring_loses_its_memory(void **state)
 {
 	struct front *f = *state;
@@ -187,6 +222,7 @@ int main(void)
 		T(test_nothing_is_served_before_the_verdict),
 		T(test_refused_memory_ends_the_connection),
 		T(test_table_is_replaced_under_running_rings),
+		T(test_backings_are_translated),
 		T(test_ring_loses_its_memory),
 		T(test_file_is_cut_short_under_the_rings),
 		T(test_file_is_cut_short_under_the_data),
