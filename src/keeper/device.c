@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "keeper/keeper.h"
+
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define DEVICE_CHANNEL_FD 3
+#define DEVICE_FD_FREE    10 /* lowest number the child parks fds at while it arranges them */
+#define DEVICE_BATCH      64 /* messages handled before others get their turn */
+
+/*
+ * What the device process may know of the environment: how to find its libraries and how drivers
+ * and sanitizers are tuned. Never the operator's display, sessions or buses.
+ */
+static const char *const device_environment[] = {"PATH=", "LANG=", "LC_", "TZ=", "LD_LIBRARY_PATH=",
+	"LIBGL_DRIVERS_PATH=", "GBM_BACKENDS_PATH=", "__EGL_VENDOR_LIBRARY_", "LP_", "MESA_",
+	"VREND_", "VGPU_", "ASAN_", "UBSAN_", "LSAN_", "TSAN_"};
+
+static uint64_t process_start_time(pid_t pid)
+{
+	char path[64], text[1024];
+	unsigned long long start;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	cleanup_fclose FILE *f = fopen(path, "re");
+	if (!f || !fgets(text, sizeof(text), f))
+		return 0;
+	/* The name in field 2 may hold anything, so fields are counted from its last ')'. */
+	const char *at = strrchr(text, ')');
+	for (int field = 2; at && field < 22; field++)
+		at = strchr(at + 1, ' ');
+	return at && sscanf(at, " %llu", &start) == 1 ? start : 0;
+}
+
+static bool environment_allowed(const char *variable)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(device_environment); i++) {
+		if (!strncmp(variable, device_environment[i], strlen(device_environment[i])))
+			return true;
+	}
+	return false;
+}
+
+/* In the child, between fork and exec. */
+static void device_child(const struct keeper_config *config, char **argv, char **env, int channel,
+	int err, pid_t keeper_pid)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_DFL);
+	/* The device process dies with its keeper, also when the keeper is killed. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != keeper_pid)
+		_exit(126);
+	channel = fcntl(channel, F_DUPFD, DEVICE_FD_FREE);
+	err = fcntl(err, F_DUPFD, DEVICE_FD_FREE);
+	if (channel < 0 || err < 0 || dup2(err, STDERR_FILENO) < 0 ||
+		dup2(channel, DEVICE_CHANNEL_FD) < 0)
+		_exit(126);
+	close_range(DEVICE_CHANNEL_FD + 1, ~0u, 0);
+	execve(config->device, argv, env);
+	dprintf(STDERR_FILENO, "cannot run %s: %s\n", config->device, strerror(errno));
+	_exit(127);
+}
+
+static int device_fork(struct keeper *k, int channel, int err)
+{
+	static char fd_option[] = "--keeper-fd", fd_value[] = "3";
+	const struct keeper_config *config = k->config;
+	pid_t keeper_pid = getpid();
+	size_t n_env = 0, n = 0;
+
+	while (environ[n_env])
+		n_env++;
+	cleanup_free char **env = calloc(n_env + 1, sizeof(*env));
+	cleanup_free char **argv = calloc((size_t)config->n_device_args + 4, sizeof(*argv));
+	if (!env || !argv)
+		return -ENOMEM;
+	for (size_t i = 0; i < n_env; i++) {
+		if (environment_allowed(environ[i]))
+			env[n++] = environ[i];
+	}
+	argv[0] = (char *)(uintptr_t)config->device;
+	for (int i = 0; i < config->n_device_args; i++)
+		argv[i + 1] = config->device_args[i];
+	argv[config->n_device_args + 1] = fd_option;
+	argv[config->n_device_args + 2] = fd_value;
+
+	pid_t pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (pid == 0)
+		device_child(config, argv, env, channel, err, keeper_pid);
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (pidfd < 0) {
+		int r = -errno;
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		return r;
+	}
+	k->device.pid = pid;
+	k->device.pidfd = pidfd;
+	return 0;
+}
+
+/* Everything of the last device process is let go. */
+static void device_clear(struct keeper *k)
+{
+	struct device_process *d = &k->device;
+
+	loop_remove(d->pidfd_source);
+	loop_remove(d->channel_source);
+	loop_remove(d->stderr_source);
+	close_fd(&d->pidfd);
+	close_fd(&d->channel);
+	close_fd(&d->stderr_fd);
+	close_fd(&d->stats_fd);
+	*d = (struct device_process){.pidfd = -1, .channel = -1, .stderr_fd = -1, .stats_fd = -1};
+}
+
+static void device_line(struct keeper *k)
+{
+	struct device_process *d = &k->device;
+	char *text = d->line;
+
+	d->line[d->line_len] = '\0';
+	d->line_len = 0;
+	packet_text(d->line, sizeof(d->line));
+	if (text[0] == '<' && text[1] && text[2] == '>') /* the journal's level */
+		text += 3;
+	if (!*text)
+		return;
+	if (!d->failed_said)
+		snprintf(d->failed_text, sizeof(d->failed_text), "%s", text);
+	log_limited(&k->notices, LOG_LEVEL_INFO, "device: %s", text);
+}
+
+/* Takes in what the device process wrote on its stderr; false at its end. */
+static bool device_read_stderr(struct keeper *k)
+{
+	struct device_process *d = &k->device;
+	char buf[4096];
+
+	ssize_t n = d->stderr_fd < 0 ? 0 : read(d->stderr_fd, buf, sizeof(buf));
+	if (n <= 0)
+		return n < 0 && (errno == EAGAIN || errno == EINTR);
+	for (ssize_t i = 0; i < n; i++) {
+		if (buf[i] == '\n' || d->line_len + 1 == sizeof(d->line))
+			device_line(k);
+		if (buf[i] != '\n')
+			d->line[d->line_len++] = buf[i];
+	}
+	return true;
+}
+
+static void device_on_stderr(void *data, uint32_t events)
+{
+	struct keeper *k = data;
+
+	if (!device_read_stderr(k)) {
+		loop_remove(k->device.stderr_source);
+		k->device.stderr_source = NULL;
+	}
+}
+
+/* --- messages of the device process --- */
+
+typedef const char *(*device_handler)(struct keeper *k, struct packet *p);
+
+/* Each returns NULL, or why the message breaks the protocol. They take p->fd or leave it. */
+
+static const char *on_ready(struct keeper *k, struct packet *p)
+{
+	struct keeper_ready *ready = (void *)p->payload;
+
+	if (k->state != KEEPER_STATE_STARTING)
+		return "READY was said twice";
+	if (ready->version != KEEPER_PROTOCOL_VERSION)
+		return "it speaks another version of the keeper protocol";
+	packet_text(ready->renderer, sizeof(ready->renderer));
+	memcpy(k->renderer, ready->renderer, sizeof(k->renderer));
+	k->device.stats_fd = TAKE_FD(p->fd);
+	k->device.kill_at = 0;
+	k->state = KEEPER_STATE_READY;
+	log_info("the device process is ready: %s", k->renderer);
+	peers_send_waiting(k);
+	control_status(k);
+	return NULL;
+}
+
+static const char *on_custody(struct keeper *k, struct packet *p)
+{
+	if (custody_put(&k->custody, (void *)p->payload, p->fd) < 0)
+		return "CUSTODY names a place that does not exist";
+	p->fd = -1;
+	return NULL;
+}
+
+static const char *on_release(struct keeper *k, struct packet *p)
+{
+	if (custody_release(&k->custody, (void *)p->payload) < 0)
+		return "RELEASE names a place that does not exist";
+	return NULL;
+}
+
+static const char *on_memory_done(struct keeper *k, struct packet *p)
+{
+	const struct keeper_verdict *asked = (void *)p->payload;
+	struct keeper_verdict verdict = {.serial = asked->serial};
+
+	int r = custody_claim_memory(&k->custody);
+	verdict.ok = r == 0;
+	if (r == -EBUSY)
+		snprintf(verdict.reason, sizeof(verdict.reason),
+			"this VM already holds another vGPU (rule: one vGPU per VM)");
+	else if (r < 0)
+		snprintf(verdict.reason, sizeof(verdict.reason),
+			"the guest's memory cannot be claimed: %s", strerror(-r));
+	if (r < 0)
+		control_event(k, "refused: %s", verdict.reason);
+	device_send(k, KEEPER_DEVICE_VERDICT, &verdict, -1);
+	return NULL;
+}
+
+static const char *on_closed(struct keeper *k, struct packet *p)
+{
+	struct keeper_closed *closed = (void *)p->payload;
+
+	packet_text(closed->reason, sizeof(closed->reason));
+	if (closed->reason[0])
+		control_event(k, "connection %u ended: %s", closed->id, closed->reason);
+	peers_closed_by_device(k, closed->id);
+	return NULL;
+}
+
+static const char *on_notice(struct keeper *k, struct packet *p)
+{
+	struct keeper_text *notice = (void *)p->payload;
+
+	packet_text(notice->text, sizeof(notice->text));
+	control_event(k, "%s", notice->text);
+	return NULL;
+}
+
+static const char *on_failed(struct keeper *k, struct packet *p)
+{
+	struct keeper_text *failed = (void *)p->payload;
+
+	packet_text(failed->text, sizeof(failed->text));
+	memcpy(k->device.failed_text, failed->text, sizeof(k->device.failed_text));
+	k->device.failed_said = true;
+	return NULL;
+}
+
+static const device_handler handlers[KEEPER_DEVICE_MESSAGE_COUNT] = {
+	[KEEPER_DEVICE_READY] = on_ready,
+	[KEEPER_DEVICE_CUSTODY] = on_custody,
+	[KEEPER_DEVICE_RELEASE] = on_release,
+	[KEEPER_DEVICE_MEMORY_DONE] = on_memory_done,
+	[KEEPER_DEVICE_CLOSED] = on_closed,
+	[KEEPER_DEVICE_NOTICE] = on_notice,
+	[KEEPER_DEVICE_FAILED] = on_failed,
+};
+
+/* One message; false when there is no more now or ever. */
+static bool device_read_message(struct keeper *k)
+{
+	struct packet p;
+	const char *wrong = NULL;
+
+	int r = packet_recv(k->device.channel, &keeper_device_table, KEEPER_FROM_DEVICE, &p);
+	if (r == -EAGAIN)
+		return false;
+	if (r == 1) {
+		wrong = handlers[p.type](k, &p);
+		close_fd(&p.fd);
+	} else if (r == 0) {
+		loop_remove(k->device.channel_source);
+		k->device.channel_source = NULL;
+		device_kill(k, "it closed its channel to the keeper");
+		return false;
+	} else {
+		wrong = "a message on its channel breaks the keeper protocol";
+	}
+	if (wrong) {
+		loop_remove(k->device.channel_source);
+		k->device.channel_source = NULL;
+		device_kill(k, wrong);
+	}
+	return !wrong;
+}
+
+static void device_on_channel(void *data, uint32_t events)
+{
+	struct keeper *k = data;
+
+	for (int i = 0; i < DEVICE_BATCH && device_read_message(k); i++)
+		;
+}
+
+/* --- life and death --- */
+
+static void device_describe_death(struct keeper *k, const siginfo_t *info)
+{
+	const struct device_process *d = &k->device;
+	const char *sep = d->failed_text[0] ? ": " : "";
+	char how[64];
+
+	if (info->si_code == CLD_EXITED)
+		snprintf(how, sizeof(how), "exited with status %d", info->si_status);
+	else
+		snprintf(how, sizeof(how), "was killed by signal %d (SIG%s)", info->si_status,
+			sigabbrev_np(info->si_status) ?: "?");
+	if (d->kill_reason)
+		snprintf(k->failure, sizeof(k->failure),
+			"the device process was ended by its keeper: %s%s%.120s", d->kill_reason,
+			sep, d->failed_text);
+	else
+		snprintf(k->failure, sizeof(k->failure), "the device process %s%s%.160s", how, sep,
+			d->failed_text);
+}
+
+static void device_on_death(void *data, uint32_t events)
+{
+	struct keeper *k = data;
+	siginfo_t info = {0};
+
+	if (waitid(P_PIDFD, (id_t)k->device.pidfd, &info, WEXITED | WNOHANG) < 0 || !info.si_pid)
+		return;
+	for (int i = 0; k->device.channel_source && i < DEVICE_BATCH && device_read_message(k);)
+		i++;
+	for (int i = 0; i < DEVICE_BATCH && device_read_stderr(k); i++)
+		;
+	if (k->device.line_len)
+		device_line(k);
+	device_describe_death(k, &info);
+	device_clear(k);
+	custody_finish(&k->custody);
+	custody_init(&k->custody, k->vms_dir);
+	k->state = KEEPER_STATE_FAILED;
+	peers_end_all(k);
+	if (k->stopping) {
+		loop_quit(k->loop, 0);
+		return;
+	}
+	log_error("%s", k->failure);
+	control_event(k, "failed: %s", k->failure);
+	control_status(k);
+}
+
+static int device_watch(struct keeper *k)
+{
+	struct device_process *d = &k->device;
+
+	int r = loop_add_fd(k->loop, d->pidfd, EPOLLIN, device_on_death, k, &d->pidfd_source);
+	if (r == 0)
+		r = loop_add_fd(
+			k->loop, d->channel, EPOLLIN, device_on_channel, k, &d->channel_source);
+	if (r == 0)
+		r = loop_add_fd(
+			k->loop, d->stderr_fd, EPOLLIN, device_on_stderr, k, &d->stderr_source);
+	return r;
+}
+
+int device_start(struct keeper *k)
+{
+	int channel[2], err[2];
+
+	device_clear(k);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, channel) < 0)
+		return -errno;
+	cleanup_close int device_end = channel[1];
+	k->device.channel = channel[0];
+	if (pipe2(err, O_CLOEXEC) < 0)
+		return -errno;
+	cleanup_close int device_err = err[1];
+	k->device.stderr_fd = err[0];
+	/* The device process uses blocking sends at its own choice; only our ends never block. */
+	if (fcntl(device_end, F_SETFL, 0) < 0 || fcntl(err[0], F_SETFL, O_NONBLOCK) < 0)
+		return -errno;
+
+	int r = device_fork(k, device_end, device_err);
+	if (r < 0)
+		return r;
+	k->state = KEEPER_STATE_STARTING;
+	k->starts++;
+	k->device.start_time = process_start_time(k->device.pid);
+	k->device.kill_at = clock_ms() + KEEPER_READY_MS;
+	r = device_watch(k);
+	if (r < 0)
+		device_kill(k, strerror(-r));
+	keeper_set_timer(k);
+	control_status(k);
+	return r;
+}
+
+void device_ensure(struct keeper *k)
+{
+	uint64_t now = clock_ms();
+	uint64_t *oldest = &k->restarts_at[k->restart_next % KEEPER_RESTARTS];
+
+	if (k->state != KEEPER_STATE_FAILED || k->stopping)
+		return;
+	if (*oldest && now - *oldest < KEEPER_RESTART_WINDOW_MS)
+		return;
+	*oldest = now;
+	k->restart_next++;
+	log_info("starting a new device process");
+	int r = device_start(k);
+	if (r < 0 && !k->device.pid) {
+		k->state = KEEPER_STATE_FAILED;
+		snprintf(k->failure, sizeof(k->failure), "the device process cannot be started: %s",
+			strerror(-r));
+	}
+}
+
+void device_kill(struct keeper *k, const char *reason)
+{
+	if (!k->device.pid)
+		return;
+	if (!k->device.kill_reason)
+		k->device.kill_reason = reason;
+	syscall(SYS_pidfd_send_signal, k->device.pidfd, SIGKILL, NULL, 0);
+}
+
+void device_quit(struct keeper *k)
+{
+	if (!k->device.pid) {
+		loop_quit(k->loop, 0);
+		return;
+	}
+	k->device.kill_at = clock_ms() + KEEPER_QUIT_MS;
+	device_send(k, KEEPER_DEVICE_QUIT, NULL, -1);
+	keeper_set_timer(k);
+}
+
+bool device_send(struct keeper *k, uint32_t type, const void *payload, int fd)
+{
+	int r = packet_send(k->device.channel, &keeper_device_table, type, payload, fd);
+
+	if (r == -EAGAIN)
+		device_kill(k, "it stopped reading its channel to the keeper");
+	else if (r < 0 && r != -EPIPE && r != -ECONNRESET)
+		device_kill(k, strerror(-r));
+	return r == 0;
+}
+
+void device_check_time(struct keeper *k, uint64_t now)
+{
+	if (!k->device.kill_at || now < k->device.kill_at)
+		return;
+	k->device.kill_at = 0;
+	device_kill(k, k->stopping ? "it did not quit in time" : "it did not become ready in time");
+}
+
+uint64_t device_next_time(const struct keeper *k)
+{
+	return k->device.kill_at ? k->device.kill_at : UINT64_MAX;
+}

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "keeper/keeper.h"
+
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static void keeper_on_timer(void *data)
+{
+	struct keeper *k = data;
+	struct stat log;
+	uint64_t now = clock_ms();
+
+	device_check_time(k, now);
+	peers_check_time(k, now);
+	if (fstat(STDERR_FILENO, &log) == 0 && S_ISREG(log.st_mode) &&
+		log.st_size > KEEPER_LOG_MAX && ftruncate(STDERR_FILENO, 0) < 0)
+		log_warning("the log cannot be shortened: %s", strerror(errno));
+	keeper_set_timer(k);
+}
+
+void keeper_set_timer(struct keeper *k)
+{
+	uint64_t now = clock_ms();
+	/* The log's size is looked at once a minute, whatever else happens. */
+	uint64_t next = MIN(MIN(device_next_time(k), peers_next_time(k)), now + 60000);
+
+	loop_set_timer(k->loop, next > now ? next - now : 0, keeper_on_timer, k);
+}
+
+int keeper_listen(struct keeper *k, const char *name, int type, mode_t mode, gid_t group)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+
+	int n = snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/%s", k->config->run_dir, name);
+	if (n < 0 || (size_t)n >= sizeof(addr.sun_path))
+		return -ENAMETOOLONG;
+	cleanup_close int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (unlinkat(k->dir_fd, name, 0) < 0 && errno != ENOENT)
+		return -errno;
+	mode_t old = umask(0177);
+	int r = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
+	umask(old);
+	if (r < 0)
+		return r;
+	/* The group first, so that nobody else's group ever has access. */
+	if (group != (gid_t)-1 &&
+		fchownat(k->dir_fd, name, (uid_t)-1, group, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	if (fchmodat(k->dir_fd, name, mode, 0) < 0 || listen(fd, 64) < 0)
+		return -errno;
+	return TAKE_FD(fd);
+}
+
+static void keeper_on_signal(void *data, uint32_t events)
+{
+	struct keeper *k = data;
+
+	k->stopping = true;
+	device_quit(k);
+}
+
+static int keeper_watch_signals(struct keeper *k, int *ret_fd)
+{
+	sigset_t set;
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return -errno;
+	*ret_fd = signalfd(-1, &set, SFD_CLOEXEC);
+	if (*ret_fd < 0)
+		return -errno;
+	return loop_add_fd(k->loop, *ret_fd, EPOLLIN, keeper_on_signal, k, NULL);
+}
+
+static int keeper_open(struct keeper *k)
+{
+	k->dir_fd = open(k->config->run_dir, O_DIRECTORY | O_CLOEXEC);
+	if (k->dir_fd < 0)
+		return -errno;
+	k->vms_dir = openat(k->dir_fd, "../../vms", O_DIRECTORY | O_CLOEXEC);
+	if (k->vms_dir < 0)
+		return -errno;
+	custody_init(&k->custody, k->vms_dir);
+	int r = loop_create(&k->loop);
+	if (r == 0)
+		r = control_listen(k);
+	if (r == 0)
+		r = peers_listen(k);
+	if (r == 0 && k->config->control_fd >= 0)
+		r = control_adopt_fd(k, k->config->control_fd);
+	return r;
+}
+
+static int keeper_run(const struct keeper_config *config)
+{
+	/* Static for its size, not for sharing: nothing else names it. */
+	static struct keeper k;
+	cleanup_close int signals = -1;
+
+	k = (struct keeper){.config = config,
+		.dir_fd = -1,
+		.vms_dir = -1,
+		.listeners = {-1, -1, -1},
+		.holder_pidfd = -1,
+		.control = {.fd = -1},
+		.device = {.pidfd = -1, .channel = -1, .stderr_fd = -1, .stats_fd = -1},
+		.notices = {.burst = 200, .interval_ms = 100}};
+	int r = keeper_open(&k);
+	if (r == 0)
+		r = keeper_watch_signals(&k, &signals);
+	if (r == 0)
+		r = device_start(&k);
+	if (r < 0) {
+		log_error("cannot serve in %s: %s", config->run_dir, strerror(-r));
+		return EXIT_FAILURE;
+	}
+	r = loop_run(k.loop);
+	peers_unlisten(&k);
+	unlinkat(k.dir_fd, "keeper.sock", 0);
+	custody_finish(&k.custody);
+	log_info("ended");
+	return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static int inherited_fd(const char *text)
+{
+	int fd = atoi(text);
+	return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -1 : fd;
+}
+
+static bool parse_args(int argc, char **argv, struct keeper_config *config)
+{
+	enum { RUN_DIR = 256, NAME, UUID, DEVICE, GROUP, CONTROL_FD, LOCK_FD };
+	static const struct option options[] = {
+		{"run-dir", required_argument, NULL, RUN_DIR},
+		{"name", required_argument, NULL, NAME},
+		{"uuid", required_argument, NULL, UUID},
+		{"device", required_argument, NULL, DEVICE},
+		{"group", required_argument, NULL, GROUP},
+		{"control-fd", required_argument, NULL, CONTROL_FD},
+		{"lock-fd", required_argument, NULL, LOCK_FD},
+		{0},
+	};
+
+	for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
+		switch (c) {
+		case RUN_DIR:
+			config->run_dir = optarg;
+			break;
+		case NAME:
+			config->name = optarg;
+			break;
+		case UUID:
+			config->uuid = optarg;
+			break;
+		case DEVICE:
+			config->device = optarg;
+			break;
+		case GROUP:
+			config->group = (gid_t)strtoul(optarg, NULL, 10);
+			break;
+		case CONTROL_FD:
+			config->control_fd = inherited_fd(optarg);
+			break;
+		case LOCK_FD:
+			config->lock_fd = inherited_fd(optarg);
+			break;
+		default:
+			return false;
+		}
+	}
+	config->device_args = argv + optind;
+	config->n_device_args = argc - optind;
+	return config->run_dir && config->name && config->uuid && config->device;
+}
+
+int main(int argc, char **argv)
+{
+	struct keeper_config config = {.control_fd = -1, .lock_fd = -1, .group = (gid_t)-1};
+
+	log_init("vgpu-keeper", LOG_LEVEL_INFO);
+	if (!parse_args(argc, argv, &config)) {
+		fprintf(stderr, "usage: vgpu-keeper --run-dir DIR --name N --uuid U --device PATH "
+				"[--group GID] [--control-fd N] [--lock-fd N] [-- ARGS...]\n");
+		return 2;
+	}
+	return keeper_run(&config);
+}
