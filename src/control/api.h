@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_CONTROL_API_H
+#define VGPU_CONTROL_API_H
+
+/*
+ * The API's routes: one table for dispatch and for docs/api.md (`vgpud --print-api`). Paths may end
+ * in one NAME and a fixed word after it.
+ */
+
+#include "control/http.h"
+#include "control/vgpud.h"
+
+#include <stdio.h>
+
+/* X(method, path, handler, summary, request, answer) */
+#define API_ROUTES(X)                                                                              \
+	X("GET", "/v1/gpus", api_gpu_list, "The GPUs of this node", "", "an array of GPU")         \
+	X("GET", "/v1/gpus/NAME", api_gpu_show, "One GPU", "", "GPU")                              \
+	X("GET", "/v1/types", api_type_list, "What each GPU offers", "?gpu=NAME: only that GPU's", \
+		"an array of type")                                                                \
+	X("GET", "/v1/vgpus", api_vgpu_list, "All vGPUs", "", "an array of vGPU")                  \
+	X("POST", "/v1/vgpus", api_vgpu_create, "Creates a vGPU; answers when it is ready",        \
+		"{name, gpu, type?, method?}", "201 and the vGPU")                                 \
+	X("GET", "/v1/vgpus/NAME", api_vgpu_show, "One vGPU", "", "vGPU")                          \
+	X("DELETE", "/v1/vgpus/NAME", api_vgpu_delete,                                             \
+		"Deletes a vGPU; refused while something holds it",                                \
+		"?force=1: ends what holds it", "{}")                                              \
+	X("GET", "/v1/vgpus/NAME/stats", api_vgpu_stats, "Its counters", "", "stats")              \
+	X("GET", "/v1/vgpus/NAME/screenshot", api_vgpu_screenshot, "What a head shows",            \
+		"?head=N: 0 if not given", "image/png")                                            \
+	X("GET", "/v1/vgpus/NAME/qemu-args", api_vgpu_qemu_args, "Arguments for a stock QEMU",     \
+		"?vga=1: with a boot screen, ?memory=SIZE", "{args: array of strings, note}")      \
+	X("POST", "/v1/vgpus/NAME/bind", api_vgpu_bind,                                            \
+		"Binds a process of the asking user to it",                                        \
+		"{pid?, label?}: the asking process if not given", "{socket, environment}")        \
+	X("GET", "/v1/stats", api_stats, "The counters of all vGPUs", "", "an array of stats")     \
+	X("GET", "/v1/events", api_events, "What happened lately; waits for news when asked",      \
+		"?after=NUMBER, ?wait=1", "an array of event")                                     \
+	X("GET", "/v1/doctor", api_doctor, "What works on this node and what does not", "",        \
+		"an array of check")                                                               \
+	X("GET", "/metrics", api_metrics, "All counters for Prometheus", "", "text/plain")
+
+struct api;
+
+int api_create(struct vgpud *d, struct api **ret);
+void api_destroy(struct api *api); /* NULL-safe */
+
+/* http_handler; `data` is the struct api. */
+void api_handle(void *data, struct http_request *request);
+
+/* docs/api.md */
+void api_print(FILE *out);
+
+#endif

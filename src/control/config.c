@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/config.h"
+
+#include "base/checked.h"
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <ini.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum value_kind { VALUE_TEXT, VALUE_NUMBER, VALUE_NUMBER32, VALUE_BOOL };
+
+struct key {
+	const char *name;
+	enum value_kind kind;
+	size_t offset;
+	uint64_t least, most; /* VALUE_TEXT: most bytes with the end */
+};
+
+#define TEXT(s, field) VALUE_TEXT, offsetof(struct s, field), 0, sizeof(((struct s *)0)->field)
+
+static const struct key node_keys[] = {
+	{"group", TEXT(config, group)},
+	{"keeper", TEXT(config, keeper)},
+	{"device", TEXT(config, device)},
+	{"renderer", TEXT(config, renderer)},
+	{"soft_gpus", VALUE_NUMBER, offsetof(struct config, soft_gpus), 0, 16},
+	{"soft_vram_mib", VALUE_NUMBER, offsetof(struct config, soft_vram_mib), 64, 1u << 24},
+	{"lockdown", VALUE_BOOL, offsetof(struct config, lockdown)},
+	{"dmabuf", VALUE_BOOL, offsetof(struct config, dmabuf)},
+	{0},
+};
+
+static const struct key libvirt_keys[] = {
+	{"create", VALUE_BOOL, offsetof(struct config, libvirt_create)},
+	{"gpu", TEXT(config, libvirt_gpu)},
+	{"type", TEXT(config, libvirt_type)},
+	{0},
+};
+
+static const struct key gpu_keys[] = {
+	{"mixed", VALUE_BOOL, offsetof(struct config_gpu, mixed)},
+	{"vram_mib", VALUE_NUMBER, offsetof(struct config_gpu, vram_mib), 64, 1u << 24},
+	{0},
+};
+
+static const struct key type_keys[] = {
+	{"gpu", TEXT(type, gpu)},
+	{"vram_mib", VALUE_NUMBER, offsetof(struct type, vram_mib), 1, 1u << 24},
+	{"max_instances", VALUE_NUMBER32, offsetof(struct type, max_instances), 1, TYPES_INSTANCES},
+	{"max_width", VALUE_NUMBER32, offsetof(struct type, max_width), 16, TYPES_MAX_SIDE},
+	{"max_height", VALUE_NUMBER32, offsetof(struct type, max_height), 16, TYPES_MAX_SIDE},
+	{"heads", VALUE_NUMBER32, offsetof(struct type, heads), 1, TYPES_MAX_HEADS},
+	{0},
+};
+
+struct parse {
+	struct config *config;
+	char why[192]; /* of the first error */
+};
+
+void config_init(struct config *config)
+{
+	*config = (struct config){.group = "vgpu",
+		.renderer = "virgl",
+		.soft_gpus = 1,
+		.lockdown = true,
+		.libvirt_create = true};
+}
+
+const struct config_gpu *config_find_gpu(const struct config *config, const char *name)
+{
+	for (size_t i = 0; i < config->n_gpus; i++) {
+		if (!strcmp(config->gpus[i].name, name))
+			return &config->gpus[i];
+	}
+	return NULL;
+}
+
+static const char *set_number(void *at, const struct key *key, const char *value)
+{
+	char *end;
+
+	errno = 0;
+	unsigned long long number = strtoull(value, &end, 10);
+	if (errno || end == value || *end || value[0] == '-' || number < key->least ||
+		number > key->most)
+		return "is not a number in its range";
+	if (key->kind == VALUE_NUMBER32)
+		*(uint32_t *)at = (uint32_t)number;
+	else
+		*(uint64_t *)at = number;
+	return NULL;
+}
+
+static const char *set_bool(bool *at, const char *value)
+{
+	if (strcmp(value, "yes") && strcmp(value, "no"))
+		return "is neither yes nor no";
+	*at = !strcmp(value, "yes");
+	return NULL;
+}
+
+/* NULL, or what is wrong with the value. */
+static const char *set_value(void *base, const struct key *key, const char *value)
+{
+	void *at = (char *)base + key->offset;
+
+	if (key->kind == VALUE_BOOL)
+		return set_bool(at, value);
+	if (key->kind != VALUE_TEXT)
+		return set_number(at, key, value);
+	if (strlen(value) >= key->most)
+		return "is too long";
+	strcpy(at, value);
+	return NULL;
+}
+
+/* The GPU or type of a section "gpu NAME", "type NAME", made at its first key. */
+static void *section_object(struct parse *p, const char *section, const struct key **ret_keys)
+{
+	struct config *c = p->config;
+	char *name;
+	void *object;
+
+	if (!strncmp(section, "gpu ", 4) && name_valid(section + 4)) {
+		*ret_keys = gpu_keys;
+		for (size_t i = 0; i < c->n_gpus; i++) {
+			if (!strcmp(c->gpus[i].name, section + 4))
+				return &c->gpus[i];
+		}
+		if (c->n_gpus == CONFIG_MAX)
+			return NULL;
+		object = &c->gpus[c->n_gpus];
+		name = c->gpus[c->n_gpus++].name;
+		snprintf(name, TYPES_NAME_MAX, "%s", section + 4);
+		return object;
+	}
+	if (strncmp(section, "type ", 5) || !name_valid(section + 5))
+		return NULL;
+	*ret_keys = type_keys;
+	for (size_t i = 0; i < c->n_types; i++) {
+		if (!strcmp(c->types[i].name, section + 5))
+			return &c->types[i];
+	}
+	if (c->n_types == CONFIG_MAX)
+		return NULL;
+	struct type *type = &c->types[c->n_types++];
+	*type = (struct type){.max_width = 1920, .max_height = 1200, .heads = 1};
+	snprintf(type->name, sizeof(type->name), "%s", section + 5);
+	return type;
+}
+
+static int on_key(void *user, const char *section, const char *name, const char *value)
+{
+	struct parse *p = user;
+	const struct key *keys = NULL;
+	void *object = p->config;
+	const char *wrong;
+
+	if (!strcmp(section, "node"))
+		keys = node_keys;
+	else if (!strcmp(section, "libvirt"))
+		keys = libvirt_keys;
+	else
+		object = section_object(p, section, &keys);
+	if (!object) {
+		wrong = "is in a section that does not exist";
+	} else {
+		while (keys->name && strcmp(keys->name, name))
+			keys++;
+		wrong = keys->name ? set_value(object, keys, value) : "is unknown here";
+	}
+	if (wrong && !p->why[0])
+		snprintf(p->why, sizeof(p->why), "[%.40s] %.40s = %.40s %s", section, name, value,
+			wrong);
+	return !wrong;
+}
+
+static int check_types(const struct config *config, const char *path, struct error *err)
+{
+	for (size_t i = 0; i < config->n_types; i++) {
+		const struct type *t = &config->types[i];
+		if (!t->gpu[0] || !t->vram_mib)
+			return error_set(err, EINVAL,
+				"%s: [type %s] lacks gpu or vram_mib (give both)", path, t->name);
+	}
+	return 0;
+}
+
+int config_read(struct config *config, const char *path, struct error *err)
+{
+	struct parse p = {.config = config};
+	cleanup_fclose FILE *f = fopen(path, "re");
+
+	if (!f)
+		return error_set(err, errno, "%s: %s (give --config a file that can be read)", path,
+			strerror(errno));
+	int line = ini_parse_file(f, on_key, &p);
+	if (line)
+		return error_set(err, EINVAL, "%s line %d: %s (see vgpud(8))", path,
+			line > 0 ? line : 0, p.why[0] ? p.why : "this is not KEY = VALUE");
+	return check_types(config, path, err);
+}

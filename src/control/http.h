@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_CONTROL_HTTP_H
+#define VGPU_CONTROL_HTTP_H
+
+/*
+ * The HTTP/JSON server on vgpud's Unix socket, driven by vgpud's own loop. Who asks is who the
+ * kernel says (SO_PEERCRED): root, vgpud's own user, and members of its group are served.
+ *
+ * Limits: HTTP_BODY_MAX bytes of body, HTTP_CONNECTIONS connections, HTTP_IDLE_S seconds for a
+ * client that sends or reads too slowly. A handler may answer later: the connection waits.
+ */
+
+#include "base/error.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+
+#define HTTP_BODY_MAX    65536u
+#define HTTP_CONNECTIONS 64u
+#define HTTP_IDLE_S      10u
+
+struct http;
+struct http_request;
+
+/* Must lead to exactly one http_reply_*(), at once or later. */
+typedef void (*http_handler)(void *data, struct http_request *request);
+
+/* Takes `listen_fd`. */
+int http_create(sd_event *event, int listen_fd, gid_t group, http_handler handler, void *data,
+	struct http **ret);
+void http_destroy(struct http *http); /* NULL-safe; open requests are answered 503 */
+
+const char *http_method(const struct http_request *request);
+const char *http_path(const struct http_request *request);
+const struct ucred *http_peer(const struct http_request *request);
+/* NULL when the query has no such key. Lives as long as the request. */
+const char *http_query(const struct http_request *request, const char *key);
+/* The body as JSON: NULL with the reason when it is none. Borrowed. */
+json_t *http_json(struct http_request *request, struct error *err);
+
+/* Each ends the request; `json` is taken. */
+void http_reply_json(struct http_request *request, unsigned status, json_t *json);
+void http_reply_error(struct http_request *request, const struct error *err);
+void http_reply_error_status(
+	struct http_request *request, unsigned status, const struct error *err);
+/* `bytes` (malloc'd) are taken. */
+void http_reply_bytes(
+	struct http_request *request, const char *content_type, void *bytes, size_t size);
+
+#endif

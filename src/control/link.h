@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_CONTROL_LINK_H
+#define VGPU_CONTROL_LINK_H
+
+/*
+ * vgpud's end of a keeper: starts one or finds a running one, asks it things and hears from it.
+ *
+ * A keeper holds an exclusive lock on keeper.lock in its vGPU's folder from before it is executed
+ * until it ends, so whether one runs is never a guess. Requests are answered in the order in which
+ * they were sent; none waits longer than LINK_ANSWER_MS, after which the link is given up.
+ */
+
+#include "protocol/keeper.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+
+#define LINK_ANSWER_MS 5000u
+
+struct link;
+
+struct link_ops {
+	void (*status)(void *data, const struct keeper_status *status);
+	void (*event)(void *data, const char *text);
+	/* The link is over; the callee may destroy it. Requests under way were answered before. */
+	void (*lost)(void *data);
+};
+
+struct link_spawn {
+	const char *keeper, *device; /* programs */
+	const char *dir, *name, *uuid;
+	char *const *device_args; /* ends with NULL */
+	gid_t group;              /* (gid_t)-1: none */
+};
+
+/* Starts a keeper. -EBUSY: one is running for that folder. */
+int link_start(sd_event *event, const struct link_spawn *spawn, const struct link_ops *ops,
+	void *data, struct link **ret);
+
+/* Connects to a running keeper. -ENOENT / -ECONNREFUSED: it does not listen (yet). */
+int link_connect(sd_event *event, const char *dir, const struct link_ops *ops, void *data,
+	struct link **ret);
+
+/* True when a keeper runs for that folder. */
+bool link_keeper_runs(const char *dir);
+
+void link_destroy(struct link *link); /* NULL-safe; requests under way are answered -ECONNRESET */
+
+/* `fd` (or -1) is the callee's to take by setting *fd to -1. */
+typedef void (*link_answer)(void *data, int code, const char *text, int *fd);
+
+/*
+ * Sends a request whose answer is RESULT, SCREEN or STATS; `answer` is called later exactly once,
+ * unless this returns an error. STOP has no answer: pass NULL. `fd` stays the caller's.
+ */
+int link_request(struct link *link, enum keeper_control_message type, const void *payload, int fd,
+	link_answer answer, void *data);
+
+#endif

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/api.h"
+#include "control/handover.h"
+#include "control/http.h"
+#include "control/vgpud.h"
+
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "host/inventory.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+struct options {
+	const char *config;
+	char state_dir[PATH_MAX];
+	char run_dir[PATH_MAX];
+	long soft_gpus; /* -1: as configured */
+};
+
+struct servers {
+	struct http *http;
+	struct api *api;
+	struct handover *handover;
+	int lock;
+};
+
+static int make_dir(const char *path, mode_t mode, struct error *err)
+{
+	char part[PATH_MAX];
+
+	snprintf(part, sizeof(part), "%s", path);
+	for (char *p = part + 1; *p; p++) {
+		if (*p != '/')
+			continue;
+		*p = '\0';
+		if (mkdir(part, 0755) < 0 && errno != EEXIST)
+			return error_set(err, errno,
+				"%s: %s (create it, or give another directory)", part,
+				strerror(errno));
+		*p = '/';
+	}
+	if (mkdir(path, mode) < 0 && errno != EEXIST)
+		return error_set(err, errno, "%s: %s (create it, or give another directory)", path,
+			strerror(errno));
+	return 0;
+}
+
+/* Where things are when nobody says: root's places, or this user's. */
+static int default_dirs(struct options *o, struct error *err)
+{
+	const char *state = getenv("XDG_STATE_HOME"), *run = getenv("XDG_RUNTIME_DIR"),
+		   *home = getenv("HOME");
+	bool root = geteuid() == 0;
+
+	if (!o->state_dir[0] && root)
+		snprintf(o->state_dir, sizeof(o->state_dir), "/var/lib/vgpud");
+	else if (!o->state_dir[0] && state)
+		snprintf(o->state_dir, sizeof(o->state_dir), "%s/vgpud", state);
+	else if (!o->state_dir[0] && home)
+		snprintf(o->state_dir, sizeof(o->state_dir), "%s/.local/state/vgpud", home);
+	if (!o->run_dir[0] && root)
+		snprintf(o->run_dir, sizeof(o->run_dir), "/run/vgpud");
+	else if (!o->run_dir[0] && run)
+		snprintf(o->run_dir, sizeof(o->run_dir), "%s/vgpud", run);
+	if (!o->run_dir[0] || !o->state_dir[0])
+		return error_set(err, EINVAL,
+			"vgpud: there is no XDG_RUNTIME_DIR or HOME (give --run-dir and "
+			"--state-dir)");
+	return 0;
+}
+
+static int open_run_dir(struct vgpud *d, const struct options *o, struct error *err)
+{
+	static const struct {
+		const char *name;
+		mode_t mode;
+		bool group;
+	} dirs[] = {{"", 0750, true}, {"/vgpus", 0750, true}, {"/vms", 0700, false}};
+	char path[PATH_MAX], real[PATH_MAX];
+
+	int r = make_dir(o->run_dir, 0750, err);
+	if (r < 0)
+		return r;
+	if (!realpath(o->run_dir, real))
+		return error_set(
+			err, errno, "%s: %s (give another --run-dir)", o->run_dir, strerror(errno));
+	if (strlen(real) >= sizeof(d->run_dir) || strchr(real, ','))
+		return error_set(err, EINVAL,
+			"%s: a run directory has at most %zu bytes and no comma (give a shorter "
+			"--run-dir)",
+			real, sizeof(d->run_dir) - 1);
+	snprintf(d->run_dir, sizeof(d->run_dir), "%.*s", (int)sizeof(d->run_dir) - 1, real);
+	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
+		snprintf(path, sizeof(path), "%s%s", d->run_dir, dirs[i].name);
+		if (mkdir(path, dirs[i].mode) < 0 && errno != EEXIST)
+			return error_set(err, errno, "%s: %s (give another --run-dir)", path,
+				strerror(errno));
+		if (dirs[i].group && d->group != (gid_t)-1 && chown(path, (uid_t)-1, d->group) < 0)
+			return error_set(err, errno, "%s: %s (give another --run-dir)", path,
+				strerror(errno));
+	}
+	return 0;
+}
+
+/* One vgpud for one run directory. */
+static int take_lock(const struct vgpud *d, int *ret_fd, struct error *err)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/vgpud.lock", d->run_dir);
+	cleanup_close int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return error_set(
+			err, errno, "%s: %s (give another --run-dir)", path, strerror(errno));
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return error_set(err, EBUSY,
+			"%s: another vgpud serves this run directory (end it, or give another "
+			"--run-dir)",
+			d->run_dir);
+	*ret_fd = TAKE_FD(fd);
+	return 0;
+}
+
+static int listen_at(const struct vgpud *d, const char *name, int type, struct error *err)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/%s", d->run_dir, name);
+	cleanup_close int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	unlink(addr.sun_path);
+	mode_t old = umask(0177);
+	int r = fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
+	umask(old);
+	if (r == 0 && d->group != (gid_t)-1 && chown(addr.sun_path, (uid_t)-1, d->group) < 0)
+		r = -errno;
+	if (r == 0 && (chmod(addr.sun_path, 0660) < 0 || listen(fd, 64) < 0))
+		r = -errno;
+	if (r < 0)
+		return error_set(
+			err, -r, "%s: %s (give another --run-dir)", addr.sun_path, strerror(-r));
+	return TAKE_FD(fd);
+}
+
+/* A program of ours: as configured, beside this one, or where it is installed. */
+static void find_program(const char *configured, const char *name, char *ret, size_t size)
+{
+	char self[PATH_MAX];
+
+	if (configured[0]) {
+		snprintf(ret, size, "%s", configured);
+		return;
+	}
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	char *slash = n > 0 ? (self[n] = '\0', strrchr(self, '/')) : NULL;
+	if (slash) {
+		*slash = '\0';
+		snprintf(ret, size, "%.200s/%s", self, name);
+		if (access(ret, X_OK) == 0)
+			return;
+	}
+	snprintf(ret, size, "%s/%s", VGPUD_LIBEXEC, name);
+}
+
+static void find_group(struct vgpud *d)
+{
+	const struct group *group = d->config.group[0] ? getgrnam(d->config.group) : NULL;
+	gid_t groups[256];
+	int n = getgroups(256, groups);
+	bool may_give = geteuid() == 0 || (group && getegid() == group->gr_gid);
+
+	for (int i = 0; group && i < n; i++)
+		may_give |= groups[i] == group->gr_gid;
+	d->group = group && may_give ? group->gr_gid : (gid_t)-1;
+	if (!group && d->config.group[0] && geteuid() == 0)
+		log_info("there is no group %s: only root may use this vgpud", d->config.group);
+}
+
+static void read_gpus(struct vgpud *d)
+{
+	static struct host_inventory inventory;
+	struct config *config = &d->config;
+
+	host_inventory_read(
+		&inventory, "/sys", "/dev/dri", (unsigned)config->soft_gpus, config->soft_vram_mib);
+	for (size_t i = 0; i < inventory.count; i++) {
+		const struct host_gpu *host = &inventory.gpus[i];
+		const struct config_gpu *own = config_find_gpu(config, host->name);
+		struct gpu *gpu = &d->gpus[d->n_gpus++];
+		*gpu = (struct gpu){.kind = host->kind,
+			.vram_mib = own && own->vram_mib ? own->vram_mib : host->vram_mib,
+			.mixed = own && own->mixed};
+		snprintf(gpu->name, sizeof(gpu->name), "%s", host->name);
+		memcpy(gpu->driver, host->driver, sizeof(gpu->driver));
+		memcpy(gpu->pci_address, host->pci_address, sizeof(gpu->pci_address));
+		memcpy(gpu->render_node, host->render_node, sizeof(gpu->render_node));
+		d->n_types += types_ladder(gpu, d->types + d->n_types, TYPES_MAX - d->n_types);
+	}
+}
+
+/* Types of the config file, over the ladder's. */
+static void add_types(struct vgpud *d)
+{
+	for (size_t i = 0; i < d->config.n_types; i++) {
+		struct type type = d->config.types[i];
+		const struct gpu *gpu = vgpud_find_gpu(d, type.gpu);
+		if (!gpu || type.vram_mib > gpu->vram_mib) {
+			log_warning("type %s is left out: %s", type.name,
+				gpu ? "its GPU has less VRAM" : "its GPU is not on this node");
+			continue;
+		}
+		uint64_t fit = MIN(gpu->vram_mib / type.vram_mib, TYPES_INSTANCES);
+		if (!type.max_instances || type.max_instances > fit)
+			type.max_instances = (uint32_t)fit;
+		const struct type *old = vgpud_find_type(d, type.name);
+		if (old)
+			d->types[old - d->types] = type;
+		else if (d->n_types < TYPES_MAX)
+			d->types[d->n_types++] = type;
+	}
+	for (size_t i = 0; i < d->config.n_gpus; i++) {
+		if (!vgpud_find_gpu(d, d->config.gpus[i].name))
+			log_warning("[gpu %s] is not on this node", d->config.gpus[i].name);
+	}
+}
+
+/* A keeper that no definition explains is reported and left alone. */
+static void report_unknown(struct vgpud *d)
+{
+	char path[VGPUD_PATH_MAX];
+	const struct dirent *entry;
+
+	snprintf(path, sizeof(path), "%s/vgpus", d->run_dir);
+	DIR *dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		if (!name_valid(entry->d_name) || vgpud_find_vgpu(d, entry->d_name))
+			continue;
+		snprintf(path, sizeof(path), "%.79s/vgpus/%.63s", d->run_dir, entry->d_name);
+		if (link_keeper_runs(path))
+			events_add(&d->events, "",
+				"unknown keeper: %s is served by a process that no definition "
+				"explains; it is left alone",
+				path);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static int start_servers(struct vgpud *d, struct servers *s, struct error *err)
+{
+	int r = api_create(d, &s->api);
+	if (r < 0)
+		return error_set(err, -r, "vgpud: %s (free some memory)", strerror(-r));
+	int fd = listen_at(d, "vgpud.sock", SOCK_STREAM, err);
+	if (fd < 0)
+		return fd;
+	r = http_create(d->event, fd, d->group, api_handle, s->api, &s->http);
+	if (r < 0)
+		return error_set(
+			err, -r, "vgpud: the API cannot be served: %s (see its log)", strerror(-r));
+	fd = listen_at(d, "fd.sock", SOCK_SEQPACKET, err);
+	if (fd < 0)
+		return fd;
+	r = handover_create(d, fd, &s->handover);
+	return r < 0 ? error_set(err, -r, "vgpud: %s (free some memory)", strerror(-r)) : 0;
+}
+
+static int prepare(struct vgpud *d, struct options *o, struct servers *s, struct error *err)
+{
+	char path[PATH_MAX + 16];
+
+	config_init(&d->config);
+	int r = o->config ? config_read(&d->config, o->config, err) : 0;
+	if (r == 0)
+		r = default_dirs(o, err);
+	if (r < 0)
+		return r;
+	if (o->soft_gpus >= 0)
+		d->config.soft_gpus = (uint64_t)o->soft_gpus;
+	find_group(d);
+	find_program(d->config.keeper, "vgpu-keeper", d->keeper_path, sizeof(d->keeper_path));
+	find_program(d->config.device, "vgpu-device", d->device_path, sizeof(d->device_path));
+	read_gpus(d);
+	add_types(d);
+	r = open_run_dir(d, o, err);
+	if (r == 0)
+		r = take_lock(d, &s->lock, err);
+	if (r == 0)
+		r = make_dir(o->state_dir, 0700, err);
+	if (r < 0)
+		return r;
+	snprintf(path, sizeof(path), "%s/vgpud.db", o->state_dir);
+	r = store_open(path, &d->store, err);
+	if (r == 0)
+		r = vgpud_reconcile(d, err);
+	if (r == 0)
+		report_unknown(d);
+	return r == 0 ? start_servers(d, s, err) : r;
+}
+
+static int watch_signals(sd_event *event)
+{
+	sigset_t set;
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a file-size limit is a full disk: an error, not our end */
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return -errno;
+	int r = sd_event_add_signal(event, NULL, SIGTERM, NULL, NULL);
+	return r < 0 ? r : sd_event_add_signal(event, NULL, SIGINT, NULL, NULL);
+}
+
+static int serve(struct options *o)
+{
+	static struct vgpud d; /* for its size; everyone is given a pointer to it */
+	struct servers s = {.lock = -1};
+	struct error err = {0};
+
+	int r = sd_event_new(&d.event);
+	if (r >= 0)
+		r = watch_signals(d.event);
+	if (r < 0) {
+		log_error("vgpud: no event loop: %s", strerror(-r));
+		return EXIT_FAILURE;
+	}
+	r = prepare(&d, o, &s, &err);
+	if (r == 0) {
+		log_info("serving %zu GPUs at %s/vgpud.sock", d.n_gpus, d.run_dir);
+		sd_notify(0, "READY=1");
+		r = sd_event_loop(d.event);
+		sd_notify(0, "STOPPING=1");
+	} else {
+		log_error("%s", err.text);
+	}
+	vgpud_free_vgpus(&d); /* the keepers stay */
+	handover_destroy(s.handover);
+	if (s.api)
+		d.events.added = NULL;
+	http_destroy(s.http);
+	api_destroy(s.api);
+	store_close(d.store);
+	close_fd(&s.lock);
+	sd_event_unref(d.event);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static const char usage[] =
+	"usage: vgpud [--config FILE] [--state-dir DIR] [--run-dir DIR] [--soft-gpus N]\n"
+	"             [--print-api] [--version] [--help]\n";
+
+/* -1: go on; else the exit status. */
+static int parse_args(int argc, char **argv, struct options *o)
+{
+	enum { CONFIG = 256, STATE_DIR, RUN_DIR, SOFT_GPUS, PRINT_API, VERSION, HELP };
+	static const struct option options[] = {
+		{"config", required_argument, NULL, CONFIG},
+		{"state-dir", required_argument, NULL, STATE_DIR},
+		{"run-dir", required_argument, NULL, RUN_DIR},
+		{"soft-gpus", required_argument, NULL, SOFT_GPUS},
+		{"print-api", no_argument, NULL, PRINT_API},
+		{"version", no_argument, NULL, VERSION},
+		{"help", no_argument, NULL, HELP},
+		{0},
+	};
+	char *end;
+
+	for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+		switch (c) {
+		case CONFIG:
+			o->config = optarg;
+			break;
+		case STATE_DIR:
+			snprintf(o->state_dir, PATH_MAX, "%s", optarg);
+			break;
+		case RUN_DIR:
+			snprintf(o->run_dir, PATH_MAX, "%s", optarg);
+			break;
+		case SOFT_GPUS:
+			o->soft_gpus = strtol(optarg, &end, 10);
+			if (end == optarg || *end || o->soft_gpus < 0 || o->soft_gpus > 16) {
+				fprintf(stderr, "vgpud: --soft-gpus takes a number from 0 to 16\n");
+				return 2;
+			}
+			break;
+		case PRINT_API:
+			api_print(stdout);
+			return 0;
+		case VERSION:
+			printf("vgpud %s\n", VGPUD_VERSION);
+			return 0;
+		case HELP:
+			fputs(usage, stdout);
+			return 0;
+		default:
+			fputs(usage, stderr);
+			return 2;
+		}
+	}
+	if (optind < argc) {
+		fputs(usage, stderr);
+		return 2;
+	}
+	return -1;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = {.soft_gpus = -1};
+
+	log_init("vgpud", LOG_LEVEL_INFO);
+	int r = parse_args(argc, argv, &o);
+	return r >= 0 ? r : serve(&o);
+}

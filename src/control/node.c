@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/vgpud.h"
+
+#include "base/checked.h"
+#include "control/vgpu.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <systemd/sd-id128.h>
+
+const struct gpu *vgpud_find_gpu(const struct vgpud *d, const char *name)
+{
+	for (size_t i = 0; i < d->n_gpus; i++) {
+		if (!strcmp(d->gpus[i].name, name))
+			return &d->gpus[i];
+	}
+	return NULL;
+}
+
+const struct type *vgpud_find_type(const struct vgpud *d, const char *name)
+{
+	for (size_t i = 0; i < d->n_types; i++) {
+		if (!strcmp(d->types[i].name, name))
+			return &d->types[i];
+	}
+	return NULL;
+}
+
+struct vgpu *vgpud_find_vgpu(const struct vgpud *d, const char *name)
+{
+	for (struct vgpu *v = d->vgpus; v; v = v->next) {
+		if (!strcmp(v->def.name, name))
+			return v;
+	}
+	return NULL;
+}
+
+struct gpu_use vgpud_gpu_use(const struct vgpud *d, const char *gpu, const char *type)
+{
+	struct gpu_use use = {0};
+
+	for (const struct vgpu *v = d->vgpus; v; v = v->next) {
+		if (strcmp(v->def.gpu, gpu))
+			continue;
+		use.vgpus++;
+		use.vram_mib += v->def.type.vram_mib;
+		use.type = v->def.type.name;
+		use.method = v->def.method;
+		if (type && !strcmp(type, v->def.type.name))
+			use.of_type++;
+	}
+	return use;
+}
+
+/* The type a request means. */
+static int request_type(struct vgpud *d, const struct vgpu_request *request, const char *what,
+	const struct type **ret, struct error *err)
+{
+	const char *carried = vgpud_gpu_use(d, request->gpu, NULL).type;
+	const char *wanted = request->type ? request->type : carried;
+
+	if (!wanted)
+		*ret = types_default(d->types, d->n_types, request->gpu);
+	else
+		*ret = vgpud_find_type(d, wanted);
+	if (!*ret)
+		return error_set(err, ENOENT,
+			"%s: type '%.64s' does not exist (see `vgpuctl type list %s`)", what,
+			wanted ? wanted : "default", request->gpu);
+	if (strcmp((*ret)->gpu, request->gpu))
+		return error_set(err, EINVAL,
+			"%s: type %s is one of %s, not of %s (see `vgpuctl type list %s`)", what,
+			(*ret)->name, (*ret)->gpu, request->gpu, request->gpu);
+	return 0;
+}
+
+static int request_check(struct vgpud *d, const struct vgpu_request *request, const char *what,
+	struct definition *ret, struct error *err)
+{
+	const struct type *type;
+
+	if (!name_valid(request->name))
+		return error_set(err, EINVAL,
+			"%s: this is no name for a vGPU (use up to %d letters, digits, '.', '_', "
+			"'-', "
+			"beginning with a letter or digit)",
+			what, VGPU_NAME_LONGEST);
+	if (strlen(d->run_dir) + strlen(request->name) + sizeof("/vgpus//vhost-user.sock") >
+		sizeof(((struct sockaddr_un *)0)->sun_path))
+		return error_set(err, ENAMETOOLONG,
+			"%s: with the run directory its sockets' paths are too long (choose a "
+			"shorter "
+			"name)",
+			what);
+	if (vgpud_find_vgpu(d, request->name))
+		return error_set(err, EEXIST,
+			"%s: a vGPU of that name exists (choose another name, or delete it)", what);
+	const struct gpu *gpu = vgpud_find_gpu(d, request->gpu);
+	if (!gpu)
+		return error_set(err, ENOENT,
+			"%s: GPU '%.64s' does not exist (see `vgpuctl gpu list`)", what,
+			request->gpu);
+	int r = request_type(d, request, what, &type, err);
+	if (r < 0)
+		return r;
+	enum method method =
+		request->method ? method_from_name(request->method) : types_default_method(gpu);
+	if (method == METHOD_COUNT)
+		return error_set(err, EINVAL,
+			"%s: method '%.32s' does not exist (choose emulate or forward)", what,
+			request->method);
+	struct gpu_use use = vgpud_gpu_use(d, gpu->name, type->name);
+	r = types_admit(gpu, type, method, &use, what, err);
+	*ret = (struct definition){.method = method, .phase = PHASE_CREATING, .type = *type};
+	return r;
+}
+
+int vgpu_create(struct vgpud *d, const struct vgpu_request *request, vgpu_done done, void *data,
+	struct error *err)
+{
+	struct definition def;
+	sd_id128_t id;
+	char what[96], dir[VGPUD_PATH_MAX];
+
+	snprintf(what, sizeof(what), "create '%.80s'", request->name);
+	if (name_valid(request->name))
+		snprintf(what, sizeof(what), "create %s", request->name);
+	int r = request_check(d, request, what, &def, err);
+	if (r < 0)
+		return r;
+	snprintf(dir, sizeof(dir), "%.79s/vgpus/%.63s", d->run_dir, request->name);
+	if (link_keeper_runs(dir))
+		return error_set(err, EBUSY,
+			"%s: an unknown keeper serves under that name (end its process, or choose "
+			"another name)",
+			what);
+	snprintf(def.name, sizeof(def.name), "%s", request->name);
+	snprintf(def.gpu, sizeof(def.gpu), "%s", request->gpu);
+	r = sd_id128_randomize(&id);
+	if (r < 0)
+		return error_set(err, -r, "%s: no UUID: %s (try again)", what, strerror(-r));
+	sd_id128_to_uuid_string(id, def.uuid);
+	return vgpu_begin(d, &def, done, data, what, err);
+}

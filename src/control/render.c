@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/render.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* jansson takes UTF-8 only; what a device process says may be anything. */
+static json_t *text(const char *s)
+{
+	json_t *json = json_string(s);
+
+	if (json)
+		return json;
+	char plain[KEEPER_TEXT_MAX];
+	size_t n = 0;
+	for (; *s && n + 1 < sizeof(plain); s++)
+		plain[n++] = *s & 0x80 ? '?' : *s;
+	return json_stringn(plain, n);
+}
+
+static json_t *text_or_null(const char *s)
+{
+	return *s ? text(s) : json_null();
+}
+
+static json_t *number(uint64_t n)
+{
+	return json_integer((json_int_t)n);
+}
+
+static json_t *number_or_null(uint64_t n)
+{
+	return n ? number(n) : json_null();
+}
+
+json_t *render_gpu(const struct vgpud *d, const struct gpu *gpu)
+{
+	struct gpu_use use = vgpud_gpu_use(d, gpu->name, NULL);
+	bool one_type = use.type && vgpud_gpu_use(d, gpu->name, use.type).of_type == use.vgpus;
+	uint64_t left = gpu->vram_mib > use.vram_mib ? gpu->vram_mib - use.vram_mib : 0;
+
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:i, s:s, s:b}",
+		"name", gpu->name, "kind", gpu->kind, "driver", text(gpu->driver), "pci_address",
+		text_or_null(gpu->pci_address), "render_node", text_or_null(gpu->render_node),
+		"state", use.vgpus ? "shared" : "free", "method",
+		use.type ? text(method_names[use.method]) : json_null(), "type",
+		one_type ? text(use.type) : json_null(), "vram_mib", number(gpu->vram_mib),
+		"vram_free_mib", number(left), "vgpus", (int)use.vgpus, "policy", "best-effort",
+		"mixed", gpu->mixed);
+}
+
+json_t *render_type(const struct vgpud *d, const struct type *type)
+{
+	const struct gpu *gpu = vgpud_find_gpu(d, type->gpu);
+	struct gpu_use use = vgpud_gpu_use(d, type->gpu, type->name);
+
+	return json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:i, s:i}", "name", type->name, "gpu",
+		type->gpu, "vram_mib", number(type->vram_mib), "max_instances",
+		(int)type->max_instances, "available_instances",
+		gpu ? (int)types_available(gpu, type, &use) : 0, "max_width", (int)type->max_width,
+		"max_height", (int)type->max_height, "heads", (int)type->heads);
+}
+
+static uint64_t vram_used_mib(const struct vgpu *v)
+{
+	struct vgpu_stats stats;
+
+	if (!vgpu_stats(v, &stats))
+		return 0;
+	uint64_t mib = (stats.vram_used_bytes >> 20) + ((stats.vram_used_bytes & 0xfffff) != 0);
+	return mib;
+}
+
+json_t *render_vgpu(const struct vgpu *v)
+{
+	static const struct keeper_status none;
+	const struct keeper_status *s = v->have_status ? &v->status : &none;
+	const struct definition *def = &v->def;
+	char socket[VGPUD_PATH_MAX + 32];
+	json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "name", def->name, "uuid",
+		def->uuid, "gpu", def->gpu, "type", def->type.name, "method",
+		method_names[def->method], "state", vgpu_state(v));
+
+	json_object_set_new(json, "pid", number_or_null(s->device_pid));
+	json_object_set_new(json, "keeper_pid", number_or_null(s->keeper_pid));
+	json_object_set_new(json, "renderer", text_or_null(s->renderer));
+	json_object_set_new(json, "vram_used_mib", number(vram_used_mib(v)));
+	json_object_set_new(json, "vram_mib", number(def->type.vram_mib));
+	json_object_set_new(json, "bound_to", text_or_null(s->bound_to));
+	json_object_set_new(json, "connections", number(s->connections));
+	json_object_set_new(json, "starts", number(s->starts));
+	json_object_set_new(json, "failure", text_or_null(vgpu_failure(v)));
+	json_object_set_new(json, "max_width", number(def->type.max_width));
+	json_object_set_new(json, "max_height", number(def->type.max_height));
+	json_object_set_new(json, "heads", number(def->type.heads));
+	snprintf(socket, sizeof(socket), "%s/vhost-user.sock", v->dir);
+	json_object_set_new(json, "vhost_user_socket", text(socket));
+	snprintf(socket, sizeof(socket), "%s/vtest.sock", v->dir);
+	json_object_set_new(json, "vtest_socket", text(socket));
+	return json;
+}
+
+json_t *render_stats(const struct vgpu *v)
+{
+	struct vgpu_stats stats = {0};
+	json_t *json = json_pack("{s:s, s:s}", "name", v->def.name, "state", vgpu_state(v));
+
+	vgpu_stats(v, &stats);
+	if (!stats.vram_limit_bytes)
+		stats.vram_limit_bytes = v->def.type.vram_mib << 20;
+#define X(field, kind, help) json_object_set_new(json, #field, number(stats.field &INT64_MAX));
+	VGPU_STATS_TABLE(X)
+#undef X
+	return json;
+}
+
+json_t *render_event(const struct event *event)
+{
+	return json_pack("{s:o, s:o, s:o, s:o}", "number", number(event->number), "time_ms",
+		number(event->time_ms), "vgpu", text_or_null(event->vgpu), "text",
+		text(event->text));
+}
+
+json_t *render_qemu_args(const struct vgpu *v, bool vga, const char *memory)
+{
+	char chardev[VGPUD_PATH_MAX + 128], device[160], object[128];
+
+	/* Nothing here holds a comma, which QEMU would want doubled: names cannot, and a run
+	 * directory that does is refused when vgpud starts. */
+	snprintf(chardev, sizeof(chardev), "socket,id=vgpu-%s,path=%s/vhost-user.sock", v->def.name,
+		v->dir);
+	snprintf(device, sizeof(device), "%s,chardev=vgpu-%s,max_outputs=%u",
+		vga ? "vhost-user-vga" : "vhost-user-gpu-pci", v->def.name, v->def.type.heads);
+	json_t *args =
+		json_pack("[s,s,s,s,s,s]", "-vga", "none", "-chardev", chardev, "-device", device);
+	if (memory) {
+		snprintf(object, sizeof(object),
+			"memory-backend-memfd,id=vgpu-memory,size=%.32s,share=on", memory);
+		json_array_append_new(args, json_string("-object"));
+		json_array_append_new(args, json_string(object));
+		json_array_append_new(args, json_string("-machine"));
+		json_array_append_new(args, json_string("memory-backend=vgpu-memory"));
+	}
+	return json_pack("{s:o, s:o}", "args", args, "note",
+		memory ? json_null()
+		       : json_string("the guest's memory must be shared: give --memory SIZE, or "
+				     "add -object memory-backend-memfd,id=mem,size=SIZE,share=on "
+				     "-machine memory-backend=mem with the SIZE of -m"));
+}
+
+json_t *render_bind(const struct vgpu *v)
+{
+	char socket[VGPUD_PATH_MAX + 32];
+
+	snprintf(socket, sizeof(socket), "%s/vtest.sock", v->dir);
+	/* Mesa before 24 knows no VTEST_SOCKET_NAME: there the socket must be at /tmp/.virgl_test.
+	 */
+	return json_pack("{s:s, s:{s:s, s:s, s:s}}", "socket", socket, "environment",
+		"LIBGL_ALWAYS_SOFTWARE", "1", "GALLIUM_DRIVER", "virpipe", "VTEST_SOCKET_NAME",
+		socket);
+}
+
+/* --- metrics --- */
+
+static void metric_head(FILE *out, const char *name, const char *kind, const char *help)
+{
+	fprintf(out, "# HELP vgpu_%s %s\n# TYPE vgpu_%s %s\n", name, help, name, kind);
+}
+
+#define METRIC_KIND_COUNTER "counter"
+#define METRIC_KIND_GAUGE   "gauge"
+
+static void metric_state(FILE *out, const struct vgpud *d)
+{
+	metric_head(out, "info", "gauge", "1 for each vGPU, with what it is");
+	for (const struct vgpu *v = d->vgpus; v; v = v->next)
+		fprintf(out, "vgpu_info{vgpu=\"%s\",gpu=\"%s\",type=\"%s\",state=\"%s\"} 1\n",
+			v->def.name, v->def.gpu, v->def.type.name, vgpu_state(v));
+	metric_head(out, "device_starts_total", "counter", "device processes started");
+	for (const struct vgpu *v = d->vgpus; v; v = v->next)
+		fprintf(out, "vgpu_device_starts_total{vgpu=\"%s\"} %u\n", v->def.name,
+			v->have_status ? v->status.starts : 0);
+}
+
+char *render_metrics(const struct vgpud *d, size_t *ret_size)
+{
+	char *ret = NULL;
+	struct vgpu_stats stats;
+	FILE *out = open_memstream(&ret, ret_size);
+
+	if (!out)
+		return NULL;
+	metric_state(out, d);
+#define X(field, kind, help)                                                                       \
+	metric_head(out, #field, METRIC_KIND_##kind, help);                                        \
+	for (const struct vgpu *v = d->vgpus; v; v = v->next) {                                    \
+		if (vgpu_stats(v, &stats))                                                         \
+			fprintf(out, "vgpu_" #field "{vgpu=\"%s\"} %llu\n", v->def.name,           \
+				(unsigned long long)stats.field);                                  \
+	}
+	VGPU_STATS_TABLE(X)
+#undef X
+	if (fclose(out) != 0) {
+		free(ret);
+		return NULL;
+	}
+	return ret;
+}

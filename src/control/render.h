@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_CONTROL_RENDER_H
+#define VGPU_CONTROL_RENDER_H
+
+/*
+ * What control knows as JSON, Prometheus text and PNG. Field tables here are the documentation's
+ * too. Names are a contract: added, never renamed.
+ */
+
+#include "control/vgpud.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+/* X(name, type, meaning) */
+#define RENDER_GPU_FIELDS(X)                                                                       \
+	X(name, "string", "softN, or made from the PCI address")                                   \
+	X(kind, "string", "soft, pci or render")                                                   \
+	X(driver, "string", "kernel driver; llvmpipe for a soft GPU")                              \
+	X(pci_address, "string or null", "as lspci shows it")                                      \
+	X(render_node, "string or null", "its device file")                                        \
+	X(state, "string", "free or shared")                                                       \
+	X(method, "string or null", "how it is shared; null while it is free")                     \
+	X(type, "string or null", "the type it carries; null while free or mixed")                 \
+	X(vram_mib, "number", "all of it")                                                         \
+	X(vram_free_mib, "number", "not given to a vGPU")                                          \
+	X(vgpus, "number", "how many it carries")                                                  \
+	X(policy, "string", "scheduling policy")                                                   \
+	X(mixed, "boolean", "whether vGPUs of several types may share it")
+
+#define RENDER_TYPE_FIELDS(X)                                                                      \
+	X(name, "string", "GPU-MIB, or from the config file")                                      \
+	X(gpu, "string", "whose it is")                                                            \
+	X(vram_mib, "number", "quota of a vGPU")                                                   \
+	X(max_instances, "number", "on a GPU that carries nothing else")                           \
+	X(available_instances, "number", "how many more fit now")                                  \
+	X(max_width, "number", "pixels")                                                           \
+	X(max_height, "number", "pixels")                                                          \
+	X(heads, "number", "screens")
+
+#define RENDER_VGPU_FIELDS(X)                                                                      \
+	X(name, "string", "")                                                                      \
+	X(uuid, "string", "")                                                                      \
+	X(gpu, "string", "")                                                                       \
+	X(type, "string", "")                                                                      \
+	X(method, "string", "emulate or forward")                                                  \
+	X(state, "string", "creating, starting, ready, bound, failed, stopping or deleting")       \
+	X(pid, "number or null", "of its device process")                                          \
+	X(keeper_pid, "number or null", "of its keeper")                                           \
+	X(renderer, "string or null", "as the device process says")                                \
+	X(vram_used_mib, "number", "rounded up")                                                   \
+	X(vram_mib, "number", "its quota")                                                         \
+	X(bound_to, "string or null", "the VM or process that holds it")                           \
+	X(connections, "number", "of what holds it")                                               \
+	X(starts, "number", "device processes started so far")                                     \
+	X(failure, "string or null", "why its device process ended last")                          \
+	X(max_width, "number", "pixels")                                                           \
+	X(max_height, "number", "pixels")                                                          \
+	X(heads, "number", "screens")                                                              \
+	X(vhost_user_socket, "string", "for a VM")                                                 \
+	X(vtest_socket, "string", "for processes")
+
+#define RENDER_EVENT_FIELDS(X)                                                                     \
+	X(number, "number", "rises by one")                                                        \
+	X(time_ms, "number", "since 1970, UTC")                                                    \
+	X(vgpu, "string or null", "")                                                              \
+	X(text, "string", "")
+
+#define RENDER_CHECK_FIELDS(X)                                                                     \
+	X(check, "string", "what was looked at")                                                   \
+	X(status, "string", "ok, warn or fail")                                                    \
+	X(detail, "string", "what was found")                                                      \
+	X(advice, "string or null", "what to do")
+
+json_t *render_gpu(const struct vgpud *d, const struct gpu *gpu);
+json_t *render_type(const struct vgpud *d, const struct type *type);
+json_t *render_vgpu(const struct vgpu *v);
+json_t *render_stats(const struct vgpu *v);
+json_t *render_event(const struct event *event);
+/* `vga`: the variant with a boot screen. `memory`: its size as QEMU reads it, or NULL. */
+json_t *render_qemu_args(const struct vgpu *v, bool vga, const char *memory);
+json_t *render_bind(const struct vgpu *v);
+
+/* Prometheus' text; malloc'd, NULL when out of memory. */
+char *render_metrics(const struct vgpud *d, size_t *ret_size);
+
+/*
+ * Reads the screen memfd (protocol/screen.h; its writer is not trusted) and encodes it as PNG.
+ * `ret` is malloc'd. -ENODATA: nothing is shown; -EBUSY: it changed at each attempt.
+ */
+int render_png(int screen_fd, void **ret, size_t *ret_size);
+
+#endif

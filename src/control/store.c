@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/store.h"
+
+#include <errno.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STORE_VERSION 1
+#define STORE_BUSY_MS 2000
+
+struct store {
+	sqlite3 *db;
+};
+
+static const char schema[] =
+	"BEGIN;"
+	"CREATE TABLE vgpus ("
+	" name TEXT PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, gpu TEXT NOT NULL,"
+	" method INTEGER NOT NULL, phase INTEGER NOT NULL, type TEXT NOT NULL,"
+	" vram_mib INTEGER NOT NULL, max_width INTEGER NOT NULL, max_height INTEGER NOT NULL,"
+	" heads INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+	"PRAGMA user_version = 1;"
+	"COMMIT;";
+
+static int store_error(struct store *store, const char *what, struct error *err)
+{
+	int code = sqlite3_extended_errcode(store->db);
+
+	if ((code & 0xff) == SQLITE_FULL || code == SQLITE_IOERR_WRITE ||
+		code == SQLITE_IOERR_FSYNC || code == SQLITE_IOERR_SHMSIZE ||
+		code == SQLITE_IOERR_TRUNCATE)
+		return error_set(err, ENOSPC,
+			"%s: the disk with the database is full or fails: %s (free some space and "
+			"try "
+			"again; nothing was changed)",
+			what, sqlite3_errmsg(store->db));
+	return error_set(err, EIO, "%s: the database says: %s (see vgpud's log)", what,
+		sqlite3_errmsg(store->db));
+}
+
+static int store_exec(struct store *store, const char *sql, const char *what, struct error *err)
+{
+	if (sqlite3_exec(store->db, sql, NULL, NULL, NULL) == SQLITE_OK)
+		return 0;
+	int r = store_error(store, what, err);
+	if (!sqlite3_get_autocommit(store->db))
+		sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+	return r;
+}
+
+static int store_version(struct store *store)
+{
+	sqlite3_stmt *s;
+	int version = -1;
+
+	if (sqlite3_prepare_v2(store->db, "PRAGMA user_version", -1, &s, NULL) != SQLITE_OK)
+		return -1;
+	if (sqlite3_step(s) == SQLITE_ROW)
+		version = sqlite3_column_int(s, 0);
+	sqlite3_finalize(s);
+	return version;
+}
+
+static int store_prepare(struct store *store, const char *path, struct error *err)
+{
+	int r = store_exec(
+		store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;", path, err);
+	if (r < 0)
+		return r;
+	int version = store_version(store);
+	if (version == 0)
+		return store_exec(store, schema, path, err);
+	if (version < 0)
+		return store_error(store, path, err);
+	if (version != STORE_VERSION)
+		return error_set(err, ENOTSUP,
+			"%s: the database is of version %d, and this vgpud knows %d (use the vgpud "
+			"that wrote it)",
+			path, version, STORE_VERSION);
+	return 0;
+}
+
+int store_open(const char *path, struct store **ret, struct error *err)
+{
+	struct store *store = calloc(1, sizeof(*store));
+
+	if (!store)
+		return error_set(err, ENOMEM, "%s: out of memory (free some)", path);
+	int r = 0;
+	if (sqlite3_open_v2(path, &store->db,
+		    SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+		    NULL) != SQLITE_OK)
+		r = store_error(store, path, err);
+	if (r == 0) {
+		sqlite3_busy_timeout(store->db, STORE_BUSY_MS);
+		r = store_prepare(store, path, err);
+	}
+	if (r < 0) {
+		store_close(store);
+		return r;
+	}
+	*ret = store;
+	return 0;
+}
+
+void store_close(struct store *store)
+{
+	if (!store)
+		return;
+	sqlite3_close(store->db);
+	free(store);
+}
+
+/* Runs a prepared statement that answers no rows, and ends it. */
+static int store_finish(struct store *store, sqlite3_stmt *s, const char *what, struct error *err)
+{
+	int r = s && sqlite3_step(s) == SQLITE_DONE ? 0 : store_error(store, what, err);
+	sqlite3_finalize(s);
+	return r;
+}
+
+static sqlite3_stmt *store_statement(struct store *store, const char *sql)
+{
+	sqlite3_stmt *s = NULL;
+	return sqlite3_prepare_v2(store->db, sql, -1, &s, NULL) == SQLITE_OK ? s : NULL;
+}
+
+int store_insert(
+	struct store *store, const struct definition *def, const char *what, struct error *err)
+{
+	sqlite3_stmt *s = store_statement(
+		store, "INSERT OR REPLACE INTO vgpus VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+	const struct type *type = &def->type;
+
+	if (s) {
+		sqlite3_bind_text(s, 1, def->name, -1, SQLITE_STATIC);
+		sqlite3_bind_text(s, 2, def->uuid, -1, SQLITE_STATIC);
+		sqlite3_bind_text(s, 3, def->gpu, -1, SQLITE_STATIC);
+		sqlite3_bind_int(s, 4, (int)def->method);
+		sqlite3_bind_int(s, 5, (int)def->phase);
+		sqlite3_bind_text(s, 6, type->name, -1, SQLITE_STATIC);
+		sqlite3_bind_int64(s, 7, (sqlite3_int64)type->vram_mib);
+		sqlite3_bind_int64(s, 8, type->max_width);
+		sqlite3_bind_int64(s, 9, type->max_height);
+		sqlite3_bind_int64(s, 10, type->heads);
+	}
+	return store_finish(store, s, what, err);
+}
+
+int store_set_phase(struct store *store, const char *name, enum phase phase, const char *what,
+	struct error *err)
+{
+	sqlite3_stmt *s = store_statement(store, "UPDATE vgpus SET phase = ? WHERE name = ?");
+
+	if (s) {
+		sqlite3_bind_int(s, 1, (int)phase);
+		sqlite3_bind_text(s, 2, name, -1, SQLITE_STATIC);
+	}
+	return store_finish(store, s, what, err);
+}
+
+int store_delete(struct store *store, const char *name, const char *what, struct error *err)
+{
+	sqlite3_stmt *s = store_statement(store, "DELETE FROM vgpus WHERE name = ?");
+
+	if (s)
+		sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC);
+	return store_finish(store, s, what, err);
+}
+
+static void copy_text(sqlite3_stmt *s, int column, char *ret, size_t size)
+{
+	const unsigned char *text = sqlite3_column_text(s, column);
+	snprintf(ret, size, "%s", text ? (const char *)text : "");
+}
+
+/* False for a row that no vgpud writes: someone edited the file. */
+static bool read_row(sqlite3_stmt *s, struct definition *def)
+{
+	*def = (struct definition){0};
+	copy_text(s, 0, def->name, sizeof(def->name));
+	copy_text(s, 1, def->uuid, sizeof(def->uuid));
+	copy_text(s, 2, def->gpu, sizeof(def->gpu));
+	int method = sqlite3_column_int(s, 3), phase = sqlite3_column_int(s, 4);
+	copy_text(s, 5, def->type.name, sizeof(def->type.name));
+	memcpy(def->type.gpu, def->gpu, sizeof(def->type.gpu));
+	def->type.vram_mib = (uint64_t)sqlite3_column_int64(s, 6);
+	def->type.max_width = (uint32_t)sqlite3_column_int64(s, 7);
+	def->type.max_height = (uint32_t)sqlite3_column_int64(s, 8);
+	def->type.heads = (uint32_t)sqlite3_column_int64(s, 9);
+	if (!name_valid(def->name) || method < 0 || method >= METHOD_COUNT || phase < 0 ||
+		phase >= PHASE_COUNT)
+		return false;
+	def->method = (enum method)method;
+	def->phase = (enum phase)phase;
+	return true;
+}
+
+int store_each(struct store *store, store_row_fn fn, void *data, struct error *err)
+{
+	sqlite3_stmt *s = store_statement(store, "SELECT name, uuid, gpu, method, phase, type, "
+						 "vram_mib, max_width, max_height, heads "
+						 "FROM vgpus ORDER BY name");
+	struct definition def;
+	int r = 0, step = SQLITE_ERROR;
+
+	while (s && r == 0 && (step = sqlite3_step(s)) == SQLITE_ROW) {
+		if (read_row(s, &def))
+			r = fn(data, &def);
+	}
+	if (r == 0 && step != SQLITE_DONE)
+		r = store_error(store, "read the database", err);
+	sqlite3_finalize(s);
+	return r;
+}

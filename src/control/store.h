@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_CONTROL_STORE_H
+#define VGPU_CONTROL_STORE_H
+
+/*
+ * Definitions of vGPUs and what is intended with them, on disk (SQLite). Each call is one
+ * transaction that is on the disk when it returns, or did nothing. Runtime facts are not here.
+ *
+ * The phase is the journal of what takes several steps: a row CREATING at start is a creation that
+ * nobody was told had worked, and is undone; a row DELETING is finished.
+ */
+
+#include "base/error.h"
+#include "control/types.h"
+
+enum phase { PHASE_CREATING, PHASE_DEFINED, PHASE_DELETING, PHASE_COUNT };
+
+struct definition {
+	char name[VGPU_NAME_LONGEST + 1];
+	char uuid[40];
+	char gpu[TYPES_NAME_MAX];
+	enum method method;
+	enum phase phase;
+	struct type type; /* as it was at creation: a changed config does not change a vGPU */
+};
+
+struct store;
+
+int store_open(const char *path, struct store **ret, struct error *err);
+void store_close(struct store *store); /* NULL-safe */
+
+/* `what` begins the refusal. A leftover row of that name is replaced. -ENOSPC: the disk is full. */
+int store_insert(
+	struct store *store, const struct definition *def, const char *what, struct error *err);
+int store_set_phase(struct store *store, const char *name, enum phase phase, const char *what,
+	struct error *err);
+int store_delete(struct store *store, const char *name, const char *what, struct error *err);
+
+typedef int (*store_row_fn)(void *data, const struct definition *def);
+int store_each(struct store *store, store_row_fn fn, void *data, struct error *err);
+
+#endif

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/types.h"
+
+#include "base/checked.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+const char *const method_names[METHOD_COUNT] = {
+	[METHOD_EMULATE] = "emulate",
+	[METHOD_FORWARD] = "forward",
+	[METHOD_MEDIATE] = "mediate",
+	[METHOD_PASSTHROUGH] = "passthrough",
+};
+
+enum method method_from_name(const char *name)
+{
+	enum method m = 0;
+	while (m < METHOD_COUNT && strcmp(method_names[m], name))
+		m++;
+	return m;
+}
+
+/* What a type of at most this much VRAM can show: its screens fit several times over. */
+static const struct {
+	uint64_t up_to_mib;
+	uint32_t width, height, heads;
+} screens[] = {
+	{64, 1280, 1024, 1},
+	{128, 1920, 1200, 1},
+	{256, 2560, 1600, 2},
+	{1024, 3840, 2160, 4},
+	{UINT64_MAX, 7680, 4320, 4},
+};
+
+size_t types_ladder(const struct gpu *gpu, struct type *types, size_t max)
+{
+	size_t n = 0;
+
+	for (uint64_t mib = TYPES_LEAST_MIB; mib <= gpu->vram_mib && n < max; mib *= 2) {
+		struct type *type = &types[n++];
+		unsigned row = 0;
+		while (screens[row].up_to_mib < mib)
+			row++;
+		*type = (struct type){
+			.vram_mib = mib,
+			.max_instances = (uint32_t)MIN(gpu->vram_mib / mib, TYPES_INSTANCES),
+			.max_width = screens[row].width,
+			.max_height = screens[row].height,
+			.heads = screens[row].heads,
+		};
+		snprintf(type->name, sizeof(type->name), "%.40s-%llu", gpu->name,
+			(unsigned long long)mib);
+		snprintf(type->gpu, sizeof(type->gpu), "%s", gpu->name);
+	}
+	return n;
+}
+
+const struct type *types_default(const struct type *types, size_t n, const char *gpu)
+{
+	const struct type *best = NULL;
+
+	/* The largest that is not above the default, else the smallest there is. */
+	for (size_t i = 0; i < n; i++) {
+		const struct type *t = &types[i];
+		if (strcmp(t->gpu, gpu))
+			continue;
+		bool fits = t->vram_mib <= TYPES_DEFAULT_MIB;
+		bool best_fits = best && best->vram_mib <= TYPES_DEFAULT_MIB;
+		if (!best || (fits && !best_fits) ||
+			(fits == best_fits && (fits ? t->vram_mib > best->vram_mib
+						    : t->vram_mib < best->vram_mib)))
+			best = t;
+	}
+	return best;
+}
+
+uint32_t types_available(const struct gpu *gpu, const struct type *type, const struct gpu_use *use)
+{
+	uint64_t free_mib = gpu->vram_mib > use->vram_mib ? gpu->vram_mib - use->vram_mib : 0;
+	uint64_t room = MIN(free_mib / type->vram_mib,
+		TYPES_INSTANCES > use->vgpus ? TYPES_INSTANCES - use->vgpus : 0);
+
+	if (!gpu->mixed && use->type && strcmp(use->type, type->name))
+		return 0;
+	uint64_t left = type->max_instances > use->of_type ? type->max_instances - use->of_type : 0;
+	return (uint32_t)MIN(room, left);
+}
+
+enum method types_default_method(const struct gpu *gpu)
+{
+	return gpu->render_node[0] ? METHOD_FORWARD : METHOD_EMULATE;
+}
+
+static int admit_method(
+	const struct gpu *gpu, enum method method, const char *what, struct error *err)
+{
+	static const char *const way_out = "choose --method emulate or --method forward";
+
+	if (method == METHOD_EMULATE && gpu->render_node[0])
+		return error_set(err, ENOTSUP,
+			"%s: method emulate draws in software and would not use %s (choose "
+			"--method "
+			"forward, or a soft GPU)",
+			what, gpu->name);
+	if (method == METHOD_MEDIATE)
+		return error_set(err, ENOTSUP,
+			"%s: %s offers no slices of its own, which method mediate needs (%s)", what,
+			gpu->name, way_out);
+	if (method == METHOD_PASSTHROUGH)
+		return error_set(err, ENOTSUP,
+			"%s: a vGPU is a share of a GPU, and method passthrough gives the whole of "
+			"%s "
+			"to one VM (%s)",
+			what, gpu->name, way_out);
+	return 0;
+}
+
+int types_admit(const struct gpu *gpu, const struct type *type, enum method method,
+	const struct gpu_use *use, const char *what, struct error *err)
+{
+	int r = admit_method(gpu, method, what, err);
+	if (r < 0)
+		return r;
+	if (!gpu->mixed && use->type && strcmp(use->type, type->name))
+		return error_set(err, EBUSY,
+			"%s: all vGPUs of %s are of one type, and it carries %s (choose --type %s, "
+			"delete its vGPUs, or set mixed=yes for it)",
+			what, gpu->name, use->type, use->type);
+	if (!gpu->mixed && use->type && use->method != method)
+		return error_set(err, EBUSY,
+			"%s: all vGPUs of %s are of one method, and it carries %s (choose --method "
+			"%s, delete its vGPUs, or set mixed=yes for it)",
+			what, gpu->name, method_names[use->method], method_names[use->method]);
+	if (!types_available(gpu, type, use))
+		return error_set(err, ENOSPC,
+			"%s: %s has no room for another %s: %u vGPUs use %llu of its %llu MiB "
+			"(delete "
+			"one, or choose a smaller type on a free GPU)",
+			what, gpu->name, type->name, use->vgpus, (unsigned long long)use->vram_mib,
+			(unsigned long long)gpu->vram_mib);
+	return 0;
+}
+
+bool name_valid(const char *name)
+{
+	size_t len = strlen(name);
+
+	if (len == 0 || len > VGPU_NAME_LONGEST || !isalnum((unsigned char)name[0]))
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)name[i];
+		if (c > 0x7e || (!isalnum(c) && !strchr("_.-", c)))
+			return false;
+	}
+	return true;
+}

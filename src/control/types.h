@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_CONTROL_TYPES_H
+#define VGPU_CONTROL_TYPES_H
+
+/*
+ * GPUs, the types they offer, and the rules about what may share a GPU. Pure: all inputs are given.
+ *
+ * Each GPU offers a ladder of types, one for each power of two of VRAM from TYPES_LEAST_MIB to what
+ * it has, named GPU-MIB ("soft0-256"): the same name means the same on every node. A config file
+ * may add types and replace these.
+ */
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define TYPES_LEAST_MIB   64u
+#define TYPES_DEFAULT_MIB 256u
+#define TYPES_INSTANCES   64u /* most vGPUs of one GPU, however much VRAM it has */
+#define TYPES_NAME_MAX    64
+#define TYPES_MAX         1024
+#define TYPES_MAX_HEADS   16u
+#define TYPES_MAX_SIDE    16384u
+#define TYPES_METHODS_MAX 4
+
+enum method { METHOD_EMULATE, METHOD_FORWARD, METHOD_MEDIATE, METHOD_PASSTHROUGH, METHOD_COUNT };
+
+extern const char *const method_names[METHOD_COUNT];
+/* METHOD_COUNT when there is no such method. */
+enum method method_from_name(const char *name);
+
+struct gpu {
+	char name[TYPES_NAME_MAX];
+	const char *kind;
+	char driver[32];
+	char pci_address[16];
+	char render_node[64];
+	uint64_t vram_mib;
+	bool mixed; /* vGPUs of several types may share it (rule 2) */
+};
+
+struct type {
+	char name[TYPES_NAME_MAX];
+	char gpu[TYPES_NAME_MAX];
+	uint64_t vram_mib;
+	uint32_t max_instances;
+	uint32_t max_width, max_height; /* pixels */
+	uint32_t heads;
+};
+
+/* What is on a GPU now. */
+struct gpu_use {
+	uint32_t vgpus;
+	uint64_t vram_mib;
+	const char *type;   /* of one of them; NULL: none */
+	enum method method; /* of that one */
+	uint32_t of_type;   /* how many are of the type asked about */
+};
+
+/* Fills `types` with the ladder of one GPU; returns how many, at most `max`. */
+size_t types_ladder(const struct gpu *gpu, struct type *types, size_t max);
+
+/* The type a vGPU gets when nobody chose one; NULL when there is none. */
+const struct type *types_default(const struct type *types, size_t n, const char *gpu);
+
+/* How many more vGPUs of this type fit now. */
+uint32_t types_available(const struct gpu *gpu, const struct type *type, const struct gpu_use *use);
+
+/* How this GPU is shared when nobody says. */
+enum method types_default_method(const struct gpu *gpu);
+
+/* May one more vGPU of this type and method go there? `what` begins the refusal. 0 or -errno. */
+int types_admit(const struct gpu *gpu, const struct type *type, enum method method,
+	const struct gpu_use *use, const char *what, struct error *err);
+
+/* Names of vGPUs: a letter or digit, then letters, digits, '_', '.', '-'; at most 63. */
+#define VGPU_NAME_LONGEST 63
+bool name_valid(const char *name);
+
+#endif

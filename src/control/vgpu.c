@@ -1,0 +1,679 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a vGPU, seen from vgpud:
+ *
+ *   row CREATING ─ keeper started ─ READY ─▶ row DEFINED ⇄ keeper lost, found or started again
+ *        │ failure                             │ delete
+ *        └──────────▶ STOP ─ keeper gone ─ row deleted ◀── row DELETING
+ */
+#include "control/vgpud.h"
+
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "control/vgpu.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *const keeper_state_names[KEEPER_STATE_COUNT] = {
+	[KEEPER_STATE_STARTING] = "starting",
+	[KEEPER_STATE_READY] = "ready",
+	[KEEPER_STATE_BOUND] = "bound",
+	[KEEPER_STATE_FAILED] = "failed",
+};
+
+const char *vgpu_state(const struct vgpu *v)
+{
+	if (v->def.phase == PHASE_CREATING)
+		return v->stopping ? "stopping" : "creating";
+	if (v->def.phase == PHASE_DELETING)
+		return "deleting";
+	if (v->have_status && v->status.state < KEEPER_STATE_COUNT)
+		return keeper_state_names[v->status.state];
+	return v->failure[0] ? "failed" : "starting";
+}
+
+const char *vgpu_failure(const struct vgpu *v)
+{
+	return v->have_status ? v->status.failure : v->failure;
+}
+
+bool vgpu_bound(const struct vgpu *v)
+{
+	return v->have_status && v->status.binding_kind != KEEPER_BINDING_NONE;
+}
+
+static bool vgpu_serves(const struct vgpu *v)
+{
+	return v->have_status &&
+	       (v->status.state == KEEPER_STATE_READY || v->status.state == KEEPER_STATE_BOUND);
+}
+
+/* --- waiting --- */
+
+/* Tells everyone who waits; they may start to wait anew. */
+static void vgpu_wake(struct vgpu *v, const struct error *err)
+{
+	struct vgpu_waiter waiters[VGPU_WAITERS];
+	unsigned n = v->n_ready;
+
+	memcpy(waiters, v->ready, n * sizeof(*waiters));
+	v->n_ready = 0;
+	for (unsigned i = 0; i < n; i++)
+		waiters[i].done(waiters[i].data, err);
+}
+
+static int vgpu_wait(
+	struct vgpu *v, const char *what, vgpu_done done, void *data, struct error *err)
+{
+	if (v->n_ready == VGPU_WAITERS)
+		return error_set(err, EAGAIN,
+			"%s: too many requests wait for %s already (try again later)", what,
+			v->def.name);
+	v->ready[v->n_ready++] = (struct vgpu_waiter){done, data};
+	return 0;
+}
+
+static void vgpu_fail(struct vgpu *v, const char *why)
+{
+	struct error err;
+
+	v->have_status = false;
+	snprintf(v->failure, sizeof(v->failure), "%s", why);
+	if (v->def.phase == PHASE_DEFINED)
+		events_add(&v->d->events, v->def.name, "failed: %s", why);
+	error_set(&err, EIO, "%s: %s (see `vgpuctl show %s` and its keeper.log)", v->def.name, why,
+		v->def.name);
+	vgpu_wake(v, &err);
+}
+
+/* --- the folder --- */
+
+static int vgpu_make_dir(struct vgpu *v)
+{
+	if (mkdir(v->dir, 0750) < 0 && errno != EEXIST)
+		return -errno;
+	if (v->d->group != (gid_t)-1 && chown(v->dir, (uid_t)-1, v->d->group) < 0)
+		return -errno;
+	return 0;
+}
+
+static void vgpu_remove_dir(const struct vgpu *v)
+{
+	static const char *const files[] = {
+		"keeper.sock", "vhost-user.sock", "vtest.sock", "keeper.log", "keeper.lock"};
+
+	cleanup_close int dir = open(v->dir, O_DIRECTORY | O_CLOEXEC);
+	for (size_t i = 0; dir >= 0 && i < ARRAY_SIZE(files); i++)
+		unlinkat(dir, files[i], 0);
+	if (rmdir(v->dir) < 0 && errno != ENOENT)
+		log_warning("%s cannot be removed: %s", v->dir, strerror(errno));
+}
+
+/* The last line a keeper that ended has written, for the reason. */
+static void keeper_last_words(const struct vgpu *v, char *ret, size_t size)
+{
+	char path[VGPUD_PATH_MAX + 16], buf[512] = "";
+
+	snprintf(path, sizeof(path), "%s/keeper.log", v->dir);
+	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	off_t end = fd >= 0 ? lseek(fd, 0, SEEK_END) : 0;
+	off_t from = end > (off_t)sizeof(buf) - 1 ? end - (off_t)sizeof(buf) + 1 : 0;
+	ssize_t n = end > 0 ? pread(fd, buf, sizeof(buf) - 1, from) : 0;
+	while (n > 0 && buf[n - 1] == '\n')
+		n--;
+	buf[MAX(n, 0)] = '\0';
+	char *line = strrchr(buf, '\n');
+	line = line ? line + 1 : buf;
+	if (line[0] == '<' && line[1] && line[2] == '>')
+		line += 3;
+	snprintf(ret, size, "%s%.180s", *line ? ": " : "", line);
+}
+
+/* --- the end --- */
+
+static void vgpu_free(struct vgpu *v)
+{
+	for (struct vgpu **at = &v->d->vgpus; *at; at = &(*at)->next) {
+		if (*at == v) {
+			*at = v->next;
+			break;
+		}
+	}
+	link_destroy(v->link);
+	sd_event_source_disable_unref(v->timer);
+	close_fd(&v->stats_fd);
+	free(v);
+}
+
+/* The keeper of a vGPU that shall not be is gone: the last step. */
+static void vgpu_gone(struct vgpu *v)
+{
+	struct error err, why;
+	struct vgpu_waiter gone = v->gone;
+	bool created = v->def.phase != PHASE_CREATING;
+
+	vgpu_remove_dir(v);
+	if (store_delete(v->d->store, v->def.name, "delete", &err) < 0)
+		log_warning("%s: the row stays until the next start: %s", v->def.name, err.text);
+	if (created)
+		events_add(&v->d->events, v->def.name, "deleted");
+	error_set(&why, EIO, "create %s: %s (see `vgpuctl doctor`)", v->def.name,
+		v->failure[0] ? v->failure : "vgpud was interrupted");
+	vgpu_free(v);
+	if (gone.done)
+		gone.done(gone.data, created ? NULL : &why);
+}
+
+static int vgpu_on_stop_timeout(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct vgpu *v = data;
+
+	/* While its lock is held the keeper lives, so this is its pid and nobody else's. */
+	if (v->have_status && v->status.keeper_pid && link_keeper_runs(v->dir)) {
+		log_warning("%s: its keeper does not stop and is killed", v->def.name);
+		kill((pid_t)v->status.keeper_pid, SIGKILL);
+	}
+	return 0;
+}
+
+static void vgpu_set_timer(struct vgpu *v, uint64_t ms, sd_event_time_handler_t handler)
+{
+	v->timer = sd_event_source_disable_unref(v->timer);
+	int r = sd_event_add_time(v->d->event, &v->timer, CLOCK_MONOTONIC, (clock_ms() + ms) * 1000,
+		1000, handler, v);
+	if (r < 0)
+		log_error("%s: no timer: %s", v->def.name, strerror(-r));
+}
+
+static int vgpu_on_retry(sd_event_source *source, uint64_t usec, void *data)
+{
+	vgpu_start(data);
+	return 0;
+}
+
+/* Ends the keeper, wherever it stands; vgpu_gone() follows, perhaps at once. */
+static void vgpu_stop(struct vgpu *v)
+{
+	v->stopping = true;
+	if (v->link) {
+		if (link_request(v->link, KEEPER_CONTROL_STOP, NULL, -1, NULL, NULL) < 0)
+			log_warning("%s: STOP could not be sent", v->def.name);
+		vgpu_set_timer(v, VGPU_STOP_MS, vgpu_on_stop_timeout);
+	} else if (link_keeper_runs(v->dir)) {
+		vgpu_set_timer(v, VGPU_RETRY_MS, vgpu_on_retry);
+	} else {
+		vgpu_gone(v);
+	}
+}
+
+/* --- what its keeper says --- */
+
+static void on_stats_fd(void *data, int code, const char *text, int *fd)
+{
+	struct vgpu *v = data;
+
+	if (code == 0) {
+		close_fd(&v->stats_fd);
+		v->stats_fd = TAKE_FD(*fd);
+	}
+}
+
+static void vgpu_report_change(struct vgpu *v, const struct keeper_status *was, bool first)
+{
+	const struct keeper_status *now = &v->status;
+	struct events *events = &v->d->events;
+
+	if (!first && now->binding_kind == was->binding_kind && now->state == was->state)
+		return;
+	if (now->state == KEEPER_STATE_FAILED && (first || was->state != KEEPER_STATE_FAILED))
+		events_add(events, v->def.name, "failed: %s", now->failure);
+	else if (now->binding_kind != (first ? 0 : was->binding_kind))
+		events_add(events, v->def.name, "%s%s",
+			now->binding_kind ? "bound to " : "released", now->bound_to);
+	else if (now->state == KEEPER_STATE_READY)
+		events_add(events, v->def.name, "ready: %s", now->renderer);
+}
+
+static void vgpu_on_status(void *data, const struct keeper_status *status)
+{
+	struct vgpu *v = data;
+	struct keeper_status was = v->status;
+	bool first = !v->have_status;
+
+	if (strcmp(status->uuid, v->def.uuid)) {
+		link_destroy(TAKE_PTR(v->link));
+		vgpu_fail(v, "an unknown keeper holds its folder");
+		return;
+	}
+	v->status = *status;
+	v->have_status = true;
+	if (v->stopping) {
+		if (first)
+			vgpu_stop(v);
+		return;
+	}
+	if (v->def.phase == PHASE_DEFINED)
+		vgpu_report_change(v, &was, first);
+	if (!status->device_pid)
+		close_fd(&v->stats_fd);
+	if (vgpu_serves(v) && (v->stats_fd < 0 || v->stats_starts != status->starts)) {
+		v->stats_starts = status->starts;
+		link_request(v->link, KEEPER_CONTROL_GET_STATS, NULL, -1, on_stats_fd, v);
+	}
+	if (vgpu_serves(v)) {
+		v->timer = sd_event_source_disable_unref(v->timer);
+		vgpu_wake(v, NULL);
+	} else if (status->state == KEEPER_STATE_FAILED) {
+		struct error err;
+		error_set(&err, EIO, "%s: %s (see `vgpuctl show %s`)", v->def.name, status->failure,
+			v->def.name);
+		vgpu_wake(v, &err);
+	}
+}
+
+static void vgpu_on_event(void *data, const char *text)
+{
+	struct vgpu *v = data;
+
+	if (strncmp(text, "failed: ", 8)) /* the status says that */
+		events_add(&v->d->events, v->def.name, "%s", text);
+}
+
+static void vgpu_on_lost(void *data)
+{
+	struct vgpu *v = data;
+	char words[200], why[KEEPER_TEXT_MAX];
+
+	link_destroy(TAKE_PTR(v->link));
+	if (link_keeper_runs(v->dir)) {
+		log_warning("%s: the link to its keeper broke", v->def.name);
+		vgpu_set_timer(v, VGPU_RETRY_MS, vgpu_on_retry);
+		return;
+	}
+	close_fd(&v->stats_fd);
+	if (v->stopping) {
+		vgpu_gone(v);
+		return;
+	}
+	keeper_last_words(v, words, sizeof(words));
+	snprintf(why, sizeof(why), "its keeper ended%s", words);
+	vgpu_fail(v, why);
+}
+
+static const struct link_ops vgpu_link_ops = {
+	.status = vgpu_on_status, .event = vgpu_on_event, .lost = vgpu_on_lost};
+
+/* --- the beginning --- */
+
+/* The options of vgpu-device for this vGPU, kept in `ret_text`. */
+static void device_args(const struct vgpu *v, const struct gpu *gpu,
+	char ret_text[6][TYPES_NAME_MAX], char *ret_args[20])
+{
+	const struct config *config = &v->d->config;
+	const struct type *type = &v->def.type;
+	static char name[] = "--name", renderer[] = "--renderer", vram[] = "--vram-mib",
+		    heads[] = "--heads", width[] = "--max-width", height[] = "--max-height",
+		    node[] = "--render-node", dmabuf[] = "--dmabuf", open[] = "--no-lockdown";
+	char *options[] = {name, renderer, vram, heads, width, height};
+	unsigned n = 0;
+
+	snprintf(ret_text[0], TYPES_NAME_MAX, "%s", v->def.name);
+	snprintf(ret_text[1], TYPES_NAME_MAX, "%s", config->renderer);
+	snprintf(ret_text[2], TYPES_NAME_MAX, "%llu", (unsigned long long)type->vram_mib);
+	snprintf(ret_text[3], TYPES_NAME_MAX, "%u", type->heads);
+	snprintf(ret_text[4], TYPES_NAME_MAX, "%u", type->max_width);
+	snprintf(ret_text[5], TYPES_NAME_MAX, "%u", type->max_height);
+	for (unsigned i = 0; i < ARRAY_SIZE(options); i++) {
+		ret_args[n++] = options[i];
+		ret_args[n++] = ret_text[i];
+	}
+	if (gpu->render_node[0] && v->def.method == METHOD_FORWARD) {
+		ret_args[n++] = node;
+		ret_args[n++] = (char *)(uintptr_t)gpu->render_node;
+		if (config->dmabuf)
+			ret_args[n++] = dmabuf;
+	}
+	if (!config->lockdown)
+		ret_args[n++] = open;
+	ret_args[n] = NULL;
+}
+
+static int vgpu_start_keeper(struct vgpu *v, const struct gpu *gpu)
+{
+	char text[6][TYPES_NAME_MAX], *args[20];
+
+	device_args(v, gpu, text, args);
+	struct link_spawn spawn = {.keeper = v->d->keeper_path,
+		.device = v->d->device_path,
+		.dir = v->dir,
+		.name = v->def.name,
+		.uuid = v->def.uuid,
+		.device_args = args,
+		.group = v->d->group};
+	int r = vgpu_make_dir(v);
+	return r < 0 ? r : link_start(v->d->event, &spawn, &vgpu_link_ops, v, &v->link);
+}
+
+void vgpu_start(struct vgpu *v)
+{
+	char why[KEEPER_TEXT_MAX];
+	const struct gpu *gpu = vgpud_find_gpu(v->d, v->def.gpu);
+	bool runs = link_keeper_runs(v->dir);
+	int r;
+
+	v->timer = sd_event_source_disable_unref(v->timer);
+	if (v->link)
+		return;
+	if (v->stopping && !runs) {
+		vgpu_gone(v);
+		return;
+	}
+	if (runs)
+		r = link_connect(v->d->event, v->dir, &vgpu_link_ops, v, &v->link);
+	else
+		r = gpu ? vgpu_start_keeper(v, gpu) : -ENODEV;
+	if (r == -ENOENT || r == -ECONNREFUSED || r == -EBUSY || r == -EAGAIN) {
+		vgpu_set_timer(v, VGPU_RETRY_MS, vgpu_on_retry); /* it runs, and will listen */
+		return;
+	}
+	if (r == -ENODEV)
+		snprintf(why, sizeof(why), "%s is no longer on this node", v->def.gpu);
+	else
+		snprintf(why, sizeof(why), "its keeper cannot be started: %s", strerror(-r));
+	if (r < 0)
+		vgpu_fail(v, why);
+}
+
+struct vgpu *vgpu_new(struct vgpud *d, const struct definition *def)
+{
+	struct vgpu *v = calloc(1, sizeof(*v));
+
+	if (!v)
+		return NULL;
+	*v = (struct vgpu){.d = d, .def = *def, .stats_fd = -1};
+	snprintf(v->dir, sizeof(v->dir), "%.79s/vgpus/%.63s", d->run_dir, def->name);
+	struct vgpu **at = &d->vgpus;
+	while (*at && strcmp((*at)->def.name, def->name) < 0)
+		at = &(*at)->next;
+	v->next = *at;
+	*at = v;
+	return v;
+}
+
+void vgpud_free_vgpus(struct vgpud *d)
+{
+	while (d->vgpus)
+		vgpu_free(d->vgpus);
+}
+
+/* --- create and delete --- */
+
+struct creation {
+	struct vgpu *v;
+	vgpu_done done;
+	void *data;
+};
+
+static void on_created(void *data, const struct error *err)
+{
+	struct creation *c = data;
+	struct creation op = *c;
+	struct vgpu *v = op.v;
+	struct error store_err;
+
+	free(c);
+	if (!err &&
+		store_set_phase(v->d->store, v->def.name, PHASE_DEFINED, "create", &store_err) < 0)
+		err = &store_err;
+	if (err) {
+		if (err == &store_err || v->have_status)
+			snprintf(v->failure, sizeof(v->failure), "%.250s",
+				err == &store_err ? err->text : v->status.failure);
+		v->gone = (struct vgpu_waiter){op.done, op.data};
+		vgpu_stop(v);
+		return;
+	}
+	v->def.phase = PHASE_DEFINED;
+	events_add(&v->d->events, v->def.name, "created on %s, type %s: %s", v->def.gpu,
+		v->def.type.name, v->status.renderer);
+	op.done(op.data, NULL);
+}
+
+static int vgpu_on_create_timeout(sd_event_source *source, uint64_t usec, void *data)
+{
+	vgpu_fail(data, "its keeper and device process were not ready in time");
+	return 0;
+}
+
+int vgpu_begin(struct vgpud *d, const struct definition *def, vgpu_done done, void *data,
+	const char *what, struct error *err)
+{
+	struct creation *c = malloc(sizeof(*c));
+	struct vgpu *v = c ? vgpu_new(d, def) : NULL;
+
+	if (!v) {
+		free(c);
+		return error_set(err, ENOMEM, "%s: out of memory (free some)", what);
+	}
+	*c = (struct creation){.v = v, .done = done, .data = data};
+	int r = store_insert(d->store, def, what, err);
+	if (r < 0) {
+		vgpu_free(v);
+		free(c);
+		return r;
+	}
+	v->ready[v->n_ready++] = (struct vgpu_waiter){on_created, c};
+	vgpu_start(v);
+	if (vgpud_find_vgpu(d, def->name) == v &&
+		!v->timer) /* else it failed at once and is gone */
+		vgpu_set_timer(v, VGPU_CREATE_MS, vgpu_on_create_timeout);
+	return 0;
+}
+
+int vgpu_delete(struct vgpu *v, bool force, vgpu_done done, void *data, struct error *err)
+{
+	char what[96];
+
+	snprintf(what, sizeof(what), "delete %s", v->def.name);
+	if (v->gone.done || v->def.phase != PHASE_DEFINED)
+		return error_set(err, EBUSY, "%s: it is being %s (wait for that)", what,
+			v->def.phase == PHASE_CREATING ? "created" : "deleted");
+	if (vgpu_bound(v) && !force)
+		return error_set(err, EBUSY,
+			"%s: it is held by %s (end that first, or use --force)", what,
+			v->status.bound_to);
+	int r = store_set_phase(v->d->store, v->def.name, PHASE_DELETING, what, err);
+	if (r < 0)
+		return r;
+	v->def.phase = PHASE_DELETING;
+	v->gone = (struct vgpu_waiter){done, data};
+	vgpu_stop(v);
+	return 0;
+}
+
+static int reconcile_row(void *data, const struct definition *def)
+{
+	struct vgpu *v = vgpu_new(data, def);
+
+	if (!v)
+		return -ENOMEM;
+	/* Interrupted steps: a creation is undone, a deletion done. */
+	v->stopping = def->phase != PHASE_DEFINED;
+	return 0;
+}
+
+int vgpud_reconcile(struct vgpud *d, struct error *err)
+{
+	int r = store_each(d->store, reconcile_row, d, err);
+	if (r < 0)
+		return r;
+	for (struct vgpu *v = d->vgpus, *next; v; v = next) {
+		next = v->next;
+		vgpu_start(v); /* may free it */
+	}
+	return 0;
+}
+
+/* --- requests to the keeper --- */
+
+int vgpu_ensure(struct vgpu *v, const char *what, vgpu_done done, void *data, struct error *err)
+{
+	if (v->def.phase != PHASE_DEFINED)
+		return error_set(err, EBUSY, "%s: %s is %s (wait for that)", what, v->def.name,
+			vgpu_state(v));
+	if (v->link && v->have_status && v->status.state != KEEPER_STATE_STARTING) {
+		done(data, NULL); /* a failed device process is restarted by the request itself */
+		return 0;
+	}
+	int r = vgpu_wait(v, what, done, data, err);
+	if (r == 0 && !v->link && !v->timer)
+		vgpu_start(v);
+	return r;
+}
+
+struct asking {
+	struct vgpud *d;
+	char name[VGPU_NAME_LONGEST + 1];
+	char what[96];
+	enum keeper_control_message type;
+	bool until_ready; /* the answer is given when the device process serves */
+	struct keeper_bind bind;
+	struct keeper_screen screen;
+	int fd;
+	vgpu_fd_done done;
+	void *data;
+};
+
+static void asking_end(struct asking *a, const struct error *err, int *fd)
+{
+	int none = -1;
+
+	a->done(a->data, err, fd ? fd : &none);
+	close_fd(&a->fd);
+	free(a);
+}
+
+static void asking_end_code(struct asking *a, int code, const char *text)
+{
+	struct error err;
+
+	if (code == -EBUSY || code == -EPERM)
+		error_set(&err, -code, "%s: %s (end that first, or create another vGPU)", a->what,
+			text);
+	else
+		error_set(&err, -code, "%s: %s (see `vgpuctl show %s`)", a->what, text, a->name);
+	asking_end(a, &err, NULL);
+}
+
+static void on_asked_and_ready(void *data, const struct error *err)
+{
+	asking_end(data, err, NULL);
+}
+
+static void on_keeper_answer(void *data, int code, const char *text, int *fd)
+{
+	struct asking *a = data;
+	struct vgpu *v = vgpud_find_vgpu(a->d, a->name);
+	struct error err;
+
+	if (code < 0) {
+		asking_end_code(a, code, text);
+		return;
+	}
+	if (a->until_ready && v && !vgpu_serves(v)) {
+		if (vgpu_wait(v, a->what, on_asked_and_ready, a, &err) < 0)
+			asking_end(a, &err, NULL);
+		return;
+	}
+	asking_end(a, NULL, fd);
+}
+
+static void on_keeper_there(void *data, const struct error *err)
+{
+	struct asking *a = data;
+	struct vgpu *v = vgpud_find_vgpu(a->d, a->name);
+	const void *payload = a->type == KEEPER_CONTROL_GET_SCREEN ? (void *)&a->screen : &a->bind;
+
+	/* A failed device process is restarted by the request; a keeper that is missing is not. */
+	if (!v || !v->link) {
+		struct error gone;
+		error_set(&gone, EIO, "%s: its keeper is gone (see `vgpuctl show %s`)", a->what,
+			a->name);
+		asking_end(a, err ? err : &gone, NULL);
+		return;
+	}
+	int r = link_request(v->link, a->type, payload, a->fd, on_keeper_answer, a);
+	if (r < 0)
+		asking_end_code(a, r, strerror(-r));
+}
+
+static int ask(struct vgpu *v, const struct asking *request, int fd, struct error *err)
+{
+	struct asking *a = malloc(sizeof(*a));
+
+	if (!a)
+		return error_set(err, ENOMEM, "%s: out of memory (free some)", request->what);
+	*a = *request;
+	a->d = v->d;
+	a->fd = -1;
+	snprintf(a->name, sizeof(a->name), "%s", v->def.name);
+	if (fd >= 0) {
+		a->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		if (a->fd < 0) {
+			free(a);
+			return error_set(err, errno, "%s: %s (see vgpud's limits)", request->what,
+				strerror(errno));
+		}
+	}
+	int r = vgpu_ensure(v, a->what, on_keeper_there, a, err);
+	if (r < 0) {
+		close_fd(&a->fd);
+		free(a);
+	}
+	return r;
+}
+
+int vgpu_bind(struct vgpu *v, const struct keeper_bind *bind, int pidfd, vgpu_fd_done done,
+	void *data, struct error *err)
+{
+	struct asking a = {.type = KEEPER_CONTROL_BIND,
+		.until_ready = true,
+		.bind = *bind,
+		.done = done,
+		.data = data};
+	snprintf(a.what, sizeof(a.what), "bind %s", v->def.name);
+	return ask(v, &a, pidfd, err);
+}
+
+int vgpu_adopt(struct vgpu *v, const struct keeper_bind *bind, int fd, vgpu_fd_done done,
+	void *data, struct error *err)
+{
+	struct asking a = {.type = KEEPER_CONTROL_ADOPT, .bind = *bind, .done = done, .data = data};
+	snprintf(a.what, sizeof(a.what), "serve %s", v->def.name);
+	return ask(v, &a, fd, err);
+}
+
+int vgpu_screen(struct vgpu *v, uint32_t head, vgpu_fd_done done, void *data, struct error *err)
+{
+	struct asking a = {.type = KEEPER_CONTROL_GET_SCREEN,
+		.screen = {.head = head},
+		.done = done,
+		.data = data};
+	snprintf(a.what, sizeof(a.what), "screenshot %s", v->def.name);
+	return ask(v, &a, -1, err);
+}
+
+bool vgpu_stats(const struct vgpu *v, struct vgpu_stats *ret)
+{
+	if (v->stats_fd < 0 || pread(v->stats_fd, ret, sizeof(*ret), 0) != (ssize_t)sizeof(*ret))
+		return false;
+	return ret->magic == VGPU_STATS_MAGIC && ret->version == VGPU_STATS_VERSION;
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_CONTROL_VGPUD_H
+#define VGPU_CONTROL_VGPUD_H
+
+/*
+ * The control plane of one node: what GPUs there are, what vGPUs are defined, and the rules.
+ *
+ * One thread, one sd-event loop. Nothing here waits: an operation that needs a keeper and was
+ * accepted ends in exactly one call of its `done` function, perhaps before it returns. Definitions
+ * are in the store; everything about running processes is learnt from their keepers, so vgpud can
+ * be killed at any moment and the next one finds what runs.
+ */
+
+#include "base/error.h"
+#include "base/log.h"
+#include "control/config.h"
+#include "control/events.h"
+#include "control/link.h"
+#include "control/store.h"
+#include "control/types.h"
+#include "protocol/stats.h"
+
+#include <stdbool.h>
+#include <systemd/sd-event.h>
+
+#define VGPUD_MAX_GPUS    80
+#define VGPUD_PATH_MAX    192
+#define VGPUD_RUN_DIR_MAX 80
+#define VGPU_CREATE_MS    20000u /* longer than a keeper gives its device process */
+#define VGPU_STOP_MS      6000u
+#define VGPU_RETRY_MS     200u /* between two attempts to reach a keeper that runs */
+#define VGPU_WAITERS      16
+
+/* `err` NULL: it worked. */
+typedef void (*vgpu_done)(void *data, const struct error *err);
+/* `fd` is the callee's to take by setting it to -1. */
+typedef void (*vgpu_fd_done)(void *data, const struct error *err, int *fd);
+
+struct vgpu_waiter {
+	vgpu_done done;
+	void *data;
+};
+
+/*
+ * One vGPU. What it is comes from `def`; what it does from `status`, which is valid while `link`
+ * is there and the keeper has spoken. `failure` is said when there is no keeper to say it.
+ */
+struct vgpu {
+	struct vgpud *d;
+	struct vgpu *next;
+	struct definition def;
+	char dir[VGPUD_PATH_MAX];
+	struct link *link; /* NULL: no keeper, or not reached yet */
+	bool have_status;
+	struct keeper_status status;
+	char failure[KEEPER_TEXT_MAX];
+	int stats_fd;                           /* -1: not asked yet, or no device process */
+	uint32_t stats_starts;                  /* status.starts when stats_fd was asked for */
+	sd_event_source *timer;                 /* retry, or the end of patience */
+	bool stopping;                          /* STOP was sent or is due */
+	struct vgpu_waiter ready[VGPU_WAITERS]; /* for READY, or failure */
+	unsigned n_ready;
+	struct vgpu_waiter gone; /* the one delete under way */
+};
+
+struct vgpud {
+	sd_event *event;
+	struct config config;
+	char run_dir[VGPUD_RUN_DIR_MAX];
+	char keeper_path[CONFIG_PATH_MAX], device_path[CONFIG_PATH_MAX];
+	gid_t group; /* (gid_t)-1: none */
+	struct gpu gpus[VGPUD_MAX_GPUS];
+	size_t n_gpus;
+	struct type types[TYPES_MAX];
+	size_t n_types;
+	struct store *store;
+	struct vgpu *vgpus; /* sorted by name */
+	struct events events;
+};
+
+/* --- finding --- */
+const struct gpu *vgpud_find_gpu(const struct vgpud *d, const char *name);
+const struct type *vgpud_find_type(const struct vgpud *d, const char *name);
+struct vgpu *vgpud_find_vgpu(const struct vgpud *d, const char *name);
+/* What is on that GPU; `of_type` counts the vGPUs of that type (may be NULL). */
+struct gpu_use vgpud_gpu_use(const struct vgpud *d, const char *gpu, const char *type);
+
+/* "creating", "starting", "ready", "bound", "failed", "stopping" or "deleting" */
+const char *vgpu_state(const struct vgpu *v);
+/* Why it is failed; "" when it never was. */
+const char *vgpu_failure(const struct vgpu *v);
+bool vgpu_bound(const struct vgpu *v);
+
+/* --- doing --- */
+
+/* Reads the store and finds or starts the keeper of every vGPU. */
+int vgpud_reconcile(struct vgpud *d, struct error *err);
+
+struct vgpu_request {
+	const char *name, *gpu;
+	const char *type;   /* NULL: what the GPU carries, else its default */
+	const char *method; /* NULL: the GPU's default */
+};
+/* Checks now; what passes is created and `done` called when it is ready or has failed. */
+int vgpu_create(struct vgpud *d, const struct vgpu_request *request, vgpu_done done, void *data,
+	struct error *err);
+
+/* Refused while something holds it, unless `force`. */
+int vgpu_delete(struct vgpu *v, bool force, vgpu_done done, void *data, struct error *err);
+
+/* Ends what holds it and forgets it on shutdown of vgpud; the keeper stays. */
+void vgpud_free_vgpus(struct vgpud *d);
+
+/* Calls `done` when its keeper and device process can serve, starting them when needed. */
+int vgpu_ensure(struct vgpu *v, const char *what, vgpu_done done, void *data, struct error *err);
+
+/* Binds a process to it; `pidfd` stays the caller's. */
+int vgpu_bind(struct vgpu *v, const struct keeper_bind *bind, int pidfd, vgpu_fd_done done,
+	void *data, struct error *err);
+/* Gives it a connected vhost-user socket; `fd` stays the caller's. */
+int vgpu_adopt(struct vgpu *v, const struct keeper_bind *bind, int fd, vgpu_fd_done done,
+	void *data, struct error *err);
+int vgpu_screen(struct vgpu *v, uint32_t head, vgpu_fd_done done, void *data, struct error *err);
+/* Copies its counters; false when there are none. What they say is the device process' claim. */
+bool vgpu_stats(const struct vgpu *v, struct vgpu_stats *ret);
+
+#endif
