@@ -383,6 +383,42 @@ static void api_vgpu_bind(struct api *api, struct http_request *request, const c
 	}
 }
 
+static void on_unbound(void *data, const struct error *err, int *fd)
+{
+	struct api_call *call = data;
+
+	if (err)
+		http_reply_error(call->request, err);
+	else
+		http_reply_json(call->request, 200, json_object());
+	free(call);
+}
+
+static void api_vgpu_unbind(struct api *api, struct http_request *request, const char *name)
+{
+	const struct ucred *peer = http_peer(request);
+	struct vgpu *v = find_vgpu(api, request, name);
+	struct error err;
+
+	if (!v)
+		return;
+	if (!vgpu_bound(v)) {
+		http_reply_json(request, 200, json_object());
+		return;
+	}
+	if (peer->uid != 0 && v->status.binding_pid != (uint32_t)peer->pid) {
+		error_set(&err, EPERM, "unbind %s: it is held by %s (end that)", name,
+			v->status.bound_to);
+		http_reply_error(request, &err);
+		return;
+	}
+	struct api_call *call = api_call_new(api, request, name);
+	if (call && vgpu_unbind(v, on_unbound, call, &err) < 0) {
+		http_reply_error(request, &err);
+		free(call);
+	}
+}
+
 /* --- events --- */
 
 static void reply_events(struct api *api, struct http_request *request, uint64_t after)

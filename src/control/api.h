@@ -33,6 +33,8 @@
 	X("POST", "/v1/vgpus/NAME/bind", api_vgpu_bind,                                            \
 		"Binds a process of the asking user to it",                                        \
 		"{pid?, label?}: the asking process if not given", "{socket, environment}")        \
+	X("POST", "/v1/vgpus/NAME/unbind", api_vgpu_unbind,                                        \
+		"Ends the binding of the asking process (root: any)", "", "{}")                    \
 	X("GET", "/v1/stats", api_stats, "The counters of all vGPUs", "", "an array of stats")     \
 	X("GET", "/v1/events", api_events, "What happened lately; waits for news when asked",      \
 		"?after=NUMBER, ?wait=1", "an array of event")                                     \

@@ -653,6 +653,13 @@ int vgpu_bind(struct vgpu *v, const struct keeper_bind *bind, int pidfd, vgpu_fd
 	return ask(v, &a, pidfd, err);
 }
 
+int vgpu_unbind(struct vgpu *v, vgpu_fd_done done, void *data, struct error *err)
+{
+	struct asking a = {.type = KEEPER_CONTROL_UNBIND, .done = done, .data = data};
+	snprintf(a.what, sizeof(a.what), "unbind %s", v->def.name);
+	return ask(v, &a, -1, err);
+}
+
 int vgpu_adopt(struct vgpu *v, const struct keeper_bind *bind, int fd, vgpu_fd_done done,
 	void *data, struct error *err)
 {

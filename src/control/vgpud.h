@@ -117,6 +117,8 @@ int vgpu_ensure(struct vgpu *v, const char *what, vgpu_done done, void *data, st
 /* Binds a process to it; `pidfd` stays the caller's. */
 int vgpu_bind(struct vgpu *v, const struct keeper_bind *bind, int pidfd, vgpu_fd_done done,
 	void *data, struct error *err);
+/* Ends what holds it, connections and all. */
+int vgpu_unbind(struct vgpu *v, vgpu_fd_done done, void *data, struct error *err);
 /* Gives it a connected vhost-user socket; `fd` stays the caller's. */
 int vgpu_adopt(struct vgpu *v, const struct keeper_bind *bind, int fd, vgpu_fd_done done,
 	void *data, struct error *err);

@@ -281,8 +281,9 @@ void peers_unbind(struct keeper *k)
 	if (k->holder_pidfd >= 0)
 		peers_on_holder(k, 0);
 	for (unsigned i = 0; i < KEEPER_MAX_CONNECTIONS; i++) {
-		if (k->connections[i].id)
-			connection_disconnect(&k->connections[i]);
+		struct connection *c = &k->connections[i];
+		if (c->id && !c->gone) /* else the device works off its last bytes */
+			connection_disconnect(c);
 	}
 }
 

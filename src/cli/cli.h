@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_CLI_CLI_H
+#define VGPU_CLI_CLI_H
+
+/*
+ * vgpuctl: one file a verb over these helpers. Exit status: 0 done; 1 refused or failed, with one
+ * line "vgpuctl: WHAT: WHY (WHAT TO DO)" on stderr; 2 wrong usage.
+ */
+
+#include "base/error.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#define CLI_OK     0
+#define CLI_FAILED 1
+#define CLI_USAGE  2
+#define CLI_WORDS  8
+
+struct cli {
+	const char *socket; /* of vgpud */
+	bool json;          /* print JSON, not tables */
+	const struct verb *verb;
+};
+
+struct verb {
+	const char *name;    /* one word, or two with a space between */
+	const char *args;    /* behind the name, for the usage line */
+	const char *summary; /* one line */
+	const char *details; /* options and notes for --help; may be "" */
+	int (*run)(struct cli *cli, int argc, char **argv); /* argv: what follows the name */
+};
+
+/* An option of a verb: with a value, or (value NULL) a flag. */
+struct cli_option {
+	const char *name; /* without dashes */
+	const char **value;
+	bool *flag;
+};
+
+/* The words of a command line that are no options. */
+struct cli_words {
+	const char *word[CLI_WORDS];
+	int count;
+};
+
+/*
+ * Parses a verb's arguments, --json, --socket and --help included, up to "--" if `ret_rest` is
+ * given (it then gets the index of what follows, or argc). Returns 0, or the status to exit with
+ * plus one, negated: see CLI_PARSE.
+ */
+int cli_parse(struct cli *cli, int argc, char **argv, const struct cli_option *options,
+	int least_words, int most_words, struct cli_words *ret, int *ret_rest);
+/* Leaves the verb when parsing says so. */
+#define CLI_PARSE_FAILED(r) ((r) < 0)
+#define CLI_PARSE_STATUS(r) (-(r)-1)
+
+/* Prints the verb's usage to stderr; CLI_USAGE. */
+int cli_usage(const struct cli *cli);
+/* Prints "vgpuctl: ..."; CLI_FAILED. */
+int cli_fail(const struct error *err);
+
+struct cli_reply {
+	char *body;
+	size_t size;
+	json_t *json; /* NULL when the body is none */
+};
+
+/* Asks vgpud. `body` (may be NULL) is taken. 0 or -errno with vgpud's own words. */
+int cli_call(struct cli *cli, const char *method, const char *path, json_t *body,
+	struct cli_reply *ret, struct error *err);
+void cli_reply_finish(struct cli_reply *reply);
+/* "/v1/vgpus/NAME" + tail with NAME escaped; false when it is too long. */
+bool cli_path(char *ret, size_t size, const char *before, const char *name, const char *tail);
+
+/* GETs `path` and prints it: as JSON, or as a table of these columns. The exit status. */
+struct cli_column {
+	const char *title, *key;
+};
+int cli_get_table(struct cli *cli, const char *path, const struct cli_column *columns, size_t n);
+int cli_get_object(struct cli *cli, const char *path);
+void cli_print_table(const json_t *array, const struct cli_column *columns, size_t n);
+void cli_print_object(const json_t *object);
+int cli_print_json(const json_t *json);
+/* A value as people read it: "-" for null. */
+void cli_value(const json_t *value, char *ret, size_t size);
+
+/* socket_path.c: where vgpud listens; `given` and VGPUD_SOCKET go first. */
+void cli_socket_path(const char *given, char *ret, size_t size);
+
+#define CLI_VERBS(X)                                                                               \
+	X(gpu_list)                                                                                \
+	X(gpu_show) X(type_list) X(create) X(list) X(show) X(delete) X(run) X(qemu_args)           \
+		X(screenshot) X(stats) X(events) X(doctor)
+
+#define X(name) extern const struct verb verb_##name;
+CLI_VERBS(X)
+#undef X
+
+#endif
