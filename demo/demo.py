@@ -67,7 +67,7 @@ class Drawer:
 class VmDrawer(Drawer):
     def __init__(self, vgpu, who, machine):
         super().__init__(vgpu, who)
-        self.machine, self.job = machine, None
+        self.machine, self.job, self.last = machine, None, ""
 
     def begin(self, options):
         self.machine.wait_ready(timeout=START_LIMIT_S)
@@ -75,7 +75,7 @@ class VmDrawer(Drawer):
         self.job = self.machine.spawn(f"exec scene {SIZE} {options}")
 
     def text(self):
-        return self.job.output() if self.job else ""
+        return self.last or (self.job.output() if self.job else "")
 
     def running(self):
         return self.job is not None and not self.job.done()
@@ -84,7 +84,8 @@ class VmDrawer(Drawer):
         node.ctl("screenshot", self.vgpu, self.picture)
 
     def end(self):
-        self.machine.run("pkill -TERM scene; sleep 0.3", 20)
+        self.job.kill("TERM")
+        self.last = self.job.output()
 
 
 class ProcessDrawer(Drawer):
@@ -169,6 +170,7 @@ def draw(node, guest, machines, seconds):
     finally:
         for one in drawers:
             one.end()
+    say("done")
     return drawers
 
 
@@ -188,7 +190,7 @@ def main():
     accelerator = vm_module.accelerator(guest)
     machines = []
     with node_module.Node() as node:
-        type_name = node.type_for(3, GPU)
+        type_name = node.type_for(3, GPU, mib=512)
         for name in [vgpu for vgpu, _, _ in VMS] + [PROCESS[0]]:
             node.create(name, GPU, type_name)
         say(f"vgpud runs; three vGPUs of type {type_name} on {GPU}")

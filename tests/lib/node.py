@@ -68,17 +68,16 @@ class Node:
     def json(self, *arguments):
         return json.loads(self.ctl("--json", *arguments).stdout)
 
-    def type_for(self, count, gpu="soft0", at_least_mib=0):
-        """The largest type of a GPU of which `count` fit."""
+    def type_for(self, count, gpu="soft0", mib=256):
+        """Of the types of a GPU that fit `count` times, the one nearest to so much VRAM."""
         fitting = [one for one in self.json("type", "list", gpu)
-                   if one["max_instances"] >= count and one["vram_mib"] >= at_least_mib]
+                   if one["max_instances"] >= count]
         if not fitting:
             raise NodeError(f"no type of {gpu} fits {count} times")
-        return max(fitting, key=lambda one: one["vram_mib"])["name"]
+        return min(fitting, key=lambda one: abs(one["vram_mib"] - mib))["name"]
 
     def create(self, name, gpu="soft0", type_name=None):
-        extra = ["--type", type_name] if type_name else []
-        self.ctl("create", name, "--gpu", gpu, *extra)
+        self.ctl("create", name, "--gpu", gpu, "--type", type_name or self.type_for(1, gpu))
         return name
 
     def vgpu(self, name):
