@@ -84,7 +84,11 @@ class LibvirtVM(VM):
                  if os.environ.get(key) != value}
         emulator = _script(self.dir / "emulator", added,
                            " ".join([str(qemu.binary), *qemu.data_arguments()]))
-        self._describe_back_end(_script(self.dir / "back-end", environment, str(helper)))
+        # The helper looks for the domain's name in libvirt's state folder, which is ours here.
+        environment = dict(environment, VGPU_LIBVIRT_STATE_DIR=str(self.dir / "libvirt/run/qemu"))
+        self.helper_log = self.dir / "back-end.log"
+        self._describe_back_end(_script(self.dir / "back-end", environment,
+                                        f"{helper} 2>>'{self.helper_log}'"))
         self.xml = self.dir / "domain.xml"
         self.xml.write_text(XML.format(
             name=escape(name), kernel=escape(str(guest.vmlinux)), initrd=escape(str(guest.initrd)),
@@ -116,6 +120,10 @@ class LibvirtVM(VM):
         BACK_ENDS.mkdir(parents=True, exist_ok=True)
         mounts = [f"mount --bind '{ours}' '{theirs}'" for ours, theirs in self.mounts.items()]
         return ["unshare", "--mount", "sh", "-ec", "; ".join([*mounts, 'exec "$@"']), "sh", *run]
+
+    def errors(self):
+        said = self._text(self.helper_log).strip()
+        return f"{super().errors()}\n{said}" if said else super().errors()
 
     def start(self):
         environment = dict(os.environ, XDG_CONFIG_HOME=str(self.dir / "config"),

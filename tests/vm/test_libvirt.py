@@ -11,20 +11,38 @@ HELPER = "vgpu-libvirt-helper"
 
 
 @pytest.fixture(scope="module")
-def machine(guest, node):
-    why = libvirt_vm.missing()
+def node():
+    """vgpud would make a vGPU for a domain it does not know; here it must not."""
+    missing = node_module.missing_programs()
+    if missing:
+        pytest.skip(f"not built: {', '.join(missing)}")
+    with node_module.Node("[libvirt]\ncreate = no\n") as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def domain(guest, node):
+    """domain(name): a domain with a vhost-user GPU, not started yet."""
+    helper = node_module.PROGRAMS / HELPER
+    why = libvirt_vm.missing() or (None if helper.exists() else f"not built: {HELPER}")
     if why:
         pytest.skip(why)
-    helper = node_module.PROGRAMS / HELPER
-    if not helper.exists():
-        pytest.skip(f"not built: {HELPER}")
-    node.create(NAME)
-    one = libvirt_vm.LibvirtVM(guest, NAME, helper,
-                               {"VGPUD_SOCKET": node.environment["VGPUD_SOCKET"]})
-    try:
-        yield one.start().wait_ready()
-    finally:
+    made = []
+
+    def make(name):
+        made.append(libvirt_vm.LibvirtVM(guest, name, helper,
+                                         {"VGPUD_SOCKET": node.environment["VGPUD_SOCKET"]}))
+        return made[-1]
+
+    yield make
+    for one in made:
         one.stop()
+
+
+@pytest.fixture(scope="module")
+def machine(domain, node):
+    node.create(NAME)
+    return domain(NAME).start().wait_ready()
 
 
 def test_domain_is_bound_under_its_name_with_quota(machine, node):
@@ -38,15 +56,8 @@ def test_domain_draws_on_its_vgpu(machine, screens):
     screens.check_still(machine, NAME, "--variant torus --color c040ff")
 
 
-def test_domain_of_no_vgpu_is_refused(guest, node):
-    why = libvirt_vm.missing()
-    if why:
-        pytest.skip(why)
-    helper = node_module.PROGRAMS / HELPER
-    if not helper.exists():
-        pytest.skip(f"not built: {HELPER}")
-    one = libvirt_vm.LibvirtVM(guest, "nobody-knows-me", helper,
-                               {"VGPUD_SOCKET": node.environment["VGPUD_SOCKET"]})
-    with pytest.raises(vm_module.VmError):
-        one.start().wait_ready(timeout=20)
-    one.stop()
+def test_domain_without_a_vgpu_is_refused(domain, node):
+    stranger = domain("stranger")
+    with pytest.raises(vm_module.VmError, match="domain stranger: "):
+        stranger.start().wait_ready(timeout=30)
+    assert not [one for one in node.json("list") if one["name"] == "stranger"]
