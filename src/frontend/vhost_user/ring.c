@@ -328,7 +328,7 @@ static int ring_take(struct ring *ring)
 {
 	struct vhost_user *vu = ring->vu;
 	const struct virtqueue_chain *chain = &vu->scratch;
-	const char *reason = "out of memory";
+	const char *reason;
 
 	int r = ring_next(ring, &reason);
 	if (r == 0)
@@ -338,7 +338,7 @@ static int ring_take(struct ring *ring)
 		r = -EPROTO;
 	}
 	if (r < 0) {
-		ring_break(ring, reason);
+		ring_break(ring, r == -ENOMEM ? "out of memory" : reason);
 		return r;
 	}
 	unsigned n = chain->n_out + chain->n_in;
@@ -348,7 +348,7 @@ static int ring_take(struct ring *ring)
 	}
 	struct ring_request *request = ring_request_new(ring, chain);
 	if (!request) {
-		ring_break(ring, reason);
+		ring_break(ring, "out of memory");
 		return -ENOMEM;
 	}
 	ring_advance(ring);
