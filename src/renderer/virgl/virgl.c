@@ -209,6 +209,8 @@ static int virgl_capset_get(
 	uint8_t *caps = calloc(1, max_size);
 	if (!caps)
 		return -ENOMEM;
+	/* The library tries out framebuffers in the current context and leaves none bound there. */
+	virgl_renderer_force_ctx_0();
 	virgl_renderer_fill_caps(id, version, caps);
 	virgl_note_context(r, false);
 	if (id == CAPSET_VIRGL2)
@@ -224,6 +226,12 @@ static int virgl_capset_get(
 static int virgl_context_create(struct renderer *r, uint32_t ctx_id, const char *name)
 {
 	int err = virgl_renderer_context_create(ctx_id, (uint32_t)strlen(name), name);
+
+	/*
+	 * The library leaves the new GL context current and still believes in the one before it:
+	 * what that context submits next would be drawn in the new one.
+	 */
+	virgl_renderer_force_ctx_0();
 	virgl_note_context(r, false);
 	return err ? -ENOMEM : 0;
 }
