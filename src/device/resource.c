@@ -179,6 +179,25 @@ int device_resource_uuid(struct device_client *client, uint32_t handle, uint8_t 
 	return 0;
 }
 
+/*
+ * Mesa's guest driver waits for a query by reading its buffer (a "custom" one of 16 bytes) until
+ * the host says there that the result has come. A lost context's results never come, and no error
+ * reaches the guest's program: it would read for ever. So such a reading finds "done, 0".
+ */
+static void transfer_answer_lost(
+	const struct resource *res, enum device_transfer_direction direction)
+{
+	static const struct {
+		uint32_t state, size; /* state 1: the result is there */
+		uint64_t result;
+	} done = {.state = 1, .size = sizeof(done.result)};
+	const uint32_t bind_custom = 1u << 17; /* as virgl numbers it */
+
+	if (direction == DEVICE_FROM_HOST && res->desc.target == PIPE_BUFFER &&
+		(res->desc.bind & bind_custom) && res->desc.width == sizeof(done) && res->iov)
+		iov_write(res->iov, res->n_iov, 0, &done, sizeof(done));
+}
+
 int device_transfer(struct device_client *client, enum device_transfer_direction direction,
 	const struct renderer_transfer *t)
 {
@@ -194,10 +213,12 @@ int device_transfer(struct device_client *client, enum device_transfer_direction
 		struct context *ctx = device_find_context(client, t->ctx_id);
 		if (!ctx)
 			return -ENOENT;
-		if (ctx->lost)
-			return -EIO;
 		if (!idmap_get(&ctx->attached, res->handle))
 			return -ENOENT;
+		if (ctx->lost) {
+			transfer_answer_lost(res, direction);
+			return -EIO;
+		}
 		own.ctx_id = ctx->id;
 	}
 	uint64_t room = t->n_iov ? iov_size(t->iov, t->n_iov) : res->backing_bytes;

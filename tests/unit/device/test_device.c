@@ -144,6 +144,33 @@ static void test_bad_stream_loses_only_its_context(void **state)
 	assert_int_equal(f->stats.commands_total, 2);
 }
 
+/* A guest's driver would wait for ever for a query's result that a lost context cannot give. */
+static void test_lost_context_answers_queries(void **state)
+{
+	struct fixture *f = *state;
+	struct renderer_resource_desc desc = {.target = PIPE_BUFFER,
+		.format = VIRGL_FORMAT_R8_UNORM,
+		.bind = 1u << 17,
+		.width = 16,
+		.height = 1,
+		.depth = 1,
+		.array_size = 1};
+	uint32_t memory[4] = {0}, bad[] = {0xff}, done[4] = {1, 8, 0, 0}, untouched[4] = {0};
+	struct iovec iov = {memory, sizeof(memory)};
+	const struct renderer_transfer t = {
+		.ctx_id = 1, .resource_id = 1, .box = {.w = 16, .h = 1, .d = 1}};
+
+	assert_int_equal(device_resource_create(f->client, 1, &desc), 0);
+	assert_int_equal(device_resource_attach_backing(f->client, 1, &iov, 1), 0);
+	assert_int_equal(device_context_create(f->client, 1, 0, "bad", 3), 0);
+	assert_int_equal(device_context_attach(f->client, 1, 1), 0);
+	assert_int_equal(device_submit(f->client, 1, bad, 1), -EIO);
+	assert_int_equal(device_transfer(f->client, DEVICE_TO_HOST, &t), -EIO);
+	assert_memory_equal(memory, untouched, sizeof(memory));
+	assert_int_equal(device_transfer(f->client, DEVICE_FROM_HOST, &t), -EIO);
+	assert_memory_equal(memory, done, sizeof(memory));
+}
+
 struct counted_fence {
 	struct device_fence fence;
 	unsigned *clock, at;
@@ -331,6 +358,7 @@ int main(void)
 		TEST(test_quota),
 		TEST(test_transfers_stay_inside),
 		TEST(test_bad_stream_loses_only_its_context),
+		TEST(test_lost_context_answers_queries),
 		TEST(test_fences_complete_in_order),
 		TEST(test_only_what_changed_reaches_the_display),
 		TEST(test_scanout_limits),
