@@ -290,9 +290,12 @@ static bool device_read_message(struct keeper *k)
 		wrong = handlers[p.type](k, &p);
 		close_fd(&p.fd);
 	} else if (r == 0) {
+		/* Mostly its death, which says more about why; that is given a moment. */
 		loop_remove(k->device.channel_source);
 		k->device.channel_source = NULL;
-		device_kill(k, "it closed its channel to the keeper");
+		k->device.late = "it closed its channel to the keeper";
+		k->device.kill_at = clock_ms() + KEEPER_LAST_WORDS_MS;
+		keeper_set_timer(k);
 		return false;
 	} else {
 		wrong = "a message on its channel breaks the keeper protocol";
@@ -400,6 +403,7 @@ int device_start(struct keeper *k)
 	k->state = KEEPER_STATE_STARTING;
 	k->starts++;
 	k->device.start_time = process_start_time(k->device.pid);
+	k->device.late = "it did not become ready in time";
 	k->device.kill_at = clock_ms() + KEEPER_READY_MS;
 	r = device_watch(k);
 	if (r < 0)
@@ -444,6 +448,7 @@ void device_quit(struct keeper *k)
 		loop_quit(k->loop, 0);
 		return;
 	}
+	k->device.late = "it did not quit in time";
 	k->device.kill_at = clock_ms() + KEEPER_QUIT_MS;
 	device_send(k, KEEPER_DEVICE_QUIT, NULL, -1);
 	keeper_set_timer(k);
@@ -465,7 +470,7 @@ void device_check_time(struct keeper *k, uint64_t now)
 	if (!k->device.kill_at || now < k->device.kill_at)
 		return;
 	k->device.kill_at = 0;
-	device_kill(k, k->stopping ? "it did not quit in time" : "it did not become ready in time");
+	device_kill(k, k->device.late);
 }
 
 uint64_t device_next_time(const struct keeper *k)

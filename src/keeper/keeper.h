@@ -36,6 +36,7 @@
 #define KEEPER_MAX_CONNECTIONS   256u
 #define KEEPER_READY_MS          15000u /* a device process not READY by then is killed */
 #define KEEPER_QUIT_MS           2000u  /* from QUIT to SIGKILL */
+#define KEEPER_LAST_WORDS_MS     500u   /* from the end of its channel to its own end */
 #define KEEPER_DRAIN_MS          2000u  /* a dead client's last bytes may be worked off this long */
 #define KEEPER_RESTARTS          3u
 #define KEEPER_RESTART_WINDOW_MS 60000u
@@ -70,6 +71,7 @@ struct device_process {
 	struct loop_source *pidfd_source, *channel_source, *stderr_source;
 	uint64_t start_time;
 	uint64_t kill_at; /* ms; 0: not due */
+	const char *late; /* why it is killed then */
 	const char *kill_reason;
 	char failed_text[KEEPER_TEXT_MAX]; /* the last FAILED, or the last line on its stderr */
 	bool failed_said;                  /* failed_text is from FAILED */

@@ -91,6 +91,8 @@ def serve(channel, todo):
     while True:
         ready, _, _ = select.select([channel] + list(clients.values()), [], [])
         for end in ready:
+            if end.fileno() < 0:
+                continue  # closed by a DISCONNECT of this very round
             if end is not channel:
                 data = end.recv(4096)
                 if data:
