@@ -275,9 +275,11 @@ def test_bad_requests(node, method, path, body, status):
 
 
 def test_not_http_at_all(node):
-    raw(node, b"\x00\x01\x02 rubbish\r\n\r\n")
-    with pytest.raises(socket.timeout):  # MHD waits for more of what it cannot make sense of
-        raw(node, b"GET / HTTP/9.9\r\n\r\n", seconds=0.5)
+    for junk in (b"\x00\x01\x02 rubbish\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\r\n" * 100, b"G" * 100000):
+        try:
+            raw(node, junk, seconds=0.3)
+        except (socket.timeout, ConnectionError):
+            pass  # it may wait for the rest, or close: both are fine
     node.good("list")
 
 

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/cleanup.h"
+#include "keeper/binding.h"
+#include "keeper/custody.h"
+#include "protocol/keeper_table.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* --- messages --- */
+
+static void seqpacket(int ret[2])
+{
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret), 0);
+}
+
+static unsigned open_fds(void)
+{
+	unsigned n = 0;
+	for (int fd = 0; fd < 256; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+static void test_every_row_travels(void **state)
+{
+	int pair[2];
+	struct packet p;
+	unsigned char payload[PACKET_PAYLOAD_MAX];
+
+	seqpacket(pair);
+	memset(payload, 0x5a, sizeof(payload));
+	for (uint32_t type = 0; type < keeper_control_table.count; type++) {
+		const struct packet_row *row = &keeper_control_rows[type];
+		int fd = row->fds ? pair[0] : -1;
+		assert_int_equal(packet_send(pair[0], &keeper_control_table, type, payload, fd), 0);
+		assert_int_equal(packet_recv(pair[1], &keeper_control_table, row->from, &p), 1);
+		assert_int_equal(p.type, type);
+		assert_memory_equal(p.payload, payload, row->size);
+		assert_int_equal(p.fd >= 0, row->fds);
+		close_fd(&p.fd);
+	}
+	assert_int_equal(packet_recv(pair[1], &keeper_control_table, 0, &p), -EAGAIN);
+	close(pair[0]);
+	assert_int_equal(packet_recv(pair[1], &keeper_control_table, 0, &p), 0);
+	close(pair[1]);
+}
+
+static void expect_refused(const void *bytes, size_t len, const int *fds, unsigned n_fds)
+{
+	int pair[2];
+	struct packet p;
+
+	seqpacket(pair);
+	unsigned before = open_fds();
+	assert_int_equal(fdpass_send(pair[0], bytes, len, fds, n_fds), (ssize_t)len);
+	assert_int_equal(
+		packet_recv(pair[1], &keeper_device_table, KEEPER_FROM_DEVICE, &p), -EPROTO);
+	assert_int_equal(open_fds(), before); /* nothing leaked */
+	close(pair[0]);
+	close(pair[1]);
+}
+
+static void test_malformed_messages_are_refused(void **state)
+{
+	struct {
+		struct keeper_header header;
+		unsigned char payload[4096];
+	} m = {{KEEPER_DEVICE_NOTICE, sizeof(struct keeper_text)}, {0}};
+	size_t whole = sizeof(m.header) + sizeof(struct keeper_text);
+	int fds[3] = {0, 0, 0};
+
+	expect_refused(&m, 1, NULL, 0);
+	expect_refused(&m, whole - 1, NULL, 0);
+	expect_refused(&m, whole + 1, NULL, 0);
+	expect_refused(&m, sizeof(m), NULL, 0);
+	expect_refused(&m, whole, fds, 1);
+	m.header.size--;
+	expect_refused(&m, whole, NULL, 0);
+	m.header = (struct keeper_header){KEEPER_DEVICE_MESSAGE_COUNT, 0};
+	expect_refused(&m, sizeof(m.header), NULL, 0);
+	m.header = (struct keeper_header){UINT32_MAX, UINT32_MAX};
+	expect_refused(&m, sizeof(m.header), NULL, 0);
+	/* the keeper's own message, from the wrong side */
+	m.header = (struct keeper_header){KEEPER_DEVICE_QUIT, 0};
+	expect_refused(&m, sizeof(m.header), NULL, 0);
+	/* too few and too many descriptors */
+	m.header = (struct keeper_header){KEEPER_DEVICE_CUSTODY, sizeof(struct keeper_custody)};
+	whole = sizeof(m.header) + sizeof(struct keeper_custody);
+	expect_refused(&m, whole, NULL, 0);
+	expect_refused(&m, whole, fds, 2);
+	expect_refused(&m, whole, fds, 3);
+}
+
+static void test_text_is_made_safe(void **state)
+{
+	char text[8] = {'a', '\n', 0x1b, 'b', 'c', 'd', 'e', 'f'};
+	packet_text(text, sizeof(text));
+	assert_string_equal(text, "a  bcde");
+}
+
+/* --- binding --- */
+
+static const struct binding_peer vm = {KEEPER_CONNECTION_VHOST_USER, 10, 1000, "vm"};
+static const struct binding_peer process = {KEEPER_CONNECTION_VTEST, 20, 1000, "process"};
+static const struct binding_peer stranger = {KEEPER_CONNECTION_VTEST, 30, 1001, "stranger"};
+
+static void test_a_vm_holds_alone(void **state)
+{
+	struct binding b = {0};
+	char why[KEEPER_TEXT_MAX];
+
+	assert_int_equal(binding_admit(&b, &vm, why, sizeof(why)), 0);
+	assert_int_equal(b.kind, KEEPER_BINDING_VM);
+	assert_int_equal(binding_admit(&b, &vm, why, sizeof(why)), -EBUSY);
+	assert_string_equal(why, "it is held by vm");
+	assert_int_equal(binding_admit(&b, &process, why, sizeof(why)), -EBUSY);
+	assert_true(binding_connection_gone(&b));
+	assert_int_equal(b.kind, KEEPER_BINDING_NONE);
+	assert_int_equal(binding_admit(&b, &process, why, sizeof(why)), 0);
+}
+
+static void test_a_process_has_many_connections_of_one_user(void **state)
+{
+	struct binding b = {0};
+	char why[KEEPER_TEXT_MAX];
+
+	assert_int_equal(binding_admit(&b, &process, why, sizeof(why)), 0);
+	assert_int_equal(binding_admit(&b, &process, why, sizeof(why)), 0);
+	assert_int_equal(binding_admit(&b, &stranger, why, sizeof(why)), -EPERM);
+	assert_int_equal(binding_admit(&b, &vm, why, sizeof(why)), -EBUSY);
+	assert_false(binding_connection_gone(&b));
+	assert_true(binding_connection_gone(&b));
+	assert_false(binding_connection_gone(&b)); /* once more than there were */
+	assert_int_equal(binding_admit(&b, &stranger, why, sizeof(why)), 0);
+}
+
+static void test_a_reserved_binding_lasts_as_long_as_its_process(void **state)
+{
+	struct binding b = {0};
+	struct keeper_bind bind = {.kind = KEEPER_BINDING_PROCESS, .pid = 5, .uid = 1000};
+	char why[KEEPER_TEXT_MAX];
+
+	memset(bind.label, 'x', sizeof(bind.label)); /* not terminated */
+	assert_int_equal(binding_reserve(&b, &bind, why, sizeof(why)), 0);
+	assert_int_equal(strlen(b.label), KEEPER_TEXT_MAX - 1);
+	assert_int_equal(binding_reserve(&b, &bind, why, sizeof(why)), -EBUSY);
+	assert_int_equal(binding_admit(&b, &stranger, why, sizeof(why)), -EPERM);
+	assert_int_equal(binding_admit(&b, &process, why, sizeof(why)), 0);
+	assert_false(binding_connection_gone(&b)); /* the process still runs */
+	assert_int_equal(binding_admit(&b, &process, why, sizeof(why)), 0);
+	assert_false(binding_holder_gone(&b)); /* a connection is still there */
+	assert_true(binding_connection_gone(&b));
+}
+
+/* --- custody --- */
+
+static int temporary_dir(char *path)
+{
+	assert_non_null(mkdtemp(path));
+	return open(path, O_DIRECTORY | O_CLOEXEC);
+}
+
+static void test_custody_has_a_place_for_each_thing(void **state)
+{
+	static const unsigned counts[KEEPER_CUSTODY_KIND_COUNT] = {KEEPER_MAX_MEMORY,
+		KEEPER_MAX_RINGS, KEEPER_MAX_RINGS, KEEPER_MAX_RINGS, 1, 1, KEEPER_MAX_HEADS};
+	struct custody c;
+	unsigned before = open_fds(), total = 0;
+
+	custody_init(&c, -1);
+	for (uint32_t kind = 0; kind < KEEPER_CUSTODY_KIND_COUNT; kind++) {
+		for (uint32_t i = 0; i < counts[kind]; i++, total++) {
+			struct keeper_custody what = {
+				.kind = kind, .index = i, .a = kind * 100 + i};
+			assert_int_equal(custody_put(&c, &what, dup(0)), 0);
+			assert_int_equal(custody_put(&c, &what, dup(0)), 0); /* replaces */
+		}
+		struct keeper_custody beyond = {.kind = kind, .index = counts[kind]};
+		assert_int_equal(custody_put(&c, &beyond, 0), -EINVAL);
+		beyond.index = UINT32_MAX;
+		assert_int_equal(custody_release(&c, &beyond), -EINVAL);
+		assert_null(custody_get(&c, kind, counts[kind]));
+	}
+	assert_int_equal(total, CUSTODY_SLOTS);
+	assert_int_equal(open_fds(), before + total);
+	for (uint32_t kind = 0; kind < KEEPER_CUSTODY_KIND_COUNT; kind++)
+		assert_int_equal(custody_get(&c, kind, 0)->what.a, kind * 100); /* no overlap */
+	struct keeper_custody unknown = {.kind = KEEPER_CUSTODY_KIND_COUNT};
+	assert_int_equal(custody_put(&c, &unknown, 0), -EINVAL);
+	custody_release_guest(&c);
+	assert_int_equal(open_fds(), before + KEEPER_MAX_HEADS);
+	custody_finish(&c);
+	assert_int_equal(open_fds(), before);
+}
+
+static void test_one_vm_is_claimed_once(void **state)
+{
+	char path[] = "/tmp/vgpu-unit-XXXXXX";
+	int dir = temporary_dir(path), memory = memfd_create("guest", MFD_CLOEXEC);
+	struct custody a, b;
+	struct keeper_custody slot = {.kind = KEEPER_CUSTODY_MEMORY};
+
+	custody_init(&a, dir);
+	custody_init(&b, dir);
+	assert_int_equal(custody_put(&a, &slot, dup(memory)), 0);
+	slot.index = 7; /* a second region of the same file */
+	assert_int_equal(custody_put(&a, &slot, dup(memory)), 0);
+	assert_int_equal(custody_claim_memory(&a), 0);
+	assert_int_equal(custody_claim_memory(&a), 0); /* again: its own claim is no obstacle */
+
+	/* The other has memory of its own too: refused as a whole, claims nothing. */
+	slot.index = 0;
+	assert_int_equal(custody_put(&b, &slot, memfd_create("own", MFD_CLOEXEC)), 0);
+	slot.index = 1;
+	assert_int_equal(custody_put(&b, &slot, dup(memory)), 0);
+	assert_int_equal(custody_claim_memory(&b), -EBUSY);
+	for (unsigned i = 0; i < KEEPER_MAX_MEMORY; i++)
+		assert_int_equal(b.locks[i].fd, -1);
+
+	/* The first lets go of that memory: now it is free. */
+	slot.index = 0;
+	custody_release(&a, &slot);
+	slot.index = 7;
+	custody_release(&a, &slot);
+	assert_int_equal(custody_claim_memory(&a), 0);
+	assert_int_equal(custody_claim_memory(&b), 0);
+	custody_finish(&a);
+	custody_finish(&b);
+	close(memory);
+	close(dir);
+	assert_int_equal(rmdir(path), 0); /* no lock file is left behind */
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_every_row_travels),
+		cmocka_unit_test(test_malformed_messages_are_refused),
+		cmocka_unit_test(test_text_is_made_safe),
+		cmocka_unit_test(test_a_vm_holds_alone),
+		cmocka_unit_test(test_a_process_has_many_connections_of_one_user),
+		cmocka_unit_test(test_a_reserved_binding_lasts_as_long_as_its_process),
+		cmocka_unit_test(test_custody_has_a_place_for_each_thing),
+		cmocka_unit_test(test_one_vm_is_claimed_once),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
