@@ -115,7 +115,7 @@ def test_a_name_exists_once(node):
 def test_create_is_quick(node):
     began = time.monotonic()
     node.create("a")
-    assert time.monotonic() - began < 1.0  # two programs and an interpreter start in it
+    assert time.monotonic() - began < 3.0  # two programs and an interpreter start in it
 
 
 def test_delete_leaves_nothing(node):
