@@ -80,7 +80,7 @@ class VgpuDevice:
     name, renderer = "vgpu", "virgl"
 
     def start(self, folder):
-        program = cache.BUILD / "src" / "process" / "vgpu-device"
+        program = cache.BUILD / "bin" / "vgpu-device"
         self.server = device_module.Device(program, folder, name="bench", vram_mib=2048).start()
         self.command, self.environment = self.server.command, self.server.environment
 

@@ -15,7 +15,7 @@ import cache  # noqa: E402  (found through the path set above)
 import device as device_module  # noqa: E402
 
 GLHASH = cache.BUILD / "tests" / "clients" / "glhash"
-PROGRAM = cache.BUILD / "src" / "process" / "vgpu-device"
+PROGRAM = cache.BUILD / "bin" / "vgpu-device"
 LIMIT_S = 120
 
 SUBMIT_CMD, BUSY_WAIT, CREATE_RENDERER, PROTOCOL_VERSION = 6, 7, 8, 11

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A vgpu-device without vgpud: this module plays the keeper (protocol/keeper.h).
 
-    with Device(build / "src/process/vgpu-device", folder) as device:
+    with Device(build / "bin/vgpu-device", folder) as device:
         subprocess.run(device.command(["glhash"]), env=device.environment())
         print(device.stats()["draws_total"], device.closed)
 """

@@ -433,5 +433,6 @@ int main(void)
 		cmocka_unit_test(test_events_keep_the_newest),
 		cmocka_unit_test(test_inventory_of_a_made_up_sysfs),
 	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

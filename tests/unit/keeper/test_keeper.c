@@ -254,5 +254,6 @@ int main(void)
 		cmocka_unit_test(test_custody_has_a_place_for_each_thing),
 		cmocka_unit_test(test_one_vm_is_claimed_once),
 	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
