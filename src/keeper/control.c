@@ -136,8 +136,8 @@ static void on_get_screen(struct keeper *k, struct packet *p)
 
 static void on_get_stats(struct keeper *k, struct packet *p)
 {
-	if (k->device.stats_fd >= 0)
-		control_send(k, KEEPER_CONTROL_STATS, NULL, k->device.stats_fd);
+	if (k->stats_fd >= 0)
+		control_send(k, KEEPER_CONTROL_STATS, NULL, k->stats_fd);
 	else
 		control_result(k, -ENOENT, "there is no device process");
 }

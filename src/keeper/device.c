@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define DEVICE_CHANNEL_FD 3
+#define DEVICE_STATS_FD   4
 #define DEVICE_FD_FREE    10 /* lowest number the child parks fds at while it arranges them */
 #define DEVICE_BATCH      64 /* messages handled before others get their turn */
 
@@ -56,9 +57,10 @@ static bool environment_allowed(const char *variable)
 }
 
 /* In the child, between fork and exec. */
-static void device_child(const struct keeper_config *config, char **argv, char **env, int channel,
-	int err, pid_t keeper_pid)
+static void device_child(
+	const struct keeper *k, char **argv, char **env, int channel, int err, pid_t keeper_pid)
 {
+	int stats = k->stats_fd;
 	sigset_t none;
 
 	sigemptyset(&none);
@@ -69,18 +71,22 @@ static void device_child(const struct keeper_config *config, char **argv, char *
 		_exit(126);
 	channel = fcntl(channel, F_DUPFD, DEVICE_FD_FREE);
 	err = fcntl(err, F_DUPFD, DEVICE_FD_FREE);
+	if (stats >= 0)
+		stats = fcntl(stats, F_DUPFD, DEVICE_FD_FREE);
 	if (channel < 0 || err < 0 || dup2(err, STDERR_FILENO) < 0 ||
-		dup2(channel, DEVICE_CHANNEL_FD) < 0)
+		dup2(channel, DEVICE_CHANNEL_FD) < 0 ||
+		(k->stats_fd >= 0 && dup2(stats, DEVICE_STATS_FD) < 0))
 		_exit(126);
-	close_range(DEVICE_CHANNEL_FD + 1, ~0u, 0);
-	execve(config->device, argv, env);
-	dprintf(STDERR_FILENO, "cannot run %s: %s\n", config->device, strerror(errno));
+	close_range(k->stats_fd >= 0 ? DEVICE_STATS_FD + 1 : DEVICE_CHANNEL_FD + 1, ~0u, 0);
+	execve(k->config->device, argv, env);
+	dprintf(STDERR_FILENO, "cannot run %s: %s\n", k->config->device, strerror(errno));
 	_exit(127);
 }
 
 static int device_fork(struct keeper *k, int channel, int err)
 {
 	static char fd_option[] = "--keeper-fd", fd_value[] = "3";
+	static char stats_option[] = "--stats-fd", stats_value[] = "4";
 	const struct keeper_config *config = k->config;
 	pid_t keeper_pid = getpid();
 	size_t n_env = 0, n = 0;
@@ -88,7 +94,7 @@ static int device_fork(struct keeper *k, int channel, int err)
 	while (environ[n_env])
 		n_env++;
 	cleanup_free char **env = calloc(n_env + 1, sizeof(*env));
-	cleanup_free char **argv = calloc((size_t)config->n_device_args + 4, sizeof(*argv));
+	cleanup_free char **argv = calloc((size_t)config->n_device_args + 6, sizeof(*argv));
 	if (!env || !argv)
 		return -ENOMEM;
 	for (size_t i = 0; i < n_env; i++) {
@@ -100,12 +106,16 @@ static int device_fork(struct keeper *k, int channel, int err)
 		argv[i + 1] = config->device_args[i];
 	argv[config->n_device_args + 1] = fd_option;
 	argv[config->n_device_args + 2] = fd_value;
+	if (k->stats_fd >= 0) {
+		argv[config->n_device_args + 3] = stats_option;
+		argv[config->n_device_args + 4] = stats_value;
+	}
 
 	pid_t pid = fork();
 	if (pid < 0)
 		return -errno;
 	if (pid == 0)
-		device_child(config, argv, env, channel, err, keeper_pid);
+		device_child(k, argv, env, channel, err, keeper_pid);
 	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (pidfd < 0) {
 		int r = -errno;
@@ -129,8 +139,7 @@ static void device_clear(struct keeper *k)
 	close_fd(&d->pidfd);
 	close_fd(&d->channel);
 	close_fd(&d->stderr_fd);
-	close_fd(&d->stats_fd);
-	*d = (struct device_process){.pidfd = -1, .channel = -1, .stderr_fd = -1, .stats_fd = -1};
+	*d = (struct device_process){.pidfd = -1, .channel = -1, .stderr_fd = -1};
 }
 
 static void device_line(struct keeper *k)
@@ -188,18 +197,19 @@ static const char *on_ready(struct keeper *k, struct packet *p)
 {
 	struct keeper_ready *ready = (void *)p->payload;
 
-	if (k->state != KEEPER_STATE_STARTING)
+	if (k->state != KEEPER_STATE_STARTING || k->device.replaced)
 		return "READY was said twice";
 	if (ready->version != KEEPER_PROTOCOL_VERSION)
 		return "it speaks another version of the keeper protocol";
 	packet_text(ready->renderer, sizeof(ready->renderer));
 	memcpy(k->renderer, ready->renderer, sizeof(k->renderer));
-	k->device.stats_fd = TAKE_FD(p->fd);
+	close_fd(&k->stats_fd);
+	k->stats_fd = TAKE_FD(p->fd);
 	k->device.kill_at = 0;
 	k->state = KEEPER_STATE_READY;
 	log_info("the device process is ready: %s", k->renderer);
+	control_status(k); /* before a client can notice */
 	peers_send_waiting(k);
-	control_status(k);
 	return NULL;
 }
 
@@ -352,9 +362,16 @@ static void device_on_death(void *data, uint32_t events)
 	if (k->device.line_len)
 		device_line(k);
 	device_describe_death(k, &info);
+	bool replaced = k->device.replaced && !k->stopping;
 	device_clear(k);
 	custody_finish(&k->custody);
 	custody_init(&k->custody, k->vms_dir);
+	if (replaced) {
+		peers_end_sent(k);
+		if (device_start(k) == 0)
+			return;
+		snprintf(k->failure, sizeof(k->failure), "no new device process could be started");
+	}
 	k->state = KEEPER_STATE_FAILED;
 	peers_end_all(k);
 	if (k->stopping) {
@@ -440,6 +457,21 @@ void device_kill(struct keeper *k, const char *reason)
 	if (!k->device.kill_reason)
 		k->device.kill_reason = reason;
 	syscall(SYS_pidfd_send_signal, k->device.pidfd, SIGKILL, NULL, 0);
+}
+
+bool device_renew(struct keeper *k)
+{
+	struct device_process *d = &k->device;
+
+	if (!d->served || d->served == k->binding_number || k->stopping)
+		return false;
+	if (d->pid && !d->replaced) {
+		d->replaced = true;
+		d->kill_at = 0;
+		k->state = KEEPER_STATE_STARTING;
+		device_kill(k, "its binding is over");
+	}
+	return true;
 }
 
 void device_quit(struct keeper *k)

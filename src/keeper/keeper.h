@@ -15,6 +15,9 @@
  * starts a new device process, at most KEEPER_RESTARTS times in KEEPER_RESTART_WINDOW_MS;
  * connections that come while one starts wait for it.
  *
+ * A device process serves one binding. When that is over a new process takes its place, so nobody
+ * meets the memory of whoever came before; the counters go on.
+ *
  * It parses nothing a guest sends. What the device process sends is checked by the message table;
  * a message that breaks it ends the device process. Nothing here blocks: a device process or a
  * vgpud that stops reading is cut off.
@@ -67,7 +70,9 @@ struct connection {
 
 struct device_process {
 	pid_t pid; /* 0: none */
-	int pidfd, channel, stderr_fd, stats_fd;
+	int pidfd, channel, stderr_fd;
+	uint32_t served; /* number of the binding it has served; 0: none yet */
+	bool replaced;   /* it was killed to make room for the next */
 	struct loop_source *pidfd_source, *channel_source, *stderr_source;
 	uint64_t start_time;
 	uint64_t kill_at; /* ms; 0: not due */
@@ -96,6 +101,8 @@ struct keeper {
 	struct control control;
 	struct custody custody;
 	struct binding binding;
+	uint32_t binding_number; /* of the present or next binding; from 1 */
+	int stats_fd; /* counters, handed on from one device process to the next; or -1 */
 	int holder_pidfd;
 	struct loop_source *holder_source;
 	struct connection connections[KEEPER_MAX_CONNECTIONS];
@@ -115,6 +122,8 @@ void keeper_set_timer(struct keeper *k);
 int device_start(struct keeper *k);   /* 0 or -errno; READY or FAILED follows */
 void device_ensure(struct keeper *k); /* from FAILED: starts one unless it is too often */
 void device_kill(struct keeper *k, const char *reason); /* its death follows */
+/* Ends a device process that has served another binding than the present one; false: it has not. */
+bool device_renew(struct keeper *k);
 void device_quit(struct keeper *k);
 bool device_send(struct keeper *k, uint32_t type, const void *payload, int fd);
 void device_check_time(struct keeper *k, uint64_t now);
@@ -128,6 +137,7 @@ int peers_add(struct keeper *k, int fd, enum keeper_connection_kind kind,
 	const struct keeper_bind *as, char *why, size_t size);
 void peers_closed_by_device(struct keeper *k, uint32_t id);
 void peers_send_waiting(struct keeper *k);
+void peers_end_sent(struct keeper *k); /* those the device process had */
 void peers_end_all(struct keeper *k);
 int peers_bind(struct keeper *k, const struct keeper_bind *bind, int pidfd, char *why, size_t size);
 void peers_unbind(struct keeper *k);

@@ -124,7 +124,9 @@ static int keeper_run(const struct keeper_config *config)
 		.listeners = {-1, -1, -1},
 		.holder_pidfd = -1,
 		.control = {.fd = -1},
-		.device = {.pidfd = -1, .channel = -1, .stderr_fd = -1, .stats_fd = -1},
+		.device = {.pidfd = -1, .channel = -1, .stderr_fd = -1},
+		.binding_number = 1,
+		.stats_fd = -1,
 		.notices = {.burst = 200, .interval_ms = 100}};
 	int r = keeper_open(&k);
 	if (r == 0)

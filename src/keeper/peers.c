@@ -37,6 +37,8 @@ static void binding_ended(struct keeper *k)
 	k->holder_source = NULL;
 	close_fd(&k->holder_pidfd);
 	log_info("the binding has ended");
+	if (++k->binding_number == 0)
+		k->binding_number = 1;
 	control_status(k);
 }
 
@@ -58,6 +60,15 @@ static void connection_mark_gone(struct connection *c)
 		control_status(k);
 }
 
+static bool peers_connected(const struct keeper *k)
+{
+	for (unsigned i = 0; i < KEEPER_MAX_CONNECTIONS; i++) {
+		if (k->connections[i].id)
+			return true;
+	}
+	return false;
+}
+
 static void connection_free(struct connection *c)
 {
 	connection_mark_gone(c);
@@ -65,6 +76,8 @@ static void connection_free(struct connection *c)
 		shutdown(c->fd, SHUT_RDWR); /* the device's duplicate ends too */
 	close_fd(&c->fd);
 	c->id = 0;
+	if (!peers_connected(c->keeper))
+		device_renew(c->keeper);
 }
 
 static void connection_disconnect(struct connection *c)
@@ -95,6 +108,9 @@ static void connection_send(struct connection *c)
 {
 	struct keeper *k = c->keeper;
 
+	if (device_renew(k))
+		return; /* the next device process gets it */
+	k->device.served = k->binding_number;
 	c->sent = device_send(k, KEEPER_DEVICE_CONNECTION, &c->info, c->fd);
 	if (!c->sent)
 		connection_free(c);
@@ -234,6 +250,14 @@ void peers_send_waiting(struct keeper *k)
 	for (unsigned i = 0; i < KEEPER_MAX_CONNECTIONS; i++) {
 		if (k->connections[i].id && !k->connections[i].sent)
 			connection_send(&k->connections[i]);
+	}
+}
+
+void peers_end_sent(struct keeper *k)
+{
+	for (unsigned i = 0; i < KEEPER_MAX_CONNECTIONS; i++) {
+		if (k->connections[i].id && k->connections[i].sent)
+			connection_free(&k->connections[i]);
 	}
 }
 

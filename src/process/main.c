@@ -72,12 +72,14 @@ static int process_fail_lockdown(const struct process *p, int err, const char *w
 static int process_begin(struct process *p)
 {
 	const struct options *o = &p->options;
-	const int keep[] = {o->keeper_fd};
+	const int keep[] = {o->keeper_fd, o->stats_fd};
 	struct stat node;
 	const struct isolation_config config = {
 		.mode = o->lockdown ? ISOLATION_STRICT : ISOLATION_OFF,
 		.keep_fds = keep,
-		.n_keep_fds = o->keeper_fd >= 0 ? 1 : 0,
+		.n_keep_fds = o->keeper_fd < 0  ? 0
+			      : o->stats_fd < 0 ? 1
+						: 2,
 		.software = !o->render_node,
 		.threads_later = o->render_node != NULL,
 		.node_group = o->render_node && stat(o->render_node, &node) == 0
@@ -95,17 +97,36 @@ static int process_lock(struct process *p)
 
 /* ---- the device ---- */
 
-static int process_map_stats(struct process *p)
+static int process_open_stats(struct process *p)
 {
+	struct stat st;
+
+	p->stats_fd = p->options.stats_fd;
+	if (p->stats_fd >= 0)
+		return fstat(p->stats_fd, &st) < 0 || st.st_size != VGPU_STATS_SIZE ? -EINVAL : 0;
 	p->stats_fd = memfd_create("vgpu-stats", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (p->stats_fd < 0 || ftruncate(p->stats_fd, VGPU_STATS_SIZE) < 0 ||
 		fcntl(p->stats_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
 		return -errno;
+	return 0;
+}
+
+/* Counters go on from where the process before left them; what is "now" starts at nothing. */
+static int process_map_stats(struct process *p)
+{
+	int err = process_open_stats(p);
+	if (err < 0)
+		return err;
 	p->stats = mmap(NULL, VGPU_STATS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, p->stats_fd, 0);
 	if (p->stats == MAP_FAILED)
 		return -errno;
 	p->stats->magic = VGPU_STATS_MAGIC;
 	p->stats->version = VGPU_STATS_VERSION;
+#define RESET_COUNTER(name)
+#define RESET_GAUGE(name)   vgpu_stats_set(&p->stats->name, 0);
+#define X(name, kind, help) RESET_##kind(name)
+	VGPU_STATS_TABLE(X)
+#undef X
 	return 0;
 }
 

@@ -22,6 +22,8 @@ static const struct option_row {
 } option_rows[] = {
 #define AT(field) offsetof(struct options, field)
 	{"keeper-fd", "N", OPTION_FD, AT(keeper_fd), 0, 65535, "channel to the keeper, inherited"},
+	{"stats-fd", "N", OPTION_FD, AT(stats_fd), 0, 65535,
+		"counters of the process before, inherited"},
 	{"name", "NAME", OPTION_TEXT, AT(name), 0, 0, "the vGPU's name, for log lines"},
 	{"renderer", "NAME", OPTION_TEXT, AT(renderer), 0, 0, "virgl (default) or null"},
 	{"render-node", "PATH", OPTION_TEXT, AT(render_node), 0, 0,
@@ -115,6 +117,7 @@ int options_parse(struct options *o, int argc, char **argv)
 	}
 	*o = (struct options){
 		.keeper_fd = -1,
+		.stats_fd = -1,
 		.name = "vgpu",
 		.renderer = "virgl",
 		.heads = 1,

@@ -95,6 +95,24 @@ def test_device_killed_says_why_and_comes_back(node):
     client.close()
 
 
+def test_each_binding_gets_a_process_that_has_seen_no_other(node):
+    node.create("a")
+    pids = []
+    for _ in range(3):
+        with node.connect("a") as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+            with node.connect("a") as second:  # the same binding, the same process
+                second.sendall(b"y")
+                assert second.recv(1) == b"y"
+            pids.append(node.json("show", "a")["pid"])
+        until(lambda: node.json("show", "a")["starts"] == len(pids) + 1)
+        until(lambda: node.state("a") == "ready")
+    assert len(set(pids)) == 3, pids
+    shown = node.json("show", "a")
+    assert shown["failure"] is None and shown["starts"] == 4
+
+
 def test_a_device_that_keeps_dying_is_left_alone(node):
     vgpu = node.create("a")
     node.script("die")
