@@ -7,7 +7,9 @@
  * physical (descriptors, backings) and the front end's own virtual one (ring addresses).
  *
  * A region is taken only when its file is a regular one (memfd, tmpfs, hugetlbfs) that is at least
- * that large; a file truncated later is caught by the guard. What a mapping holds can change at any
+ * that large; a file truncated later is caught by the guard. (Sealing it
+ * against that would change what is somebody else's, and cannot be done for tmpfs or hugetlbfs
+ * files.) What a mapping holds can change at any
  * moment: read once, then use the copy.
  */
 

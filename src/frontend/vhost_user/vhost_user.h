@@ -70,7 +70,8 @@ struct vhost_user_ops {
 
 /*
  * Takes `fd`, a connected stream socket, on success and on failure, and adds a display to the
- * device. The process has called guard_install_sigbus_handler() before. `ops` must outlive the connection.
+ * device. The process has called guard_install_sigbus_handler() before. `ops` must outlive the
+ * connection.
  */
 int vhost_user_create(struct device *dev, struct loop *loop, int fd,
 	const struct vhost_user_ops *ops, void *data, struct vhost_user **ret);

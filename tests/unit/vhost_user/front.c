@@ -150,6 +150,18 @@ void front_wait(struct front *f, unsigned ms)
 	}
 }
 
+void front_wait_change(struct front *f, const volatile uint16_t *value, uint16_t was)
+{
+	uint64_t until = clock_ms() + 10000;
+
+	while (*value == was && clock_ms() < until) {
+		front_spin(f);
+		usleep(500);
+	}
+	front_spin(f);
+	assert_int_not_equal(*value, was);
+}
+
 /* ---- messages ---- */
 
 void front_send_raw(struct front *f, const void *bytes, size_t size, const int *fds, unsigned n_fds)

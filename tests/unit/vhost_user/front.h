@@ -58,6 +58,8 @@ void front_connect(struct front *f);
 void front_spin(struct front *f);
 /* The same over `ms` milliseconds, for timers. */
 void front_wait(struct front *f, unsigned ms);
+/* The same until *value is no longer `was`, however slow the machine; gives up after 10 s. */
+void front_wait_change(struct front *f, const volatile uint16_t *value, uint16_t was);
 
 struct front_message {
 	uint32_t request, flags, size;

@@ -155,7 +155,7 @@ static void test_stop_waits_for_requests_in_flight(void **state)
 	front_kick(f, 0);
 	assert_int_equal(f->dev.requests, 2);
 	f->dev.release_on_poll = true; /* the device is polled meanwhile */
-	front_wait(f, 20);
+	front_wait_change(f, &front_used_ring(f, 0)[1], 0);
 	assert_true(f->dev.polls > 0);
 	assert_true(front_receive(f, &m));
 	memcpy(&which, m.payload, 8);
@@ -286,9 +286,8 @@ static void test_ring_without_kick_is_polled(void **state)
 	front_stop_ring(f, 0);
 	assert_int_equal(front_ack(f, VHOST_USER_SET_VRING_KICK, &index, 8, -1), 0);
 	front_request(f, 0, 0, 1);
-	front_wait(f, 20);
+	front_wait_change(f, &front_used_ring(f, 0)[1], 0);
 	assert_int_equal(f->dev.requests, 1);
-	assert_int_equal(front_used_idx(f, 0), 1);
 }
 
 static void test_disabled_ring_takes_nothing(void **state)
