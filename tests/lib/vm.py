@@ -16,7 +16,7 @@ import cache
 from qmp import Qmp
 
 BOOT_LIMIT_S = 90
-PROBE_LIMIT_S = 12
+PROBE_LIMIT_S = 8
 
 
 class VmError(RuntimeError):
