@@ -331,21 +331,21 @@ static void device_on_channel(void *data, uint32_t events)
 static void device_describe_death(struct keeper *k, const siginfo_t *info)
 {
 	const struct device_process *d = &k->device;
-	const char *sep = d->failed_text[0] ? ": " : "";
-	char how[64];
+	bool exited = info->si_code == CLD_EXITED;
+	char how[80], words[168] = "";
 
-	if (info->si_code == CLD_EXITED)
+	if (d->kill_reason)
+		snprintf(how, sizeof(how), "was ended by its keeper: %s", d->kill_reason);
+	else if (exited)
 		snprintf(how, sizeof(how), "exited with status %d", info->si_status);
 	else
 		snprintf(how, sizeof(how), "was killed by signal %d (SIG%s)", info->si_status,
 			sigabbrev_np(info->si_status) ?: "?");
-	if (d->kill_reason)
-		snprintf(k->failure, sizeof(k->failure),
-			"the device process was ended by its keeper: %s%s%.120s", d->kill_reason,
-			sep, d->failed_text);
-	else
-		snprintf(k->failure, sizeof(k->failure), "the device process %s%s%.160s", how, sep,
-			d->failed_text);
+	/* Killed from outside it had no chance to say why; what it said last is not the reason. */
+	if (d->failed_text[0] && (d->failed_said || exited || info->si_status != SIGKILL))
+		snprintf(words, sizeof(words), "%s%.140s",
+			d->failed_said ? ": " : "; the last it said: ", d->failed_text);
+	snprintf(k->failure, sizeof(k->failure), "the device process %s%s", how, words);
 }
 
 static void device_on_death(void *data, uint32_t events)
