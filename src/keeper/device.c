@@ -361,8 +361,9 @@ static void device_on_death(void *data, uint32_t events)
 		;
 	if (k->device.line_len)
 		device_line(k);
-	device_describe_death(k, &info);
 	bool replaced = k->device.replaced && !k->stopping;
+	if (!replaced)
+		device_describe_death(k, &info);
 	device_clear(k);
 	custody_finish(&k->custody);
 	custody_init(&k->custody, k->vms_dir);
