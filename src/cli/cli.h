@@ -89,6 +89,7 @@ void cli_value(const json_t *value, char *ret, size_t size);
 /* socket_path.c: where vgpud listens; `given` and VGPUD_SOCKET go first. */
 void cli_socket_path(const char *given, char *ret, size_t size);
 
+/* clang-format off */
 #define CLI_VERBS(X)                                                                               \
 	X(gpu_list)                                                                                \
 	X(gpu_show) X(type_list) X(create) X(list) X(show) X(delete) X(run) X(qemu_args)           \
@@ -97,5 +98,6 @@ void cli_socket_path(const char *given, char *ret, size_t size);
 #define X(name) extern const struct verb verb_##name;
 CLI_VERBS(X)
 #undef X
+/* clang-format on */
 
 #endif

@@ -18,7 +18,7 @@ static json_t *local_checks(const struct error *why)
 	device[MAX(n, 0)] = '\0';
 	char *slash = strrchr(device, '/');
 	if (slash)
-		strcpy(slash + 1, "vgpu-device");
+		snprintf(slash + 1, sizeof("vgpu-device"), "vgpu-device");
 	if (!slash || access(device, X_OK) < 0)
 		snprintf(device, sizeof(device), "%s/vgpu-device", VGPUD_LIBEXEC);
 	json_t *list = host_doctor(device);

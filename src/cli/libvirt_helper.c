@@ -12,6 +12,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/parse.h"
 #include "protocol/handover.h"
 
 #include <ctype.h>
@@ -47,7 +48,7 @@ static bool domain_from_file(const char *file, char *ret, size_t size)
 {
 	const char *end = strstr(file, PID_FILE_END), *name = file;
 
-	if (!end || strcmp(end, PID_FILE_END))
+	if (!end || strcmp(end, PID_FILE_END) != 0)
 		return false;
 	while (isdigit((unsigned char)*name))
 		name++;
@@ -63,12 +64,14 @@ static bool domain_from_file(const char *file, char *ret, size_t size)
 
 static pid_t read_pid(const char *dir, const char *file)
 {
-	char path[PATH_MAX];
-	int pid = 0;
+	char path[PATH_MAX], text[32];
+	uint64_t pid;
 
 	snprintf(path, sizeof(path), "%.1024s/%.255s", dir, file);
 	cleanup_fclose FILE *f = fopen(path, "re");
-	return f && fscanf(f, "%d", &pid) == 1 ? pid : 0;
+	return f && fgets(text, sizeof(text), f) && parse_number(text, 10, INT_MAX, &pid)
+		       ? (pid_t)pid
+		       : 0;
 }
 
 static bool search_dir(const char *dir, char *ret, size_t size)
@@ -99,8 +102,8 @@ static void complete_name(char *name, size_t size)
 		DIR *d = opendir(dirs[i]);
 		while (d && (entry = readdir(d))) {
 			const char *end = strrchr(entry->d_name, '.');
-			if (!end || strcmp(end, ".xml") ||
-				strncmp(entry->d_name, name, strlen(name)))
+			if (!end || strcmp(end, ".xml") != 0 ||
+				strncmp(entry->d_name, name, strlen(name)) != 0)
 				continue;
 			matches++;
 			snprintf(whole, sizeof(whole), "%.*s", (int)(end - entry->d_name),
@@ -246,12 +249,15 @@ static bool parse_args(int argc, char **argv, struct helper *h)
 		{"domain", required_argument, NULL, DOMAIN},
 		{0},
 	};
+	uint64_t fd;
 
 	for (int c; (c = getopt_long(argc, argv, "f:s:c", options, NULL)) != -1;) {
 		switch (c) {
 		case 'f':
 		case FD:
-			h->fd = atoi(optarg);
+			if (!parse_number(optarg, 10, INT_MAX, &fd))
+				return false;
+			h->fd = (int)fd;
 			break;
 		case 's':
 			h->socket_path = optarg;

@@ -76,8 +76,9 @@ static int parse_option(
 		for (const struct cli_option *o = sets[s]; o && o->name; o++) {
 			if (!option_is(arg, o->name))
 				continue;
-			if (o->flag) {
-				*o->flag = true;
+			if (!o->value) {
+				if (o->flag)
+					*o->flag = true;
 				return strchr(arg, '=') ? -2 : 0;
 			}
 			*o->value = option_value(argc, argv, at, strlen(o->name));
@@ -163,7 +164,7 @@ static int parse_global(struct cli *cli, int argc, char **argv, int *ret_next)
 		}
 	}
 	*ret_next = i;
-	if (i < argc && strncmp(argv[i], "--", 2))
+	if (i < argc && argv[i] && strncmp(argv[i], "--", 2) != 0)
 		return -1;
 	print_overview(stderr);
 	return CLI_USAGE;

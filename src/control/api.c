@@ -457,7 +457,7 @@ static void api_events(struct api *api, struct http_request *request, const char
 	const char *wait = http_query(request, "wait");
 	uint64_t after = after_text ? strtoull(after_text, NULL, 10) : 0;
 
-	if (events_next(&api->d->events, after) || !wait || strcmp(wait, "1") ||
+	if (events_next(&api->d->events, after) || !wait || strcmp(wait, "1") != 0 ||
 		api->n_waiters == API_WAITERS) {
 		reply_events(api, request, after);
 		return;
@@ -505,11 +505,11 @@ static bool route_fits(const char *pattern, const char *path, char *ret_name, si
 	if (!mark)
 		return !strcmp(pattern, path);
 	size_t before = (size_t)(mark - pattern);
-	if (strncmp(pattern, path, before))
+	if (strncmp(pattern, path, before) != 0)
 		return false;
 	path += before;
 	size_t len = strcspn(path, "/");
-	if (!len || len >= size || strcmp(path + len, mark + 4))
+	if (!len || len >= size || strcmp(path + len, mark + 4) != 0)
 		return false;
 	memcpy(ret_name, path, len);
 	ret_name[len] = '\0';

@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "base/parse.h"
 
 #include <errno.h>
 #include <ini.h>
@@ -81,12 +82,9 @@ const struct config_gpu *config_find_gpu(const struct config *config, const char
 
 static const char *set_number(void *at, const struct key *key, const char *value)
 {
-	char *end;
+	uint64_t number;
 
-	errno = 0;
-	unsigned long long number = strtoull(value, &end, 10);
-	if (errno || end == value || *end || value[0] == '-' || number < key->least ||
-		number > key->most)
+	if (!parse_number(value, 10, key->most, &number) || number < key->least)
 		return "is not a number in its range";
 	if (key->kind == VALUE_NUMBER32)
 		*(uint32_t *)at = (uint32_t)number;
@@ -97,7 +95,7 @@ static const char *set_number(void *at, const struct key *key, const char *value
 
 static const char *set_bool(bool *at, const char *value)
 {
-	if (strcmp(value, "yes") && strcmp(value, "no"))
+	if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
 		return "is neither yes nor no";
 	*at = !strcmp(value, "yes");
 	return NULL;
@@ -114,7 +112,7 @@ static const char *set_value(void *base, const struct key *key, const char *valu
 		return set_number(at, key, value);
 	if (strlen(value) >= key->most)
 		return "is too long";
-	strcpy(at, value);
+	snprintf(at, key->most, "%s", value);
 	return NULL;
 }
 
@@ -138,7 +136,7 @@ static void *section_object(struct parse *p, const char *section, const struct k
 		snprintf(name, TYPES_NAME_MAX, "%s", section + 4);
 		return object;
 	}
-	if (strncmp(section, "type ", 5) || !name_valid(section + 5))
+	if (strncmp(section, "type ", 5) != 0 || !name_valid(section + 5))
 		return NULL;
 	*ret_keys = type_keys;
 	for (size_t i = 0; i < c->n_types; i++) {
@@ -169,7 +167,7 @@ static int on_key(void *user, const char *section, const char *name, const char 
 	if (!object) {
 		wrong = "is in a section that does not exist";
 	} else {
-		while (keys->name && strcmp(keys->name, name))
+		while (keys->name && strcmp(keys->name, name) != 0)
 			keys++;
 		wrong = keys->name ? set_value(object, keys, value) : "is unknown here";
 	}

@@ -42,7 +42,7 @@ static void node_checks(const struct vgpud *d, json_t *list)
 	snprintf(detail, sizeof(detail), "answers, %zu GPUs", d->n_gpus);
 	json_array_append_new(list, check_json("vgpud", "ok", detail, NULL));
 	for (const struct vgpu *v = d->vgpus; v; v = v->next) {
-		if (strcmp(vgpu_state(v), "failed"))
+		if (strcmp(vgpu_state(v), "failed") != 0)
 			continue;
 		json_array_append_new(list,
 			check_json("vgpu", "warn", vgpu_failure(v),

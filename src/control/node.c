@@ -43,7 +43,7 @@ struct gpu_use vgpud_gpu_use(const struct vgpud *d, const char *gpu, const char 
 	struct gpu_use use = {0};
 
 	for (const struct vgpu *v = d->vgpus; v; v = v->next) {
-		if (strcmp(v->def.gpu, gpu))
+		if (strcmp(v->def.gpu, gpu) != 0)
 			continue;
 		use.vgpus++;
 		use.vram_mib += v->def.type.vram_mib;
@@ -70,7 +70,7 @@ static int request_type(struct vgpud *d, const struct vgpu_request *request, con
 		return error_set(err, ENOENT,
 			"%s: type '%.64s' does not exist (see `vgpuctl type list %s`)", what,
 			wanted ? wanted : "default", request->gpu);
-	if (strcmp((*ret)->gpu, request->gpu))
+	if (strcmp((*ret)->gpu, request->gpu) != 0)
 		return error_set(err, EINVAL,
 			"%s: type %s is one of %s, not of %s (see `vgpuctl type list %s`)", what,
 			(*ret)->name, (*ret)->gpu, request->gpu, request->gpu);

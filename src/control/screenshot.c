@@ -49,7 +49,7 @@ static int read_pixels(int fd, uint8_t *pixels, size_t size)
 static int read_screen(int fd, struct vgpu_screen *ret, uint8_t **ret_pixels)
 {
 	cleanup_free uint8_t *pixels = NULL;
-	struct vgpu_screen after;
+	struct vgpu_screen before = {0}, after = {0};
 	struct stat file;
 	int r = read_header(fd, ret);
 
@@ -63,7 +63,6 @@ static int read_screen(int fd, struct vgpu_screen *ret, uint8_t **ret_pixels)
 	if (!pixels)
 		return -ENOMEM;
 	for (int i = 0; i < SCREEN_TRIES; i++) {
-		struct vgpu_screen before;
 		r = read_header(fd, &before);
 		if (r == 0)
 			r = read_pixels(fd, pixels, size);

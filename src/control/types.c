@@ -18,7 +18,7 @@ const char *const method_names[METHOD_COUNT] = {
 enum method method_from_name(const char *name)
 {
 	enum method m = 0;
-	while (m < METHOD_COUNT && strcmp(method_names[m], name))
+	while (m < METHOD_COUNT && strcmp(method_names[m], name) != 0)
 		m++;
 	return m;
 }
@@ -65,7 +65,7 @@ const struct type *types_default(const struct type *types, size_t n, const char 
 	/* The largest that is not above the default, else the smallest there is. */
 	for (size_t i = 0; i < n; i++) {
 		const struct type *t = &types[i];
-		if (strcmp(t->gpu, gpu))
+		if (strcmp(t->gpu, gpu) != 0)
 			continue;
 		bool fits = t->vram_mib <= TYPES_DEFAULT_MIB;
 		bool best_fits = best && best->vram_mib <= TYPES_DEFAULT_MIB;
@@ -83,7 +83,7 @@ uint32_t types_available(const struct gpu *gpu, const struct type *type, const s
 	uint64_t room = MIN(free_mib / type->vram_mib,
 		TYPES_INSTANCES > use->vgpus ? TYPES_INSTANCES - use->vgpus : 0);
 
-	if (!gpu->mixed && use->type && strcmp(use->type, type->name))
+	if (!gpu->mixed && use->type && strcmp(use->type, type->name) != 0)
 		return 0;
 	uint64_t left = type->max_instances > use->of_type ? type->max_instances - use->of_type : 0;
 	return (uint32_t)MIN(room, left);
@@ -124,7 +124,7 @@ int types_admit(const struct gpu *gpu, const struct type *type, enum method meth
 	int r = admit_method(gpu, method, what, err);
 	if (r < 0)
 		return r;
-	if (!gpu->mixed && use->type && strcmp(use->type, type->name))
+	if (!gpu->mixed && use->type && strcmp(use->type, type->name) != 0)
 		return error_set(err, EBUSY,
 			"%s: all vGPUs of %s are of one type, and it carries %s (choose --type %s, "
 			"delete its vGPUs, or set mixed=yes for it)",

@@ -248,7 +248,7 @@ static void vgpu_on_status(void *data, const struct keeper_status *status)
 	struct keeper_status was = v->status;
 	bool first = !v->have_status;
 
-	if (strcmp(status->uuid, v->def.uuid)) {
+	if (strcmp(status->uuid, v->def.uuid) != 0) {
 		link_destroy(TAKE_PTR(v->link));
 		vgpu_fail(v, "an unknown keeper holds its folder");
 		return;
@@ -283,7 +283,7 @@ static void vgpu_on_event(void *data, const char *text)
 {
 	struct vgpu *v = data;
 
-	if (strncmp(text, "failed: ", 8)) /* the status says that */
+	if (strncmp(text, "failed: ", 8) != 0) /* the status says that */
 		events_add(&v->d->events, v->def.name, "%s", text);
 }
 

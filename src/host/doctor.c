@@ -4,12 +4,14 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/parse.h"
 #include "host/inventory.h"
 #include "host/kvm.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -159,10 +161,13 @@ static void check_qemu(json_t *list, bool kvm)
 	char *version_argv[] = {program, version, NULL};
 	char *help_argv[] = {program, machine, none, device, help, NULL};
 	static char out[65536];
-	int major = 0, minor = 0;
+	uint64_t major = 0, minor = 0;
 
-	if (run_program(version_argv, out, sizeof(out)) != 0 ||
-		sscanf(out, "QEMU emulator version %d.%d", &major, &minor) != 2) {
+	int r = run_program(version_argv, out, sizeof(out));
+	const char *at = strstr(out, "version ");
+	at = at ? at + strlen("version ") : "";
+	if (r != 0 || !parse_next(&at, 10, INT_MAX, &major) || *at++ != '.' ||
+		!parse_next(&at, 10, INT_MAX, &minor)) {
 		check(list, "qemu", "warn", "install it for VMs (Debian: qemu-system-x86)",
 			"%s does not run", program);
 		return;
@@ -171,12 +176,15 @@ static void check_qemu(json_t *list, bool kvm)
 		run_program(help_argv, out, sizeof(out)) == 0 && strstr(out, "vhost-user-gpu-pci");
 	if (!has)
 		check(list, "qemu", "warn", "use a QEMU built with vhost-user-gpu",
-			"QEMU %d.%d has no device vhost-user-gpu-pci", major, minor);
+			"QEMU %u.%u has no device vhost-user-gpu-pci", (unsigned)major,
+			(unsigned)minor);
 	else if (major < QEMU_TCG_SINCE && !kvm)
 		check(list, "qemu", "warn", "use QEMU 8 or newer (Debian 12: bookworm-backports)",
-			"QEMU %d.%d refuses vhost-user-gpu without KVM", major, minor);
+			"QEMU %u.%u refuses vhost-user-gpu without KVM", (unsigned)major,
+			(unsigned)minor);
 	else
-		check(list, "qemu", "ok", NULL, "QEMU %d.%d has vhost-user-gpu-pci", major, minor);
+		check(list, "qemu", "ok", NULL, "QEMU %u.%u has vhost-user-gpu-pci",
+			(unsigned)major, (unsigned)minor);
 }
 
 static void check_namespaces(json_t *list)
@@ -239,17 +247,21 @@ static void check_group(json_t *list)
 
 static void check_memory(json_t *list)
 {
-	unsigned long long kib = 0;
+	static const char field[] = "MemAvailable:";
+	uint64_t kib = 0;
 	char line[128];
 	struct rlimit lock;
 
 	cleanup_fclose FILE *f = fopen("/proc/meminfo", "re");
-	while (f && fgets(line, sizeof(line), f) &&
-		sscanf(line, "MemAvailable: %llu kB", &kib) != 1)
-		;
+	while (f && !kib && fgets(line, sizeof(line), f)) {
+		const char *at = line + strlen(field);
+		if (strncmp(line, field, strlen(field)) != 0 ||
+			!parse_next(&at, 10, UINT64_MAX, &kib))
+			kib = 0;
+	}
 	check(list, "memory", kib >> 10 >= LEAST_MEMORY_MIB ? "ok" : "warn",
 		kib >> 10 >= LEAST_MEMORY_MIB ? NULL : "end something, or choose smaller types",
-		"%llu MiB available", kib >> 10);
+		"%llu MiB available", (unsigned long long)kib >> 10);
 	if (getrlimit(RLIMIT_MEMLOCK, &lock) < 0)
 		return;
 	if (lock.rlim_cur == RLIM_INFINITY)

@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "base/parse.h"
 
 #include <dirent.h>
 #include <limits.h>
@@ -24,25 +25,30 @@ uint64_t host_memory_mib(void)
 
 static uint64_t vram_from_driver(const char *device_dir)
 {
-	char path[1024];
-	unsigned long long bytes = 0;
+	char path[1024], text[64];
+	uint64_t bytes;
 
 	snprintf(path, sizeof(path), "%s/mem_info_vram_total", device_dir);
 	cleanup_fclose FILE *f = fopen(path, "re");
-	return f && fscanf(f, "%llu", &bytes) == 1 ? bytes : 0;
+	return f && fgets(text, sizeof(text), f) && parse_number(text, 10, UINT64_MAX, &bytes)
+		       ? bytes
+		       : 0;
 }
 
 /* The largest prefetchable BAR: the window onto a discrete GPU's memory. */
 static uint64_t vram_from_bars(const char *device_dir)
 {
-	char path[1024];
-	unsigned long long start, end, flags, largest = 0;
+	char path[1024], text[128];
+	uint64_t start, end, flags, largest = 0;
 
 	snprintf(path, sizeof(path), "%s/resource", device_dir);
 	cleanup_fclose FILE *f = fopen(path, "re");
-	for (int i = 0; f && i < PCI_BARS && fscanf(f, "%llx %llx %llx", &start, &end, &flags) == 3;
-		i++) {
-		if (end > start && (flags & PREFETCHABLE) && end - start + 1 > largest)
+	for (int i = 0; f && i < PCI_BARS && fgets(text, sizeof(text), f); i++) {
+		const char *at = text;
+		if (parse_next(&at, 16, UINT64_MAX, &start) &&
+			parse_next(&at, 16, UINT64_MAX, &end) &&
+			parse_next(&at, 16, UINT64_MAX, &flags) && end > start &&
+			(flags & PREFETCHABLE) && end - start + 1 > largest)
 			largest = end - start + 1;
 	}
 	return largest;

@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/parse.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +35,7 @@ static const char *const device_environment[] = {"PATH=", "LANG=", "LC_", "TZ=",
 static uint64_t process_start_time(pid_t pid)
 {
 	char path[64], text[1024];
-	unsigned long long start;
+	uint64_t start;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
 	cleanup_fclose FILE *f = fopen(path, "re");
@@ -44,7 +45,7 @@ static uint64_t process_start_time(pid_t pid)
 	const char *at = strrchr(text, ')');
 	for (int field = 2; at && field < 22; field++)
 		at = strchr(at + 1, ' ');
-	return at && sscanf(at, " %llu", &start) == 1 ? start : 0;
+	return at && parse_next(&at, 10, UINT64_MAX, &start) ? start : 0;
 }
 
 static bool environment_allowed(const char *variable)

@@ -4,10 +4,12 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/parse.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -147,8 +149,11 @@ static int keeper_run(const struct keeper_config *config)
 
 static int inherited_fd(const char *text)
 {
-	int fd = atoi(text);
-	return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -1 : fd;
+	uint64_t fd;
+
+	if (!parse_number(text, 10, INT_MAX, &fd))
+		return -1;
+	return fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0 ? -1 : (int)fd;
 }
 
 static bool parse_args(int argc, char **argv, struct keeper_config *config)

@@ -24,9 +24,11 @@ static void peer_label(const struct ucred *peer, char *ret, size_t size)
 	char path[64], comm[32] = "?";
 
 	snprintf(path, sizeof(path), "/proc/%d/comm", (int)peer->pid);
-	cleanup_fclose FILE *f = fopen(path, "re");
-	if (f && fgets(comm, sizeof(comm), f))
-		comm[strcspn(comm, "\n")] = '\0';
+	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, comm, sizeof(comm) - 1) : 0;
+	if (n > 0)
+		comm[n] = '\0';
+	comm[strcspn(comm, "\n")] = '\0';
 	packet_text(comm, sizeof(comm));
 	snprintf(ret, size, "%s[%d] uid %u", comm, (int)peer->pid, peer->uid);
 }

@@ -9,7 +9,7 @@ import zlib
 
 import pytest
 
-from control_node import BIN, LIMIT, Node, alive, until
+from control_node import BIN, LIMIT, ROOT, Node, alive, until
 
 
 @pytest.fixture
@@ -302,3 +302,28 @@ def test_without_vgpud():
         assert node.ctl("doctor").returncode == 1
     finally:
         node.close()
+
+
+def test_the_apis_documentation_is_current():
+    said = subprocess.run([os.path.join(BIN, "vgpud"), "--print-api"], capture_output=True, text=True,
+                          timeout=LIMIT).stdout
+    with open(os.path.join(ROOT, "docs", "api.md")) as f:
+        assert f.read() == said, "write it anew: vgpud --print-api > docs/api.md"
+
+
+def test_what_a_real_device_says():
+    """The real device process in place of the fake: created, drawn on, killed, drawn on again."""
+    client = os.path.join(os.path.dirname(BIN), "tests", "clients", "glhash")
+    if not os.path.exists(os.path.join(BIN, "vgpu-device")) or not os.path.exists(client):
+        pytest.skip("this build has no vgpu-device or no client")
+    with Node(device=os.path.join(BIN, "vgpu-device")) as node:
+        vgpu = node.create("a")
+        assert vgpu["renderer"].startswith("virgl")
+        first = node.ctl("run", "a", "--", client)
+        assert first.returncode == 0 and "renderer: virgl" in first.stdout, first
+        assert node.json("stats", "a")["draws_total"] > 0
+        os.kill(vgpu["pid"], signal.SIGKILL)
+        until(lambda: node.state("a") == "failed")
+        second = node.ctl("run", "a", "--", client)
+        assert second.returncode == 0 and second.stdout == first.stdout
+        node.good("delete", "a")

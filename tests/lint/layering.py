@@ -30,7 +30,7 @@ LAYERS = {
                 "isolation", "state"},
     # the control plane: shares protocol/ and base/ with the data plane and nothing else
     "keeper": {"base", "protocol"},
-    "cli": {"base", "protocol"},
+    "cli": {"base", "protocol", "host"},  # host: `doctor` answers without a vgpud
     "host": {"base"},
     "scheduler": {"base"},
     "licensing": {"base"},

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -20,6 +21,16 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+	return remove(path);
+}
+
+static void remove_tree(const char *path)
+{
+	assert_int_equal(nftw(path, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+}
 
 /* --- types and rules --- */
 
@@ -254,9 +265,7 @@ static void test_store(void **state)
 	close(fd);
 	assert_true(store_open(path, &store, &err) < 0);
 	assert_true(store_open("/nonexistent/db", &store, &err) < 0);
-	char command[128];
-	snprintf(command, sizeof(command), "rm -r %s", dir);
-	assert_int_equal(system(command), 0);
+	remove_tree(dir);
 }
 
 /* --- screens --- */
@@ -383,18 +392,22 @@ static void put_file(const char *dir, const char *name, const char *text)
 
 static void test_inventory_of_a_made_up_sysfs(void **state)
 {
-	char root[] = "/tmp/vgpu-unit-XXXXXX", command[512], device[128];
+	static const char *const dirs[] = {"devices", "devices/0000:03:00.0", "bus", "bus/pci",
+		"drivers", "drivers/amdgpu", "class", "class/drm", "class/drm/renderD128"};
+	static const char *const links[][2] = {
+		{"../../../devices/0000:03:00.0", "class/drm/renderD128/device"},
+		{"../../bus/pci", "devices/0000:03:00.0/subsystem"},
+		{"../../drivers/amdgpu", "devices/0000:03:00.0/driver"}};
+	char root[] = "/tmp/vgpu-unit-XXXXXX", device[128];
 	static struct host_inventory inventory;
 
 	assert_non_null(mkdtemp(root));
-	snprintf(command, sizeof(command),
-		"cd %s && mkdir -p devices/0000:03:00.0 bus/pci drivers/amdgpu "
-		"class/drm/renderD128 "
-		"&& ln -s ../../../devices/0000:03:00.0 class/drm/renderD128/device "
-		"&& ln -s ../../bus/pci devices/0000:03:00.0/subsystem "
-		"&& ln -s ../../drivers/amdgpu devices/0000:03:00.0/driver",
-		root);
-	assert_int_equal(system(command), 0);
+	int at = open(root, O_DIRECTORY | O_CLOEXEC);
+	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
+		assert_int_equal(mkdirat(at, dirs[i], 0755), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(links); i++)
+		assert_int_equal(symlinkat(links[i][0], at, links[i][1]), 0);
+	close(at);
 	snprintf(device, sizeof(device), "%s/devices/0000:03:00.0", root);
 	put_file(device, "resource",
 		"0x0 0x0 0x0\n0xe0000000 0xefffffff 0x14220c\n0xf0000000 0xf0ffffff 0x40200\n");
@@ -412,8 +425,7 @@ static void test_inventory_of_a_made_up_sysfs(void **state)
 	put_file(device, "mem_info_vram_total", "8589934592\n");
 	host_inventory_read(&inventory, root, "/dev/dri", 0, 0);
 	assert_int_equal(inventory.gpus[0].vram_mib, 8192); /* the driver knows better */
-	snprintf(command, sizeof(command), "rm -r %s", root);
-	assert_int_equal(system(command), 0);
+	remove_tree(root);
 }
 
 int main(void)
