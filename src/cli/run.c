@@ -106,7 +106,9 @@ static int bind_vgpu(struct cli *cli, const char *name, const char *command, cha
 
 	if (!cli_path(path, sizeof(path), "/v1/vgpus/", name, "/bind"))
 		return error_set(err, EINVAL, "run: the name is too long (see `vgpuctl list`)");
-	json_t *body = json_pack("{s:i}", "pid", (int)getpid());
+	/* No pid: the kernel tells vgpud ours, also when we are in a container with pids of its
+	 * own. */
+	json_t *body = json_object();
 	json_t *label = json_string(slash ? slash + 1 : command);
 	if (label)
 		json_object_set_new(body, "label", label);

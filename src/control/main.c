@@ -25,6 +25,8 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#define SYSTEM_CONFIG "/etc/vgpud.conf" /* root's, where nobody names another */
+
 struct options {
 	const char *config;
 	char state_dir[PATH_MAX];
@@ -284,6 +286,8 @@ static int prepare(struct vgpud *d, struct options *o, struct servers *s, struct
 	char path[PATH_MAX + 16];
 
 	config_init(&d->config);
+	if (!o->config && geteuid() == 0 && access(SYSTEM_CONFIG, F_OK) == 0)
+		o->config = SYSTEM_CONFIG;
 	int r = o->config ? config_read(&d->config, o->config, err) : 0;
 	if (r == 0)
 		r = default_dirs(o, err);
