@@ -193,9 +193,19 @@ static void vgpu_set_timer(struct vgpu *v, uint64_t ms, sd_event_time_handler_t 
 		log_error("%s: no timer: %s", v->def.name, strerror(-r));
 }
 
+static void vgpu_keeper_ended(struct vgpu *v);
+
 static int vgpu_on_retry(sd_event_source *source, uint64_t usec, void *data)
 {
-	vgpu_start(data);
+	struct vgpu *v = data;
+
+	if (v->lost && !link_keeper_runs(v->dir)) {
+		v->lost = false;
+		v->timer = sd_event_source_disable_unref(v->timer);
+		vgpu_keeper_ended(v);
+	} else {
+		vgpu_start(v);
+	}
 	return 0;
 }
 
@@ -255,6 +265,7 @@ static void vgpu_on_status(void *data, const struct keeper_status *status)
 	}
 	v->status = *status;
 	v->have_status = true;
+	v->lost = false;
 	if (v->stopping) {
 		if (first)
 			vgpu_stop(v);
@@ -287,17 +298,10 @@ static void vgpu_on_event(void *data, const char *text)
 		events_add(&v->d->events, v->def.name, "%s", text);
 }
 
-static void vgpu_on_lost(void *data)
+static void vgpu_keeper_ended(struct vgpu *v)
 {
-	struct vgpu *v = data;
 	char words[200], why[KEEPER_TEXT_MAX];
 
-	link_destroy(TAKE_PTR(v->link));
-	if (link_keeper_runs(v->dir)) {
-		log_warning("%s: the link to its keeper broke", v->def.name);
-		vgpu_set_timer(v, VGPU_RETRY_MS, vgpu_on_retry);
-		return;
-	}
 	close_fd(&v->stats_fd);
 	if (v->stopping) {
 		vgpu_gone(v);
@@ -306,6 +310,20 @@ static void vgpu_on_lost(void *data)
 	keeper_last_words(v, words, sizeof(words));
 	snprintf(why, sizeof(why), "its keeper ended%s", words);
 	vgpu_fail(v, why);
+}
+
+static void vgpu_on_lost(void *data)
+{
+	struct vgpu *v = data;
+
+	link_destroy(TAKE_PTR(v->link));
+	if (link_keeper_runs(v->dir)) {
+		/* It lives and the link broke; or it is just ending, its lock the last to go. */
+		v->lost = true;
+		vgpu_set_timer(v, VGPU_ENDING_MS, vgpu_on_retry);
+	} else {
+		vgpu_keeper_ended(v);
+	}
 }
 
 static const struct link_ops vgpu_link_ops = {

@@ -29,6 +29,7 @@
 #define VGPU_CREATE_MS    20000u /* longer than a keeper gives its device process */
 #define VGPU_STOP_MS      6000u
 #define VGPU_RETRY_MS     200u /* between two attempts to reach a keeper that runs */
+#define VGPU_ENDING_MS    20u  /* by then a keeper that is ending is gone, mostly */
 #define VGPU_WAITERS      16
 
 /* `err` NULL: it worked. */
@@ -54,10 +55,11 @@ struct vgpu {
 	bool have_status;
 	struct keeper_status status;
 	char failure[KEEPER_TEXT_MAX];
-	int stats_fd;                           /* -1: not asked yet, or no device process */
-	uint32_t stats_starts;                  /* status.starts when stats_fd was asked for */
-	sd_event_source *timer;                 /* retry, or the end of patience */
-	bool stopping;                          /* STOP was sent or is due */
+	int stats_fd;           /* -1: not asked yet, or no device process */
+	uint32_t stats_starts;  /* status.starts when stats_fd was asked for */
+	sd_event_source *timer; /* retry, or the end of patience */
+	bool stopping;          /* STOP was sent or is due */
+	bool lost;              /* its link broke; whether its keeper ended is not known yet */
 	struct vgpu_waiter ready[VGPU_WAITERS]; /* for READY, or failure */
 	unsigned n_ready;
 	struct vgpu_waiter gone; /* the one delete under way */
