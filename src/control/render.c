@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/render.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,10 +185,23 @@ static void metric_state(FILE *out, const struct vgpud *d)
 			v->have_status ? v->status.starts : 0);
 }
 
+static void metric_counter(FILE *out, const struct vgpud *d, const char *name, size_t offset)
+{
+	struct vgpu_stats stats;
+	uint64_t value;
+
+	for (const struct vgpu *v = d->vgpus; v; v = v->next) {
+		if (!vgpu_stats(v, &stats))
+			continue;
+		memcpy(&value, (const char *)&stats + offset, sizeof(value));
+		fprintf(out, "vgpu_%s{vgpu=\"%s\"} %llu\n", name, v->def.name,
+			(unsigned long long)value);
+	}
+}
+
 char *render_metrics(const struct vgpud *d, size_t *ret_size)
 {
 	char *ret = NULL;
-	struct vgpu_stats stats;
 	FILE *out = open_memstream(&ret, ret_size);
 
 	if (!out)
@@ -195,11 +209,7 @@ char *render_metrics(const struct vgpud *d, size_t *ret_size)
 	metric_state(out, d);
 #define X(field, kind, help)                                                                       \
 	metric_head(out, #field, METRIC_KIND_##kind, help);                                        \
-	for (const struct vgpu *v = d->vgpus; v; v = v->next) {                                    \
-		if (vgpu_stats(v, &stats))                                                         \
-			fprintf(out, "vgpu_" #field "{vgpu=\"%s\"} %llu\n", v->def.name,           \
-				(unsigned long long)stats.field);                                  \
-	}
+	metric_counter(out, d, #field, offsetof(struct vgpu_stats, field));
 	VGPU_STATS_TABLE(X)
 #undef X
 	if (fclose(out) != 0) {
