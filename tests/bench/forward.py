@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """How fast a process draws on a vGPU: native llvmpipe against our vtest and virgl_test_server.
 
-    forward.py [--rounds N] [--scenes NAME…] [--seconds N] [--via device|node] [--check]
+    forward.py [--rounds N] [--scenes NAME…] [--seconds N] [--via device|node] [--peer-caches] [--check]
 
 Every round runs each scene once on each side, one right after the other because the machine's speed
 drifts; the order of the sides rotates from run to run. The renderer is asserted in every run. --via
 says how our side is started: `device` is a vgpu-device that this program feeds as the keeper would,
-`node` is vgpud and `vgpuctl run`. Results also go to build/bench/forward.json. --check fails when
+`node` is vgpud and `vgpuctl run`. Every side starts cold: Mesa's shader cache on disk is off, because a
+vGPU's sandbox has no files and a run of seconds would compare compiling with not compiling;
+--peer-caches leaves it on for the others. Results also go to build/bench/forward.json. --check fails when
 the targets are missed.
 """
 import argparse
@@ -201,18 +203,22 @@ def have_node():
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2, help="of each scene (2)")
+    parser.add_argument("--seconds", type=float, default=4, help="of each scene (4)")
     parser.add_argument("--scenes", nargs="+", choices=SCENES, default=DEFAULT)
     parser.add_argument("--peers", nargs="+", choices=["native", "stock"],
                         default=["native", "stock"])
     parser.add_argument("--via", choices=["device", "node"],
                         default="node" if have_node() else "device")
+    parser.add_argument("--peer-caches", action="store_true",
+                        help="leave the others their shader cache on disk")
     parser.add_argument("--check", action="store_true", help="fail when a target is missed")
     return parser.parse_args()
 
 
 def main():
     options = parse()
+    if not options.peer_caches:
+        os.environ["MESA_SHADER_CACHE_DISABLE"] = "true"
     peers = [{"native": Native, "stock": Stock}[name]() for name in options.peers]
     sides = [peers[0], VgpuNode() if options.via == "node" else VgpuDevice(), *peers[1:]]
     started = []
@@ -234,7 +240,7 @@ def main():
         totals[peer] = [round(one, 3) for one in stats.geomean_ratio(scenes)]
         print("vgpu/{}: {:.3f} [{:.3f}, {:.3f}]".format(peer, *totals[peer]))
     (cache.BUILD / "bench" / "forward.json").write_text(json.dumps({
-        "via": options.via, "rounds": options.rounds, "seconds_per_scene": options.seconds,
+        "via": options.via, "peer_caches": options.peer_caches, "rounds": options.rounds, "seconds_per_scene": options.seconds,
         "size": SIZE, "program": PROGRAM, "scenes": table,
         "geomean": {f"vgpu/{peer}": totals[peer] for peer in options.peers},
         "frames_per_second": rates}, indent=1) + "\n")
