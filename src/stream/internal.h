@@ -17,7 +17,7 @@
 /* The commands that made a shader; several sub-contexts' slots may hold it. */
 struct shader_text {
 	unsigned refs;
-	uint32_t n, room; /* dwords */
+	size_t n, room; /* dwords; charged by n */
 	uint32_t *dwords;
 };
 
@@ -96,11 +96,13 @@ void free_pool(struct stream *stream);
 
 int create_shader(struct stream *stream, struct command *command);
 
-/* Kept shader text. Append: 0 or -ENOMEM. */
-int shader_text_append(struct shader_text **text, const uint32_t *dwords, uint32_t n);
-struct shader_text *shader_text_ref(struct shader_text *text); /* NULL-safe */
-void shader_text_unref(struct shader_text **text);             /* NULL-safe; leaves NULL */
-void forget_bound_shaders(struct stream_sub_context *sub);
+/* Kept shader text, charged to the context until the last user is gone. Append: 0, -ENOSPC over
+ * the limit, -ENOMEM. */
+int shader_text_append(
+	struct stream *stream, struct shader_text **text, const uint32_t *dwords, uint32_t n);
+struct shader_text *shader_text_ref(struct shader_text *text);            /* NULL-safe */
+void shader_text_unref(struct stream *stream, struct shader_text **text); /* NULL-safe */
+void forget_bound_shaders(struct stream *stream, struct stream_sub_context *sub);
 
 int add_sub_context(struct stream *stream, uint32_t id);
 void free_sub_context(struct stream *stream, struct stream_sub_context *sub);

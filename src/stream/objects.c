@@ -50,7 +50,7 @@ static struct stream_object *alloc_object(struct stream *stream)
 
 void free_object(struct stream *stream, struct stream_object *object)
 {
-	shader_text_unref(&object->text);
+	shader_text_unref(stream, &object->text);
 	stream->counters.objects--;
 	stream->counters.object_bytes -= object->bytes;
 	object->next = stream->free_objects;
@@ -95,7 +95,7 @@ int put_object(struct stream *stream, struct command *command, uint32_t handle,
 			return refuse(command, r, "no memory for an object", handle);
 		}
 	}
-	shader_text_unref(&object->text);
+	shader_text_unref(stream, &object->text);
 	*object = (struct stream_object){.type = (uint8_t)type, .bytes = bytes};
 	counters->object_bytes = others + bytes;
 	if (ret)

@@ -15,8 +15,30 @@ enum { SET_SUB_CTX = 28, DESTROY_OBJECT = 3, BIND_SHADER = 31 };
 
 /* ---- kept text ---- */
 
-int shader_text_append(struct shader_text **text, const uint32_t *dwords, uint32_t n)
+static int shader_text_grow(struct shader_text *t, size_t n)
 {
+	uint64_t room, bytes;
+
+	if (n <= t->room - t->n)
+		return 0;
+	if (!checked_add(t->n, n, &room) || !checked_add(room, t->n / 2, &room) ||
+		!checked_mul(room, sizeof(*t->dwords), &bytes) || bytes > SIZE_MAX)
+		return -ENOMEM;
+	uint32_t *grown = realloc(t->dwords, bytes);
+	if (!grown)
+		return -ENOMEM;
+	t->dwords = grown;
+	t->room = room;
+	return 0;
+}
+
+int shader_text_append(
+	struct stream *stream, struct shader_text **text, const uint32_t *dwords, uint32_t n)
+{
+	uint64_t bytes = (uint64_t)n * sizeof(*dwords);
+
+	if (!range_inside(stream->counters.kept_bytes, bytes, stream->limits.max_object_bytes))
+		return -ENOSPC;
 	if (!*text) {
 		*text = calloc(1, sizeof(**text));
 		if (!*text)
@@ -24,16 +46,11 @@ int shader_text_append(struct shader_text **text, const uint32_t *dwords, uint32
 		(*text)->refs = 1;
 	}
 	struct shader_text *t = *text;
-	if (n > t->room - t->n) {
-		uint32_t room = t->n + n + t->n / 2;
-		uint32_t *grown = realloc(t->dwords, (size_t)room * sizeof(*grown));
-		if (!grown)
-			return -ENOMEM;
-		t->dwords = grown;
-		t->room = room;
-	}
-	memcpy(t->dwords + t->n, dwords, n * sizeof(*dwords));
+	if (shader_text_grow(t, n) < 0)
+		return -ENOMEM;
+	memcpy(t->dwords + t->n, dwords, bytes);
 	t->n += n;
+	stream->counters.kept_bytes += bytes;
 	return 0;
 }
 
@@ -44,21 +61,22 @@ struct shader_text *shader_text_ref(struct shader_text *text)
 	return text;
 }
 
-void shader_text_unref(struct shader_text **text)
+void shader_text_unref(struct stream *stream, struct shader_text **text)
 {
 	struct shader_text *t = *text;
 
 	*text = NULL;
 	if (!t || --t->refs)
 		return;
+	stream->counters.kept_bytes -= t->n * sizeof(*t->dwords);
 	free(t->dwords);
 	free(t);
 }
 
-void forget_bound_shaders(struct stream_sub_context *sub)
+void forget_bound_shaders(struct stream *stream, struct stream_sub_context *sub)
 {
 	for (size_t i = 0; i < VIRGL_STAGES; i++)
-		shader_text_unref(&sub->bound[i].text);
+		shader_text_unref(stream, &sub->bound[i].text);
 }
 
 static void forget_all_text(struct stream *stream)
@@ -70,8 +88,8 @@ static void forget_all_text(struct stream *stream)
 		uint32_t cursor = 0;
 		struct stream_object *object;
 		while ((object = idmap_next(&sub->objects, &cursor, NULL)))
-			shader_text_unref(&object->text);
-		forget_bound_shaders(sub);
+			shader_text_unref(stream, &object->text);
+		forget_bound_shaders(stream, sub);
 	}
 }
 
@@ -100,11 +118,11 @@ static int replay_small(
 static int replay_create(
 	const struct replay *replay, const struct shader_text *text, uint32_t handle)
 {
-	uint32_t *copy = malloc((size_t)text->n * sizeof(*copy));
+	uint32_t *copy = malloc(text->n * sizeof(*copy));
 	if (!copy)
 		return -ENOMEM;
-	memcpy(copy, text->dwords, (size_t)text->n * sizeof(*copy));
-	for (uint32_t at = 0; at < text->n; at += 1 + VIRGL_HEADER_LENGTH(copy[at]))
+	memcpy(copy, text->dwords, text->n * sizeof(*copy));
+	for (size_t at = 0; at < text->n; at += 1 + VIRGL_HEADER_LENGTH(copy[at]))
 		copy[at + 1] = handle;
 	int r = replay->emit(replay->data, copy, text->n);
 	free(copy);

@@ -117,6 +117,9 @@ static int continue_shader(struct stream *stream, struct command *command, uint3
 		return refuse(command, -EINVAL, "continues no unfinished shader", handle);
 	if (offset != shader->received)
 		return refuse(command, -EINVAL, "shader part out of order", offset);
+	/* Each part is kept with its header: without text there would be no end of them. */
+	if (!words)
+		return refuse(command, -EINVAL, "empty shader part", offset);
 	if (words > (shader->total - shader->received) / 4)
 		return refuse(command, -EINVAL, "shader part too long", words);
 	if (command->dw[TOKENS] > shader->total + TOKENS_SPARE)
@@ -139,9 +142,8 @@ static int keep_text(struct stream *stream, struct command *command)
 		return 0;
 	struct stream_object *shader =
 		find_object(stream, command->dw[HANDLE], VIRGL_OBJECT_SHADER);
-	if (shader_text_append(&shader->text, command->dw, command->len + 1) < 0)
-		return refuse(command, -ENOMEM, "no memory for a shader", command->dw[HANDLE]);
-	return 0;
+	int r = shader_text_append(stream, &shader->text, command->dw, command->len + 1);
+	return r < 0 ? refuse(command, r, "no room to keep a shader", command->dw[HANDLE]) : 0;
 }
 
 int create_shader(struct stream *stream, struct command *command)
@@ -178,7 +180,7 @@ int command_bind_shader(struct stream *stream, struct command *command)
 	struct stream_object *shader = find_object(stream, handle, VIRGL_OBJECT_SHADER);
 	if (!handle || (shader && shader->stage == stage)) {
 		struct stream_sub_context *sub = stream->current;
-		shader_text_unref(&sub->bound[stage].text);
+		shader_text_unref(stream, &sub->bound[stage].text);
 		sub->bound[stage].text = shader_text_ref(shader ? shader->text : NULL);
 		sub->bound[stage].handle = handle;
 	}

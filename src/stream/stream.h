@@ -61,7 +61,7 @@ struct stream_resource_ops {
 struct stream_limits {
 	uint32_t max_sub_contexts; /* besides sub-context 0, which always exists */
 	uint32_t max_objects;      /* over all sub-contexts */
-	uint64_t max_object_bytes; /* sum of what creation commands carry */
+	uint64_t max_object_bytes; /* sum of what creation commands carry; of kept text as much */
 };
 
 /* Sums since creation. */
@@ -74,6 +74,7 @@ struct stream_counters {
 	uint64_t transfer_bytes; /* data of inline writes */
 	uint32_t objects;        /* now */
 	uint64_t object_bytes;   /* now */
+	uint64_t kept_bytes;     /* now: text of shaders kept for stream_replay_shaders() */
 };
 
 /* Why and where a buffer was refused; `reason` is a constant string for people. */

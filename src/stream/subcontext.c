@@ -30,7 +30,7 @@ void free_sub_context(struct stream *stream, struct stream_sub_context *sub)
 
 	while ((object = idmap_next(&sub->objects, &cursor, NULL)))
 		free_object(stream, object);
-	forget_bound_shaders(sub);
+	forget_bound_shaders(stream, sub);
 	idmap_finish(&sub->objects);
 	free(sub);
 }

@@ -186,6 +186,40 @@ static void test_long_shaders_are_kept_whole_and_unfinished_ones_left(void **sta
 	assert_memory_equal(e.dwords + 9, second, sizeof(second));
 }
 
+/* A part without text would be kept for ever, its header at a time. */
+static void test_empty_parts_are_refused(void **state)
+{
+	const uint32_t first[] = {HEADER(1, VIRGL_OBJECT_SHADER, 6), 5, VERTEX, 8, 10, 0, 0x1111};
+	const uint32_t empty[] = {
+		HEADER(1, VIRGL_OBJECT_SHADER, 5), 5, VERTEX, 4 | 1u << 31, 10, 0};
+
+	assert_int_equal(run(*state, first, 7), 0);
+	assert_int_equal(stream_counters(*state)->kept_bytes, sizeof(first));
+	assert_int_equal(run(*state, empty, 6), -EINVAL);
+	assert_int_equal(stream_counters(*state)->kept_bytes, sizeof(first));
+}
+
+/* What is bound stays kept when its handle is gone, so it must stay charged too. */
+static void test_kept_text_is_charged_until_nobody_uses_it(void **state)
+{
+	const uint32_t destroy[] = {HEADER(3, VIRGL_OBJECT_SHADER, 1), 1};
+	const struct stream_limits small = {.max_objects = 8, .max_object_bytes = 60};
+	const uint32_t more[] = {HEADER(1, VIRGL_OBJECT_SHADER, 7), 2, VERTEX, 8, 10, 0, 1, 0};
+	struct stream *stream;
+
+	assert_int_equal(stream_create(&small, &ops, NULL, &stream), 0);
+	stream_watch_clip_planes(stream, true);
+	create_shader(stream, 1, VERTEX, 0xaaaa);
+	bind_shader(stream, 1, VERTEX);
+	assert_int_equal(run(stream, destroy, 2), 0);
+	assert_int_equal(stream_counters(stream)->object_bytes, 0);
+	assert_int_equal(stream_counters(stream)->kept_bytes, 32);
+	assert_int_equal(run(stream, more, 8), -ENOSPC);
+	bind_shader(stream, 0, VERTEX);
+	assert_int_equal(stream_counters(stream)->kept_bytes, 0);
+	stream_destroy(stream);
+}
+
 static void test_ends_in_the_current_sub_context(void **state)
 {
 	struct emitted e = {0};
@@ -209,6 +243,8 @@ int main(void)
 		TEST(test_replays_what_is_there),
 		TEST(test_bound_but_destroyed),
 		TEST(test_long_shaders_are_kept_whole_and_unfinished_ones_left),
+		TEST(test_empty_parts_are_refused),
+		TEST(test_kept_text_is_charged_until_nobody_uses_it),
 		TEST(test_ends_in_the_current_sub_context),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);

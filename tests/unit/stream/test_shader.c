@@ -28,7 +28,7 @@ static void test_parts_in_order(void **state)
 
 	assert_int_equal(shader(stream, 7, VERTEX, 22, 2), 0);
 	assert_int_equal(bind(stream, 7, VERTEX), -EINVAL);
-	assert_int_equal(shader(stream, 7, VERTEX, 8 | CONTINUES, 0), 0);
+	assert_int_equal(shader(stream, 7, VERTEX, 8 | CONTINUES, 0), -EINVAL);
 	assert_int_equal(shader(stream, 7, VERTEX, 8 | CONTINUES, 3), 0);
 	assert_int_equal(shader(stream, 7, VERTEX, 20 | CONTINUES, 1), 0);
 	assert_int_equal(bind(stream, 7, VERTEX), 0);
