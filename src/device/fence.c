@@ -98,7 +98,8 @@ void device_finish(struct device_client *client, uint32_t ctx)
 {
 	struct device *dev = client->device;
 
-	if (!dev->unfenced && !dev->fences)
+	/* Not by the list of fences: another client may have taken its own off unfinished. */
+	if (!dev->unfenced && dev->fence_done >= dev->fence_last)
 		return;
 	dev->ops->finish(dev->renderer);
 	dev->unfenced = false;

@@ -255,8 +255,11 @@ static int vtest_submit_signal(
 	struct vtest_submit_fence *submit;
 	int err;
 
-	if (v->fence_count >= VTEST_MAX_FENCES)
-		vtest_finish_work(v);
+	/* Not vtest_finish_work(): without new work that would leave the fences waiting. */
+	if (v->fence_count >= VTEST_MAX_FENCES) {
+		device_finish(v->client, VTEST_CONTEXT);
+		v->work_done = v->work;
+	}
 	submit = calloc(1, sizeof(*submit) + batch->sync_count * sizeof(submit->points[0]));
 	if (!submit)
 		return -ENOMEM;

@@ -211,6 +211,27 @@ static void test_fences_complete_in_order(void **state)
 	assert_int_equal(f->stats.fences_total, 4);
 }
 
+/* A client that goes takes its fences along; their work is then still to be waited for. */
+static void test_finish_waits_although_the_fence_is_gone(void **state)
+{
+	struct fixture *f = *state;
+	struct counted_fence fence = {{.done = fence_counted}, &(unsigned){0}, 0};
+	struct device_client *other;
+	uint32_t nop[] = {0};
+
+	assert_int_equal(device_client_create(f->dev, "other", &other), 0);
+	assert_int_equal(device_context_create(f->client, 1, 0, "x", 1), 0);
+	assert_int_equal(device_submit(f->client, 1, nop, 1), 0);
+	assert_int_equal(device_fence(other, 0, &fence.fence), 0);
+	device_client_destroy(other);
+	assert_int_equal(fence.at, 1);
+	device_finish(f->client, 1);
+	/* Had it returned early, the renderer would still have that fence to report. */
+	fence.at = 0;
+	assert_int_equal(device_fence(f->client, 1, &fence.fence), 0);
+	assert_int_not_equal(fence.at, 0);
+}
+
 static void fill(struct fixture *f, uint32_t handle, uint32_t *pixels, uint32_t w, uint32_t h)
 {
 	struct iovec iov = {pixels, (size_t)w * h * 4};
@@ -360,6 +381,7 @@ int main(void)
 		TEST(test_bad_stream_loses_only_its_context),
 		TEST(test_lost_context_answers_queries),
 		TEST(test_fences_complete_in_order),
+		TEST(test_finish_waits_although_the_fence_is_gone),
 		TEST(test_only_what_changed_reaches_the_display),
 		TEST(test_scanout_limits),
 		TEST(test_cursor),

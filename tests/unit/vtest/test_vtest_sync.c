@@ -164,6 +164,20 @@ static void test_many_fences_in_flight(void **state)
 	peer_expect_open(p);
 }
 
+/* Batches without commands are no work to finish, but their fences count all the same. */
+static void test_many_fences_without_work(void **state)
+{
+	struct peer *p = *state;
+	uint32_t a = make_sync(p, 0);
+
+	p->dev.hold_fences = true;
+	for (unsigned i = 1; i < 3 * VTEST_MAX_FENCES; i++)
+		SEND(p, VTEST_SUBMIT_CMD2, 1, VTEST_SUBMIT_FLAG_RING_IDX, 9, 0, 9, 1, 0, 0, 0, a, i,
+			0);
+	assert_true(p->vtest->fence_count <= VTEST_MAX_FENCES);
+	peer_expect_open(p);
+}
+
 /* Ends while a fence and a wait are outstanding; the tear-down finds leaks. */
 static void test_end_with_everything_outstanding(void **state)
 {
@@ -252,6 +266,7 @@ int main(void)
 		TEST(test_wait_for_an_unknown_sync),
 		TEST(test_submit2),
 		TEST(test_many_fences_in_flight),
+		TEST(test_many_fences_without_work),
 		TEST(test_end_with_everything_outstanding),
 		TEST(test_submit2_count_too_large),
 		TEST(test_submit2_second_batch_missing),
