@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/packet.h"
 
+#include "base/checked.h"
+
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -17,10 +20,13 @@ struct packet_wire {
 
 int packet_recv(int socket, const struct packet_table *table, unsigned from, struct packet *ret)
 {
-	struct packet_wire wire;
+	struct packet_wire wire = {0};
 	struct fdpass_fds fds;
 
 	ssize_t n = fdpass_recv(socket, &wire, sizeof(wire), MSG_DONTWAIT, &fds);
+	bool no_fd = n == -E2BIG && !fds.count;
+	if (no_fd) /* its length is lost with it, and the table's is as good */
+		n = (ssize_t)(PACKET_HEADER + MIN(wire.size, PACKET_PAYLOAD_MAX));
 	if (n == -E2BIG)
 		return -EPROTO;
 	if (n <= 0) {
@@ -31,7 +37,7 @@ int packet_recv(int socket, const struct packet_table *table, unsigned from, str
 	if ((size_t)n >= PACKET_HEADER && wire.type < table->count)
 		row = &table->rows[wire.type];
 	if (!row || row->from != from || wire.size != row->size ||
-		(size_t)n != PACKET_HEADER + row->size || fds.count != row->fds) {
+		(size_t)n != PACKET_HEADER + row->size || fds.count + no_fd != row->fds) {
 		fdpass_close(&fds);
 		return -EPROTO;
 	}
@@ -39,7 +45,7 @@ int packet_recv(int socket, const struct packet_table *table, unsigned from, str
 	ret->fd = fdpass_take(&fds);
 	memcpy(ret->payload, wire.payload, row->size);
 	fdpass_close(&fds);
-	return 1;
+	return no_fd ? -EMFILE : 1;
 }
 
 int packet_send(

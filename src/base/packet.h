@@ -36,12 +36,14 @@ struct packet {
 
 /*
  * Receives one message that side `from` may send. Returns 1; 0 at end of file; -EAGAIN; -EPROTO
- * when the message breaks its row (its descriptors are closed); another -errno. After 0, -EPROTO
- * and other errors the channel is over.
+ * when the message breaks its row (its descriptors are closed); -EMFILE when there was no room for
+ * its descriptor: *ret is then the message without it, which only a receiver who trusts the sender
+ * may go by; another -errno. After 0, -EPROTO and other errors the channel is over.
  */
 int packet_recv(int socket, const struct packet_table *table, unsigned from, struct packet *ret);
 
-/* Sends one message without blocking; `fd` (-1: none) stays the caller's. 0 or -errno. */
+/* Sends one message; blocks as long as the socket does. `fd` (-1: none) stays the caller's. 0 or
+ * -errno. */
 int packet_send(
 	int socket, const struct packet_table *table, uint32_t type, const void *payload, int fd);
 

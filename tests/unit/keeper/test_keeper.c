@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -53,6 +54,35 @@ static void test_every_row_travels(void **state)
 	assert_int_equal(packet_recv(pair[1], &keeper_control_table, 0, &p), -EAGAIN);
 	close(pair[0]);
 	assert_int_equal(packet_recv(pair[1], &keeper_control_table, 0, &p), 0);
+	close(pair[1]);
+}
+
+/* One descriptor too many is one message without it, not the end of the channel. */
+static void test_no_room_for_a_descriptor(void **state)
+{
+	int pair[2];
+	struct packet p;
+	struct rlimit limit, lowered;
+	struct keeper_connection c = {.id = 42};
+
+	seqpacket(pair);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(packet_send(pair[0], &keeper_device_table,
+					 KEEPER_DEVICE_CONNECTION, &c, pair[0]),
+			0);
+	lowered = limit;
+	lowered.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &lowered), 0);
+	int r = packet_recv(pair[1], &keeper_device_table, KEEPER_FROM_KEEPER, &p);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_int_equal(r, -EMFILE);
+	assert_int_equal(p.type, KEEPER_DEVICE_CONNECTION);
+	assert_int_equal(p.fd, -1);
+	assert_int_equal(((struct keeper_connection *)p.payload)->id, 42);
+	assert_int_equal(packet_recv(pair[1], &keeper_device_table, KEEPER_FROM_KEEPER, &p), 1);
+	close_fd(&p.fd);
+	close(pair[0]);
 	close(pair[1]);
 }
 
@@ -246,6 +276,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_row_travels),
+		cmocka_unit_test(test_no_room_for_a_descriptor),
 		cmocka_unit_test(test_malformed_messages_are_refused),
 		cmocka_unit_test(test_text_is_made_safe),
 		cmocka_unit_test(test_a_vm_holds_alone),
