@@ -5,6 +5,7 @@
 #include "frontend/vtest/vtest.h"
 #include "process/channel.h"
 
+#include "base/checked.h"
 #include "base/log.h"
 
 #include "protocol/keeper_table.h"
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define CONNECTIONS_MAX 256
@@ -33,6 +35,7 @@ struct connections {
 	struct loop *loop;
 	int channel_fd;
 	struct loop_source *source;
+	struct vtest_budget vtest_budget;
 	struct connection *list;
 	unsigned count;
 	bool have_over;
@@ -91,14 +94,15 @@ static void connections_tell_closed(const struct connections *all, uint32_t id, 
 
 static int connection_start(struct connection *c, const struct keeper_connection *message, int fd)
 {
-	const struct connections *all = c->all;
+	struct connections *all = c->all;
 	char name[64];
 
 	snprintf(name, sizeof(name), "process %u", message->pid);
 	if (message->kind == KEEPER_CONNECTION_VHOST_USER)
 		return vhost_user_create(
 			all->device, all->loop, fd, &connection_vhost_user_ops, c, &c->vhost_user);
-	return vtest_create(all->device, all->loop, fd, name, &connection_vtest_ops, c, &c->vtest);
+	return vtest_create(all->device, all->loop, &all->vtest_budget, fd, name,
+		&connection_vtest_ops, c, &c->vtest);
 }
 
 static void connections_add(
@@ -175,12 +179,28 @@ static void connections_readable(void *data, uint32_t events)
 	}
 	if (r == -EAGAIN)
 		return;
+	if (r == -EMFILE && packet.type == KEEPER_DEVICE_CONNECTION) {
+		connections_tell_closed(all, ((struct keeper_connection *)packet.payload)->id,
+			"the vGPU has too many files open (close some of the programs that use "
+			"it)");
+		return;
+	}
 	if (r < 0)
 		log_error("the keeper's channel failed: %s", strerror(-r));
 	loop_quit(all->loop, r < 0 ? 1 : 0);
 }
 
 /* ---- lifetime ---- */
+
+/* Half for what vtest connections keep beside their sockets: the rest is always free to accept. */
+static uint32_t connections_vtest_fds(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return 0;
+	return (uint32_t)MIN(limit.rlim_max, (rlim_t)CONNECTIONS_MAX_FDS) / 2;
+}
 
 static void connection_destroy(struct connection *c)
 {
@@ -213,7 +233,10 @@ int connections_create(
 	struct connections *all = calloc(1, sizeof(*all));
 	if (!all)
 		return -ENOMEM;
-	*all = (struct connections){.device = dev, .loop = loop, .channel_fd = channel_fd};
+	*all = (struct connections){.device = dev,
+		.loop = loop,
+		.channel_fd = channel_fd,
+		.vtest_budget.max_fds = connections_vtest_fds()};
 	int err = loop_add_fd(loop, channel_fd, EPOLLIN, connections_readable, all, &all->source);
 	if (err < 0) {
 		free(all);

@@ -11,6 +11,9 @@
 #include "base/loop.h"
 #include "device/device.h"
 
+/* Open descriptors of the process, where the host allows so many: every connection holds some. */
+#define CONNECTIONS_MAX_FDS 65536u
+
 struct connections;
 
 int connections_create(

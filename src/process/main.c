@@ -82,6 +82,7 @@ static int process_begin(struct process *p)
 						: 2,
 		.software = !o->render_node,
 		.threads_later = o->render_node != NULL,
+		.max_fds = CONNECTIONS_MAX_FDS,
 		.node_group = o->render_node && stat(o->render_node, &node) == 0
 				      ? node.st_gid
 				      : ISOLATION_NO_GROUP,

@@ -21,6 +21,7 @@
 
 struct peer {
 	struct device dev;
+	struct vtest_budget budget;
 	struct vtest *vtest;
 	int fd;
 	bool closed;
@@ -129,8 +130,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	p.fd = pair[0];
 	fake_device_init(&p.dev);
+	p.budget.max_fds = 64;
 	p.dev.hold_fences = data[0] & 0x40;
-	if (vtest_create(&p.dev, loop, pair[1], "fuzz", &ops, &p, &p.vtest))
+	if (vtest_create(&p.dev, loop, &p.budget, pair[1], "fuzz", &ops, &p, &p.vtest))
 		abort();
 	const uint32_t handshake[] = {
 		0, VTEST_CREATE_RENDERER, 1, VTEST_PROTOCOL_VERSION, versions[data[0] & 3]};

@@ -19,11 +19,37 @@
 /* Two of the largest command buffers Mesa sends fit. */
 #define VTEST_INPUT_BASE (576u << 10)
 
-static int vtest_input_resize(struct vtest_input *in, size_t capacity)
+int vtest_buffers_charge(struct vtest *v, uint64_t bytes)
 {
-	uint8_t *buf = malloc(capacity);
-	if (!buf)
+	if (!range_inside(v->budget->buffers, bytes, VTEST_ALL_BUFFERS))
 		return -ENOMEM;
+	v->budget->buffers += bytes;
+	return 0;
+}
+
+void vtest_buffers_uncharge(struct vtest *v, uint64_t bytes)
+{
+	v->budget->buffers -= bytes;
+}
+
+static size_t vtest_input_beyond_base(size_t capacity)
+{
+	return capacity > VTEST_INPUT_BASE ? capacity - VTEST_INPUT_BASE : 0;
+}
+
+static int vtest_input_resize(struct vtest *v, size_t capacity)
+{
+	struct vtest_input *in = &v->in;
+	int err = vtest_buffers_charge(v, vtest_input_beyond_base(capacity));
+
+	if (err < 0)
+		return err;
+	uint8_t *buf = malloc(capacity);
+	if (!buf) {
+		vtest_buffers_uncharge(v, vtest_input_beyond_base(capacity));
+		return -ENOMEM;
+	}
+	vtest_buffers_uncharge(v, vtest_input_beyond_base(in->capacity));
 	if (in->buf && in->end > in->start)
 		memcpy(buf, in->buf + in->start, in->end - in->start);
 	free(in->buf);
@@ -37,12 +63,13 @@ static int vtest_input_resize(struct vtest_input *in, size_t capacity)
 }
 
 /* Makes room behind `end`; `need`: bytes that should lie in the buffer at the end. */
-static int vtest_input_reserve(struct vtest_input *in, size_t need)
+static int vtest_input_reserve(struct vtest *v, size_t need)
 {
+	struct vtest_input *in = &v->in;
 	size_t used = in->end - in->start;
 
 	if (!in->buf)
-		return vtest_input_resize(in, VTEST_INPUT_BASE);
+		return vtest_input_resize(v, VTEST_INPUT_BASE);
 	if (in->start && (in->end == in->capacity || in->start + need > in->capacity)) {
 		memmove(in->buf, in->buf + in->start, used);
 		in->start = 0;
@@ -50,7 +77,7 @@ static int vtest_input_reserve(struct vtest_input *in, size_t need)
 	}
 	if (in->end < in->capacity)
 		return 0;
-	return vtest_input_resize(in, 2 * in->capacity);
+	return vtest_input_resize(v, 2 * in->capacity);
 }
 
 int vtest_input_receive(struct vtest *v, size_t need)
@@ -58,7 +85,7 @@ int vtest_input_receive(struct vtest *v, size_t need)
 	struct vtest_input *in = &v->in;
 	struct fdpass_fds fds;
 	ssize_t n;
-	int err = vtest_input_reserve(in, need);
+	int err = vtest_input_reserve(v, need);
 
 	if (err)
 		return vtest_fail(v, err, "no memory to receive into");
@@ -151,7 +178,7 @@ void vtest_input_consume(struct vtest *v, size_t bytes)
 	if (in->start == in->end)
 		in->start = in->end = 0;
 	if (in->capacity > VTEST_INPUT_BASE && in->end - in->start <= VTEST_INPUT_BASE / 2) {
-		if (!vtest_input_resize(in, VTEST_INPUT_BASE))
+		if (!vtest_input_resize(v, VTEST_INPUT_BASE))
 			return;
 	}
 	if (in->start % 4) {
@@ -164,5 +191,6 @@ void vtest_input_consume(struct vtest *v, size_t bytes)
 void vtest_input_finish(struct vtest *v)
 {
 	free(v->in.buf);
+	vtest_buffers_uncharge(v, vtest_input_beyond_base(v->in.capacity));
 	v->in = (struct vtest_input){0};
 }

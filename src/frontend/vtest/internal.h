@@ -29,7 +29,7 @@ struct vtest_message;
 struct vtest_output {
 	struct vtest_message *first, **last;
 	size_t bytes;
-	unsigned count;
+	unsigned count, fds;
 };
 
 struct vtest_shm {
@@ -53,6 +53,7 @@ struct vtest_submit_fence;
 
 struct vtest {
 	struct device *dev;
+	struct vtest_budget *budget;
 	struct device_client *client;
 	struct loop_source *source;
 	uint32_t epoll_events;
@@ -131,6 +132,10 @@ int vtest_input_peek(
 	struct vtest *v, size_t at, uint32_t *ret_id, uint8_t **ret_payload, size_t *ret_size);
 void vtest_input_consume(struct vtest *v, size_t bytes);
 void vtest_input_finish(struct vtest *v);
+
+/* Memory for messages, of all connections. -ENOMEM over the budget. */
+int vtest_buffers_charge(struct vtest *v, uint64_t bytes);
+void vtest_buffers_uncharge(struct vtest *v, uint64_t bytes);
 
 /* ---- output ---- */
 

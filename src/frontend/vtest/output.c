@@ -34,18 +34,27 @@ static int vtest_enqueue(struct vtest *v, const void *buf, size_t len, int fd)
 
 	if (out->bytes > VTEST_OUTPUT_MAX || out->count >= VTEST_OUTPUT_MAX_COUNT)
 		return vtest_fail(v, -ENOBUFS, "the client does not read its answers");
+	if (fd >= 0 && (out->fds >= VTEST_QUEUED_FDS || v->budget->fds >= v->budget->max_fds))
+		return vtest_fail(v, -ENOBUFS, "the client does not take its file descriptors");
+	if (vtest_buffers_charge(v, len) < 0)
+		return vtest_fail(v, -ENOBUFS, "too much is unread on all connections together");
 	message = malloc(sizeof(*message) + len);
-	if (!message)
+	if (!message) {
+		vtest_buffers_uncharge(v, len);
 		return -ENOMEM;
+	}
 	*message = (struct vtest_message){.fd = -1, .len = len};
 	memcpy(message->bytes, buf, len);
 	if (fd >= 0) {
 		message->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 		if (message->fd < 0) {
 			int err = -errno;
+			vtest_buffers_uncharge(v, len);
 			free(message);
 			return err;
 		}
+		out->fds++;
+		v->budget->fds++;
 	}
 	*out->last = message;
 	out->last = &message->next;
@@ -93,15 +102,26 @@ int vtest_reply(struct vtest *v, uint32_t len, uint32_t id, const uint32_t *dwor
 	return vtest_send(v, message, (2 + n) * sizeof(*message), -1);
 }
 
-static void vtest_dequeue(struct vtest_output *out)
+static void vtest_message_close_fd(struct vtest *v, struct vtest_message *message)
 {
+	if (message->fd < 0)
+		return;
+	close_fd(&message->fd);
+	v->out.fds--;
+	v->budget->fds--;
+}
+
+static void vtest_dequeue(struct vtest *v)
+{
+	struct vtest_output *out = &v->out;
 	struct vtest_message *message = out->first;
 
 	out->first = message->next;
 	if (!out->first)
 		out->last = &out->first;
 	out->count--;
-	close_fd(&message->fd);
+	vtest_message_close_fd(v, message);
+	vtest_buffers_uncharge(v, message->len);
 	free(message);
 }
 
@@ -115,11 +135,11 @@ int vtest_output_flush(struct vtest *v)
 			message->len - message->done, message->fd);
 		if (n <= 0)
 			return (int)n;
-		close_fd(&message->fd);
+		vtest_message_close_fd(v, message);
 		message->done += (size_t)n;
 		out->bytes -= (size_t)n;
 		if (message->done == message->len)
-			vtest_dequeue(out);
+			vtest_dequeue(v);
 	}
 	return 0;
 }
@@ -127,6 +147,6 @@ int vtest_output_flush(struct vtest *v)
 void vtest_output_finish(struct vtest *v)
 {
 	while (v->out.first)
-		vtest_dequeue(&v->out);
+		vtest_dequeue(v);
 	v->out.bytes = 0;
 }

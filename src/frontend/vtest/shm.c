@@ -52,13 +52,15 @@ int vtest_shm_get(struct vtest *v, size_t size, struct vtest_shm *ret)
 		memset(ret->map, 0, ret->size);
 		return 0;
 	}
-	if (v->mappings >= VTEST_MAX_MAPPINGS)
+	if (v->mappings >= VTEST_MAX_MAPPINGS || v->budget->mappings >= VTEST_ALL_MAPPINGS)
 		return -ENOSPC;
 	err = vtest_shm_new(small ? VTEST_POOL_BYTES : size, ret);
 	if (err)
 		return err;
 	v->mappings++;
+	v->budget->mappings++;
 	v->pool_fds++;
+	v->budget->fds++;
 	return 0;
 }
 
@@ -74,22 +76,29 @@ int vtest_shm_get_fence(struct vtest *v, struct vtest_shm *ret)
 	return 0;
 }
 
-void vtest_shm_sent(struct vtest *v, struct vtest_shm *shm)
+static void vtest_shm_close_fd(struct vtest *v, struct vtest_shm *shm)
 {
-	if (shm->shared || (shm->size == VTEST_POOL_BYTES && v->pool_fds <= VTEST_POOL_MAX_FDS))
+	if (shm->fd < 0)
 		return;
 	close_fd(&shm->fd);
 	v->pool_fds--;
+	v->budget->fds--;
+}
+
+void vtest_shm_sent(struct vtest *v, struct vtest_shm *shm)
+{
+	if (shm->shared || (shm->size == VTEST_POOL_BYTES && v->pool_fds <= VTEST_POOL_MAX_FDS &&
+				   v->budget->fds <= v->budget->max_fds))
+		return;
+	vtest_shm_close_fd(v, shm);
 }
 
 static void vtest_shm_free(struct vtest *v, struct vtest_shm *shm)
 {
 	munmap(shm->map, shm->size);
 	v->mappings--;
-	if (shm->fd >= 0) {
-		close_fd(&shm->fd);
-		v->pool_fds--;
-	}
+	v->budget->mappings--;
+	vtest_shm_close_fd(v, shm);
 	shm->map = NULL;
 }
 

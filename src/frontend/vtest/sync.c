@@ -82,6 +82,7 @@ static void vtest_wait_free(struct vtest *v, struct vtest_wait **at)
 	close_fd(&wait->fd);
 	free(wait);
 	v->wait_count--;
+	v->budget->fds--;
 }
 
 /* Marks what is reached; true when the wait is over. */
@@ -209,7 +210,7 @@ int vtest_on_sync_wait(struct vtest *v, void *payload, size_t size)
 	if ((size / 4 - 2) % 3)
 		return vtest_fail(v, -EINVAL, "length is not 2 + 3 n");
 	vtest_waits_expire(v);
-	if (v->wait_count >= VTEST_MAX_WAITS)
+	if (v->wait_count >= VTEST_MAX_WAITS || v->budget->fds >= v->budget->max_fds)
 		return -ENOSPC;
 	wait = calloc(1, sizeof(*wait) + n * sizeof(wait->points[0]));
 	if (!wait)
@@ -227,6 +228,7 @@ int vtest_on_sync_wait(struct vtest *v, void *payload, size_t size)
 	wait->next = v->waits;
 	v->waits = wait;
 	v->wait_count++;
+	v->budget->fds++;
 	bool over = vtest_wait_check(wait);
 	if (over)
 		vtest_wait_signal(wait);

@@ -219,8 +219,8 @@ void vtest_event(void *data, uint32_t epoll_events)
 	}
 }
 
-int vtest_create(struct device *dev, struct loop *loop, int fd, const char *name,
-	const struct vtest_ops *ops, void *data, struct vtest **ret)
+int vtest_create(struct device *dev, struct loop *loop, struct vtest_budget *budget, int fd,
+	const char *name, const struct vtest_ops *ops, void *data, struct vtest **ret)
 {
 	struct vtest *v = calloc(1, sizeof(*v));
 	uint32_t seeds[2] = {0};
@@ -232,6 +232,7 @@ int vtest_create(struct device *dev, struct loop *loop, int fd, const char *name
 	}
 	*v = (struct vtest){
 		.dev = dev,
+		.budget = budget,
 		.fd = fd,
 		.ops = ops,
 		.data = data,

@@ -40,7 +40,7 @@
 
 #define VTEST_TURN_NS       4000000u
 #define VTEST_MAX_RESOURCES 65536u
-#define VTEST_MAX_MAPPINGS  16384u       /* a process may have 65530 in all */
+#define VTEST_MAX_MAPPINGS  16384u
 #define VTEST_POOL_SIZE     32u          /* free small buffers kept */
 #define VTEST_POOL_BYTES    4096u        /* what counts as small */
 #define VTEST_OUTPUT_MAX    (256u << 10) /* bytes of answers a client may leave unread */
@@ -48,6 +48,22 @@
 #define VTEST_MAX_WAITS     64u /* unexpired SYNC_WAITs; each holds an eventfd */
 #define VTEST_MAX_FENCES    256u
 #define VTEST_REASON_MAX    256u
+#define VTEST_QUEUED_FDS    16u /* descriptors in answers a client has not read yet */
+
+/*
+ * What all connections of a process share of its limits: descriptors, mappings (vm.max_map_count
+ * is 65530 by default) and memory for messages beyond each connection's base buffer. Whoever is
+ * over it ends, or, where descriptors are only kept to save time, does without.
+ */
+#define VTEST_ALL_MAPPINGS 32768u
+#define VTEST_ALL_BUFFERS  (256ull << 20) /* bytes */
+
+struct vtest_budget {
+	uint32_t max_fds; /* the owner's choice, well below the process' limit */
+	/* private to the connections; starts as zero */
+	uint32_t fds, mappings;
+	uint64_t buffers;
+};
 
 struct vtest;
 
@@ -59,9 +75,12 @@ struct vtest_ops {
 	void (*closed)(void *data, const char *reason);
 };
 
-/* Takes `fd`, a connected stream socket, on success and on failure. `name` is copied. */
-int vtest_create(struct device *dev, struct loop *loop, int fd, const char *name,
-	const struct vtest_ops *ops, void *data, struct vtest **ret);
+/*
+ * Takes `fd`, a connected stream socket, on success and on failure. `name` is copied; `budget` must
+ * outlive the connection.
+ */
+int vtest_create(struct device *dev, struct loop *loop, struct vtest_budget *budget, int fd,
+	const char *name, const struct vtest_ops *ops, void *data, struct vtest **ret);
 void vtest_destroy(struct vtest *vtest); /* NULL-safe */
 
 #endif

@@ -41,10 +41,12 @@ int peer_setup(void **state)
 	assert_non_null(p);
 	p->open_fds = peer_count_fds();
 	fake_device_init(&p->dev);
+	p->budget.max_fds = 512;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	p->fd = pair[0];
 	assert_int_equal(loop_create(&p->loop), 0);
-	assert_int_equal(vtest_create(&p->dev, p->loop, pair[1], "test", &ops, p, &p->vtest), 0);
+	assert_int_equal(
+		vtest_create(&p->dev, p->loop, &p->budget, pair[1], "test", &ops, p, &p->vtest), 0);
 	*state = p;
 	return 0;
 }
@@ -78,6 +80,9 @@ void peer_destroy_server(struct peer *p)
 	assert_int_equal(p->dev.clients, 0);
 	assert_int_equal(p->dev.contexts, 0);
 	assert_int_equal(p->dev.resources, 0);
+	assert_int_equal(p->budget.fds, 0);
+	assert_int_equal(p->budget.mappings, 0);
+	assert_int_equal(p->budget.buffers, 0);
 }
 
 int peer_teardown(void **state)

@@ -18,6 +18,7 @@
 
 struct peer {
 	struct device dev;
+	struct vtest_budget budget;
 	struct loop *loop;
 	struct vtest *vtest;
 	int fd;

@@ -274,6 +274,58 @@ static void test_mappings_are_limited(void **state)
 	peer_expect_closed(p, "too many objects");
 }
 
+/* What other connections hold counts too. */
+static void test_mappings_of_all_connections_are_limited(void **state)
+{
+	struct peer *p = *state;
+
+	p->budget.mappings = VTEST_ALL_MAPPINGS;
+	SEND(p, VTEST_RESOURCE_CREATE2, BUFFER2(1, 16, 8));
+	p->budget.mappings = 0;
+	peer_expect_closed(p, "too many objects");
+}
+
+/* Descriptors it was sent and did not take stay open here: they are few. */
+static void test_client_that_takes_no_descriptors(void **state)
+{
+	struct peer *p = *state;
+	int before = peer_count_fds();
+
+	for (unsigned i = 1; i < 100000 && !p->closed; i++)
+		SEND(p, VTEST_RESOURCE_CREATE2, BUFFER2(i, 16, 5000));
+	assert_true(p->budget.fds <= VTEST_QUEUED_FDS);
+	assert_true(peer_count_fds() - before <= (int)VTEST_QUEUED_FDS);
+	peer_expect_closed(p, "the client does not take its file descriptors");
+}
+
+/* With the process' descriptors used up, small buffers still work, only without the pool. */
+static void test_no_pool_without_descriptors(void **state)
+{
+	struct peer *p = *state;
+
+	p->budget.max_fds = 0;
+	for (unsigned i = 1; i <= 10; i++)
+		munmap(peer_make_buffer(p, i, BIND_CUSTOM, 16), 16);
+	assert_int_equal(p->budget.fds, 0);
+	peer_expect_open(p);
+}
+
+static void test_memory_for_messages_is_limited(void **state)
+{
+	struct peer *p = *state;
+	uint32_t header[2] = {VTEST_SUBMIT_MAX_DWORDS, VTEST_SUBMIT_CMD};
+	static uint32_t part[16384];
+
+	p->budget.buffers = VTEST_ALL_BUFFERS;
+	peer_write(p, header, sizeof(header));
+	for (unsigned i = 0; i < 20 && !p->closed; i++) {
+		peer_write(p, part, sizeof(part));
+		peer_step(p);
+	}
+	p->budget.buffers -= VTEST_ALL_BUFFERS;
+	peer_expect_closed(p, "no memory to receive into");
+}
+
 /* Bytes at random never crash and never leave anything behind. */
 static void test_noise(void **state)
 {
@@ -319,6 +371,10 @@ int main(void)
 		TEST(test_slow_reader),
 		TEST(test_a_turn_is_bounded),
 		TEST(test_mappings_are_limited),
+		TEST(test_mappings_of_all_connections_are_limited),
+		TEST(test_client_that_takes_no_descriptors),
+		TEST(test_no_pool_without_descriptors),
+		TEST(test_memory_for_messages_is_limited),
 		TEST_ALONE(test_noise),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
