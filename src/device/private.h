@@ -30,6 +30,7 @@ struct resource {
 	struct iovec *iov;
 	unsigned n_iov;
 	uint64_t backing_bytes;
+	uint64_t backing_cost; /* of the list itself, charged to the quota, bytes */
 	bool has_uuid;
 	uint8_t uuid[16];
 	uint32_t scanouts; /* bit per head that shows it */

@@ -86,6 +86,7 @@ static void resource_drop_backing(struct resource *res)
 		return;
 	dev->ops->resource_detach_iov(dev->renderer, res->id);
 	free(res->iov);
+	device_uncharge(dev, res->backing_cost);
 	res->iov = NULL;
 	res->n_iov = 0;
 	res->backing_bytes = 0;
@@ -131,19 +132,30 @@ int device_resource_attach_backing(
 	uint64_t bytes = iov_size(iov, n);
 	if (!n || n > DEVICE_MAX_BACKING || bytes == UINT64_MAX)
 		return -EINVAL;
-	struct iovec *copy = calloc(n, sizeof(*copy));
-	if (!copy)
-		return -ENOMEM;
-	memcpy(copy, iov, n * sizeof(*copy));
-	int err = dev->ops->resource_attach_iov(dev->renderer, res->id, copy, n);
-	if (err < 0) {
-		free(copy);
+	uint64_t cost = n * sizeof(*iov);
+	int err = device_charge(dev, cost);
+	if (err < 0)
 		return err;
+	struct iovec *copy = calloc(n, sizeof(*copy));
+	if (!copy) {
+		err = -ENOMEM;
+		goto uncharge;
 	}
+	memcpy(copy, iov, cost);
+	err = dev->ops->resource_attach_iov(dev->renderer, res->id, copy, n);
+	if (err < 0)
+		goto free_copy;
 	res->iov = copy;
 	res->n_iov = n;
 	res->backing_bytes = bytes;
+	res->backing_cost = cost;
 	return 0;
+
+free_copy:
+	free(copy);
+uncharge:
+	device_uncharge(dev, cost);
+	return err;
 }
 
 int device_resource_detach_backing(struct device_client *client, uint32_t handle)

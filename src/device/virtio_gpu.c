@@ -259,9 +259,21 @@ static uint32_t gpu_resource_create_3d(struct virtio_gpu *gpu, struct gpu_call *
 		VIRTIO_GPU_RESP_ERR_UNSPEC);
 }
 
+static uint64_t gpu_backing_cost(uint32_t entries)
+{
+	return sizeof(struct gpu_backing) + entries * sizeof(struct virtio_gpu_mem_entry);
+}
+
+static void gpu_free_backing(struct virtio_gpu *gpu, struct gpu_backing *backing)
+{
+	if (backing)
+		device_uncharge(gpu->dev, gpu_backing_cost(backing->n));
+	free(backing);
+}
+
 static void gpu_forget_backing(struct virtio_gpu *gpu, uint32_t handle)
 {
-	free(idmap_remove(&gpu->backings, handle));
+	gpu_free_backing(gpu, idmap_remove(&gpu->backings, handle));
 }
 
 static uint32_t gpu_resource_unref(struct virtio_gpu *gpu, struct gpu_call *call)
@@ -331,9 +343,13 @@ static uint32_t gpu_attach_backing(struct virtio_gpu *gpu, struct gpu_call *call
 
 	if (!n || n > DEVICE_MAX_BACKING || bytes > call->trailing)
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
-	struct gpu_backing *backing = malloc(sizeof(*backing) + bytes);
-	if (!backing)
+	if (device_charge(gpu->dev, gpu_backing_cost(n)) < 0)
 		return VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
+	struct gpu_backing *backing = malloc(gpu_backing_cost(n));
+	if (!backing) {
+		device_uncharge(gpu->dev, gpu_backing_cost(n));
+		return VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
+	}
 	backing->handle = le32toh(c->resource_id);
 	backing->n = n;
 	iov_read(call->request->out, call->request->n_out, call->trailing_at, backing->entries,
@@ -342,7 +358,7 @@ static uint32_t gpu_attach_backing(struct virtio_gpu *gpu, struct gpu_call *call
 	if (!err)
 		err = idmap_add(&gpu->backings, backing->handle, backing);
 	if (err < 0)
-		free(backing);
+		gpu_free_backing(gpu, backing);
 	return gpu_response(err, VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
 }
 

@@ -2,6 +2,7 @@
 #include "fixture.h"
 
 #include "base/checked.h"
+#include "device/private.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -211,6 +212,28 @@ static void test_fences_complete_in_order(void **state)
 	assert_int_equal(f->stats.fences_total, 4);
 }
 
+static void test_backing_lists_are_charged(void **state)
+{
+	struct fixture *f = *state;
+	struct renderer_resource_desc desc = fixture_texture(16, 16);
+	static struct iovec iov[DEVICE_MAX_BACKING];
+	static uint8_t byte;
+
+	for (size_t i = 0; i < ARRAY_SIZE(iov); i++)
+		iov[i] = (struct iovec){&byte, 1};
+	assert_int_equal(device_resource_create(f->client, 1, &desc), 0);
+	assert_int_equal(device_resource_create(f->client, 2, &desc), 0);
+	assert_int_equal(device_resource_create(f->client, 3, &desc), 0);
+	uint64_t before = f->stats.vram_used_bytes;
+	assert_int_equal(device_resource_attach_backing(f->client, 1, iov, 30000), 0);
+	assert_int_equal(f->stats.vram_used_bytes, before + 30000 * sizeof(*iov));
+	assert_int_equal(device_resource_attach_backing(f->client, 2, iov, 30000), 0);
+	assert_int_equal(device_resource_attach_backing(f->client, 3, iov, 30000), -ENOMEM);
+	assert_int_equal(device_resource_detach_backing(f->client, 1), 0);
+	assert_int_equal(device_resource_destroy(f->client, 2), 0);
+	assert_true(f->stats.vram_used_bytes < before);
+}
+
 /* A client that goes takes its fences along; their work is then still to be waited for. */
 static void test_finish_waits_although_the_fence_is_gone(void **state)
 {
@@ -381,6 +404,7 @@ int main(void)
 		TEST(test_bad_stream_loses_only_its_context),
 		TEST(test_lost_context_answers_queries),
 		TEST(test_fences_complete_in_order),
+		TEST(test_backing_lists_are_charged),
 		TEST(test_finish_waits_although_the_fence_is_gone),
 		TEST(test_only_what_changed_reaches_the_display),
 		TEST(test_scanout_limits),

@@ -208,9 +208,14 @@ static void test_backing(void **state)
 	assert_int_equal(attach(g, 1, 0, 4096, 0), VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
 	assert_int_equal(attach(g, 1, 0, 4096, 2), VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
 	assert_int_equal(attach(g, 1, 0, 4096, UINT32_MAX), VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
+	/* The lists cost memory too, and give it back. */
+	assert_int_equal(g->f.stats.vram_used_bytes, 4096);
 	assert_int_equal(attach(g, 1, 0, 4096, 1), VIRTIO_GPU_RESP_OK_NODATA);
+	assert_true(g->f.stats.vram_used_bytes >=
+		    4096 + sizeof(struct virtio_gpu_mem_entry) + sizeof(struct iovec));
 	assert_int_equal(attach(g, 1, 0, 4096, 1), VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
 	assert_int_equal(ASK(g, detach), VIRTIO_GPU_RESP_OK_NODATA);
+	assert_int_equal(g->f.stats.vram_used_bytes, 4096);
 	assert_int_equal(ASK(g, detach), VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
 	assert_int_equal(attach(g, 1, 0, 4096, 1), VIRTIO_GPU_RESP_OK_NODATA);
 }
@@ -257,6 +262,7 @@ static void test_quota_is_said(void **state)
 {
 	struct guest *g = *state;
 	create_2d(g, 1, 512, 512, VIRTIO_GPU_RESP_OK_NODATA);
+	assert_int_equal(attach(g, 1, 0, 4096, 1), VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
 	create_2d(g, 2, 1, 1, VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY);
 	create_2d(g, 1, 1, 1, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
 	create_2d(g, 0, 1, 1, VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
