@@ -8,6 +8,8 @@
  * checked all the same because a keeper outlives upgrades of vgpud).
  *
  *   device channel:  keeper <-> vgpu-device, an inherited socket pair. The device is not trusted.
+ *                    It also inherits its page of counters (protocol/stats.h), made by the keeper
+ *                    for this one process.
  *   control channel: vgpud <-> keeper, RUN_DIR/vgpus/NAME/keeper.sock, mode 0600.
  *
  * Each row: X(name, from, fds). `fds` is how many descriptors ride along: exactly that many, any
@@ -16,7 +18,7 @@
 
 #include <stdint.h>
 
-#define KEEPER_PROTOCOL_VERSION 1u
+#define KEEPER_PROTOCOL_VERSION 2u
 #define KEEPER_TEXT_MAX         256
 #define KEEPER_NAME_MAX         64
 #define KEEPER_MAX_MEMORY       32 /* guest-memory regions in custody */
@@ -26,7 +28,7 @@
 /* clang-format off */
 #define KEEPER_DEVICE_MESSAGES(X)                                                                  \
 	/* device → keeper */                                                                      \
-	X(READY, DEVICE, 1)      /* struct keeper_ready; fd: stats memfd */                        \
+	X(READY, DEVICE, 0)      /* struct keeper_ready */                                         \
 	X(CUSTODY, DEVICE, 1)    /* struct keeper_custody; fd: what is put into custody */         \
 	X(RELEASE, DEVICE, 0)    /* struct keeper_custody: forget that kind and index */           \
 	X(MEMORY_DONE, DEVICE, 0)/* struct keeper_verdict.serial: all regions of a table were sent */\

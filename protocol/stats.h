@@ -3,8 +3,8 @@
 #define VGPU_PROTOCOL_STATS_H
 
 /*
- * A vGPU's counters: one page of shared memory that the device process writes and vgpud reads at
- * any time without asking. Each value is a naturally aligned 64-bit word written with relaxed
+ * A vGPU's counters: one page of shared memory that the keeper makes and seals for one device
+ * process, which writes it, and that vgpud reads at any time without asking. Each value is a naturally aligned 64-bit word written with relaxed
  * atomics, so every single value is whole; values among each other may be a moment apart. The
  * reader treats the page as hostile: it copies and never trusts.
  */

@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/parse.h"
+#include "keeper/stats.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -61,7 +62,7 @@ static bool environment_allowed(const char *variable)
 static void device_child(
 	const struct keeper *k, char **argv, char **env, int channel, int err, pid_t keeper_pid)
 {
-	int stats = k->stats_fd;
+	int stats;
 	sigset_t none;
 
 	sigemptyset(&none);
@@ -72,13 +73,11 @@ static void device_child(
 		_exit(126);
 	channel = fcntl(channel, F_DUPFD, DEVICE_FD_FREE);
 	err = fcntl(err, F_DUPFD, DEVICE_FD_FREE);
-	if (stats >= 0)
-		stats = fcntl(stats, F_DUPFD, DEVICE_FD_FREE);
-	if (channel < 0 || err < 0 || dup2(err, STDERR_FILENO) < 0 ||
-		dup2(channel, DEVICE_CHANNEL_FD) < 0 ||
-		(k->stats_fd >= 0 && dup2(stats, DEVICE_STATS_FD) < 0))
+	stats = fcntl(k->stats_fd, F_DUPFD, DEVICE_FD_FREE);
+	if (channel < 0 || err < 0 || stats < 0 || dup2(err, STDERR_FILENO) < 0 ||
+		dup2(channel, DEVICE_CHANNEL_FD) < 0 || dup2(stats, DEVICE_STATS_FD) < 0)
 		_exit(126);
-	close_range(k->stats_fd >= 0 ? DEVICE_STATS_FD + 1 : DEVICE_CHANNEL_FD + 1, ~0u, 0);
+	close_range(DEVICE_STATS_FD + 1, ~0u, 0);
 	execve(k->config->device, argv, env);
 	dprintf(STDERR_FILENO, "cannot run %s: %s\n", k->config->device, strerror(errno));
 	_exit(127);
@@ -107,10 +106,8 @@ static int device_fork(struct keeper *k, int channel, int err)
 		argv[i + 1] = config->device_args[i];
 	argv[config->n_device_args + 1] = fd_option;
 	argv[config->n_device_args + 2] = fd_value;
-	if (k->stats_fd >= 0) {
-		argv[config->n_device_args + 3] = stats_option;
-		argv[config->n_device_args + 4] = stats_value;
-	}
+	argv[config->n_device_args + 3] = stats_option;
+	argv[config->n_device_args + 4] = stats_value;
 
 	pid_t pid = fork();
 	if (pid < 0)
@@ -204,8 +201,6 @@ static const char *on_ready(struct keeper *k, struct packet *p)
 		return "it speaks another version of the keeper protocol";
 	packet_text(ready->renderer, sizeof(ready->renderer));
 	memcpy(k->renderer, ready->renderer, sizeof(k->renderer));
-	close_fd(&k->stats_fd);
-	k->stats_fd = TAKE_FD(p->fd);
 	k->device.kill_at = 0;
 	k->state = KEEPER_STATE_READY;
 	log_info("the device process is ready: %s", k->renderer);
@@ -399,11 +394,25 @@ static int device_watch(struct keeper *k)
 	return r;
 }
 
+/* The last device process may have given its page away, so no other gets the same one. */
+static int device_renew_stats(struct keeper *k)
+{
+	int fd = stats_page_create(k->stats_fd);
+	if (fd < 0)
+		return fd;
+	close_fd(&k->stats_fd);
+	k->stats_fd = fd;
+	return 0;
+}
+
 int device_start(struct keeper *k)
 {
 	int channel[2], err[2];
 
 	device_clear(k);
+	int r = device_renew_stats(k);
+	if (r < 0)
+		return r;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, channel) < 0)
 		return -errno;
 	cleanup_close int device_end = channel[1];
@@ -416,7 +425,7 @@ int device_start(struct keeper *k)
 	if (fcntl(device_end, F_SETFL, 0) < 0 || fcntl(err[0], F_SETFL, O_NONBLOCK) < 0)
 		return -errno;
 
-	int r = device_fork(k, device_end, device_err);
+	r = device_fork(k, device_end, device_err);
 	if (r < 0)
 		return r;
 	k->state = KEEPER_STATE_STARTING;

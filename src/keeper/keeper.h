@@ -16,7 +16,7 @@
  * connections that come while one starts wait for it.
  *
  * A device process serves one binding. When that is over a new process takes its place, so nobody
- * meets the memory of whoever came before; the counters go on.
+ * meets the memory of whoever came before; the counters go on, in a page of the new one's own.
  *
  * It parses nothing a guest sends. What the device process sends is checked by the message table;
  * a message that breaks it ends the device process. Nothing here blocks: a device process or a
@@ -102,7 +102,7 @@ struct keeper {
 	struct custody custody;
 	struct binding binding;
 	uint32_t binding_number; /* of the present or next binding; from 1 */
-	int stats_fd; /* counters, handed on from one device process to the next; or -1 */
+	int stats_fd;            /* counters of this or the last device process; or -1 */
 	int holder_pidfd;
 	struct loop_source *holder_source;
 	struct connection connections[KEEPER_MAX_CONNECTIONS];

@@ -17,6 +17,7 @@
 #include "process/options.h"
 #include "process/screens.h"
 
+#include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/loop.h"
@@ -77,9 +78,7 @@ static int process_begin(struct process *p)
 	const struct isolation_config config = {
 		.mode = o->lockdown ? ISOLATION_STRICT : ISOLATION_OFF,
 		.keep_fds = keep,
-		.n_keep_fds = o->keeper_fd < 0  ? 0
-			      : o->stats_fd < 0 ? 1
-						: 2,
+		.n_keep_fds = o->probe ? 0 : ARRAY_SIZE(keep),
 		.software = !o->render_node,
 		.threads_later = o->render_node != NULL,
 		.max_fds = CONNECTIONS_MAX_FDS,
@@ -105,30 +104,17 @@ static int process_open_stats(struct process *p)
 	p->stats_fd = p->options.stats_fd;
 	if (p->stats_fd >= 0)
 		return fstat(p->stats_fd, &st) < 0 || st.st_size != VGPU_STATS_SIZE ? -EINVAL : 0;
-	p->stats_fd = memfd_create("vgpu-stats", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (p->stats_fd < 0 || ftruncate(p->stats_fd, VGPU_STATS_SIZE) < 0 ||
-		fcntl(p->stats_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
-		return -errno;
-	return 0;
+	p->stats_fd = memfd_create("vgpu-stats", MFD_CLOEXEC); /* a probe's: nobody reads it */
+	return p->stats_fd < 0 || ftruncate(p->stats_fd, VGPU_STATS_SIZE) < 0 ? -errno : 0;
 }
 
-/* Counters go on from where the process before left them; what is "now" starts at nothing. */
 static int process_map_stats(struct process *p)
 {
 	int err = process_open_stats(p);
 	if (err < 0)
 		return err;
 	p->stats = mmap(NULL, VGPU_STATS_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, p->stats_fd, 0);
-	if (p->stats == MAP_FAILED)
-		return -errno;
-	p->stats->magic = VGPU_STATS_MAGIC;
-	p->stats->version = VGPU_STATS_VERSION;
-#define RESET_COUNTER(name)
-#define RESET_GAUGE(name)   vgpu_stats_set(&p->stats->name, 0);
-#define X(name, kind, help) RESET_##kind(name)
-	VGPU_STATS_TABLE(X)
-#undef X
-	return 0;
+	return p->stats == MAP_FAILED ? -errno : 0;
 }
 
 static void process_notice(void *data, const char *text)
@@ -198,7 +184,7 @@ static int process_ready(const struct process *p)
 
 	snprintf(ready.renderer, sizeof(ready.renderer), "%s",
 		device_renderer_description(p->device));
-	return channel_send(p->options.keeper_fd, KEEPER_DEVICE_READY, &ready, p->stats_fd);
+	return channel_send(p->options.keeper_fd, KEEPER_DEVICE_READY, &ready, -1);
 }
 
 static int process_prepare(struct process *p)

@@ -23,7 +23,7 @@ static const struct option_row {
 #define AT(field) offsetof(struct options, field)
 	{"keeper-fd", "N", OPTION_FD, AT(keeper_fd), 0, 65535, "channel to the keeper, inherited"},
 	{"stats-fd", "N", OPTION_FD, AT(stats_fd), 0, 65535,
-		"counters of the process before, inherited"},
+		"page of counters, inherited from the keeper"},
 	{"name", "NAME", OPTION_TEXT, AT(name), 0, 0, "the vGPU's name, for log lines"},
 	{"renderer", "NAME", OPTION_TEXT, AT(renderer), 0, 0, "virgl (default) or null"},
 	{"render-node", "PATH", OPTION_TEXT, AT(render_node), 0, 0,
@@ -49,7 +49,7 @@ static const struct option_row {
 
 static void options_print_help(void)
 {
-	puts("Usage: vgpu-device --keeper-fd N --vram-mib N [OPTION]...\n"
+	puts("Usage: vgpu-device --keeper-fd N --stats-fd N --vram-mib N [OPTION]...\n"
 	     "       vgpu-device --probe [--render-node PATH]\n"
 	     "The data plane of one vGPU. Started by vgpu-keeper, never by hand.\n");
 	for (size_t i = 0; i < ARRAY_SIZE(option_rows); i++) {
@@ -137,9 +137,9 @@ int options_parse(struct options *o, int argc, char **argv)
 			argv[optind]);
 		return -EINVAL;
 	}
-	if (!o->probe && (o->keeper_fd < 0 || !o->vram_mib)) {
-		fputs("vgpu-device: --keeper-fd and --vram-mib are needed: a device that no keeper "
-		      "knows does not serve (vgpud starts keepers)\n",
+	if (!o->probe && (o->keeper_fd < 0 || o->stats_fd < 0 || !o->vram_mib)) {
+		fputs("vgpu-device: --keeper-fd, --stats-fd and --vram-mib are needed: a device "
+		      "that no keeper knows does not serve (vgpud starts keepers)\n",
 			stderr);
 		return -EINVAL;
 	}

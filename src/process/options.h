@@ -8,7 +8,7 @@
 /* The command line of vgpu-device; docs/man/vgpu-device.8 describes each. */
 struct options {
 	int keeper_fd; /* -1: none given */
-	int stats_fd;  /* counters to go on with; -1: new ones */
+	int stats_fd;  /* page of counters; -1: none given */
 	const char *name;
 	const char *renderer;
 	const char *render_node; /* NULL: software */

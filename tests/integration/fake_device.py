@@ -6,6 +6,7 @@ What to do comes from the file that VGPU_FAKE_SCRIPT names, read at start: words
   fail TEXT     say FAILED TEXT and exit 3          die           exit 4 with a line on stderr
   hang          never say READY                     garbage       send a message that breaks the table
   screen WxH    put a screen memfd into custody     used MIB      VRAM in use, in the stats page
+  draws N       draws so far, in the stats page      fd            send a descriptor with READY
   memory PATH   on a vhost-user connection: put that file into custody as guest memory
 Connections are answered: what a client sends comes back to it.
 """
@@ -16,6 +17,7 @@ import struct
 import sys
 
 TEXT = 256
+VERSION = 2
 READY, CUSTODY, RELEASE, MEMORY_DONE, CLOSED, NOTICE, FAILED, CONNECTION, VERDICT, DISCONNECT, QUIT = range(11)
 CUSTODY_MEMORY, CUSTODY_SCREEN = 0, 6
 
@@ -39,8 +41,8 @@ def memfd(name, content, size):
     return fd
 
 
-def stats_page(limit_mib, used_mib):
-    values = [limit_mib << 20, used_mib << 20, used_mib << 20, 0, 0, 0, 7, 70, 700]
+def stats_page(limit_mib, used_mib, draws):
+    values = [limit_mib << 20, used_mib << 20, used_mib << 20, 0, 0, 0, 7, 70, draws]
     return struct.pack("II", 0x53555056, 1) + struct.pack("%dQ" % len(values), *values)
 
 
@@ -76,8 +78,14 @@ def main():
         select.select([], [], [], 30)
     if "hang" in todo:
         select.select([], [], [], 60)
-    page = memfd("stats", stats_page(int(option("--vram-mib")), int(todo.get("used", 0))), 4096)
-    send(channel, READY, struct.pack("II", 1, 0) + text("fake " + option("--renderer")), [page])
+    page = int(option("--stats-fd"))
+    os.pwrite(page, stats_page(int(option("--vram-mib")), int(todo.get("used", 0)),
+                               int(todo.get("draws", 700))), 0)
+    if "fd" in todo:  # a page of its own choice, as READY once carried it
+        channel.setblocking(True)
+        send(channel, READY, struct.pack("II", VERSION, 0) + text("fake"), [page])
+        select.select([], [], [], 30)
+    send(channel, READY, struct.pack("II", VERSION, 0) + text("fake " + option("--renderer")))
     if "screen" in todo:
         width, height = map(int, todo["screen"].split("x"))
         send(channel, CUSTODY, struct.pack("IIQQQ", CUSTODY_SCREEN, 0, width, height, 0),

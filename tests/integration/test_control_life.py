@@ -113,6 +113,28 @@ def test_each_binding_gets_a_process_that_has_seen_no_other(node):
     assert shown["failure"] is None and shown["starts"] == 4
 
 
+def stats_page_of(pid):
+    return os.stat("/proc/%d/fd/4" % pid).st_ino
+
+
+def test_each_device_process_gets_a_page_of_counters_of_its_own(node):
+    node.script("draws 41")
+    node.create("a")
+    first = node.json("show", "a")["pid"]
+    assert node.json("stats", "a")["draws_total"] == 41
+    old = os.open("/proc/%d/fd/4" % first, os.O_RDWR)  # as a tenant's process could keep it
+    with node.connect("a") as client:
+        client.sendall(b"x")
+        assert client.recv(1) == b"x"
+    until(lambda: node.json("show", "a")["starts"] == 2 and node.state("a") == "ready")
+    second = node.json("show", "a")["pid"]
+    assert stats_page_of(second) != os.fstat(old).st_ino
+    os.pwrite(old, b"\xff" * 4096, 0)
+    assert node.json("stats", "a")["draws_total"] == 41
+    os.close(old)
+
+
+
 def test_a_device_that_keeps_dying_is_left_alone(node):
     vgpu = node.create("a")
     node.script("die")
@@ -139,7 +161,8 @@ def test_keeper_killed_is_reported_and_replaced(node):
 
 
 @pytest.mark.parametrize("script, says", [
-    ("fail no GL here", "no GL here"), ("die", "told to die"), ("garbage", "breaks the keeper protocol")])
+    ("fail no GL here", "no GL here"), ("die", "told to die"), ("garbage", "breaks the keeper protocol"),
+    ("fd", "breaks the keeper protocol")])
 def test_create_with_a_device_that_fails(node, script, says):
     node.script(script)
     assert says in node.refused("create", "a", "--gpu", "soft0", "--type", "soft0-128")

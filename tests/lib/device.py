@@ -21,11 +21,12 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STOCK_SOCKET = "/tmp/.virgl_test"  # the only place where Mesa before 24 looks
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct("=II")
 CONNECTION = struct.Struct("=IIII")
 TEXT = 256
 KIND_VHOST_USER, KIND_VTEST = range(2)
+STATS_SIZE = 4096  # of protocol/stats.h
 
 
 def table(header, name, count):
@@ -101,11 +102,14 @@ class Device:
 
     def start(self):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._stats = os.memfd_create("vgpu-stats")
+        os.ftruncate(self._stats, STATS_SIZE)
         with theirs:
+            given = [theirs.fileno(), self._stats]
             self.process = subprocess.Popen(
-                self.command_line[:1] + ["--keeper-fd", str(theirs.fileno())] +
-                self.command_line[1:], pass_fds=[theirs.fileno()], env=server_environment(),
-                stdin=subprocess.DEVNULL)
+                self.command_line[:1] + ["--keeper-fd", str(given[0]), "--stats-fd",
+                                         str(given[1])] + self.command_line[1:],
+                pass_fds=given, env=server_environment(), stdin=subprocess.DEVNULL)
         self._channel = ours
         self._wake_r, self._wake_w = os.pipe()
         self.socket_path.unlink(missing_ok=True)
@@ -241,7 +245,6 @@ class Device:
         if name == "READY":
             if struct.unpack_from("=I", payload)[0] != VERSION:
                 self.failure = "another version of the keeper protocol"
-            self._stats = fds[0]
             self.renderer = text_of(payload[8:])
         elif name == "CUSTODY":
             key = struct.unpack_from("=II", payload)

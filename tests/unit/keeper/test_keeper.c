@@ -2,7 +2,9 @@
 #include "base/cleanup.h"
 #include "keeper/binding.h"
 #include "keeper/custody.h"
+#include "keeper/stats.h"
 #include "protocol/keeper_table.h"
+#include "protocol/stats.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -272,6 +274,38 @@ static void test_one_vm_is_claimed_once(void **state)
 	assert_int_equal(rmdir(path), 0); /* no lock file is left behind */
 }
 
+static void test_each_process_gets_a_page_of_its_own(void **state)
+{
+	struct vgpu_stats seen;
+	struct stat first_is, second_is;
+	int first = stats_page_create(-1);
+
+	assert_true(first >= 0);
+	assert_int_equal(fstat(first, &first_is), 0);
+	assert_int_equal(first_is.st_size, VGPU_STATS_SIZE);
+	assert_int_equal(fcntl(first, F_GET_SEALS), F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+	assert_int_equal(ftruncate(first, 0), -1);
+	assert_int_equal(fcntl(first, F_ADD_SEALS, F_SEAL_WRITE), -1);
+
+	struct vgpu_stats said = {
+		.magic = 1, .version = 9, .vram_used_bytes = 5, .draws_total = 42};
+	assert_int_equal(pwrite(first, &said, sizeof(said), 0), (ssize_t)sizeof(said));
+	assert_int_equal(pwrite(first, "left for the next", 17, 2048), 17);
+	int second = stats_page_create(first);
+	assert_int_equal(fstat(second, &second_is), 0);
+	assert_true(first_is.st_ino != second_is.st_ino);
+	assert_int_equal(pread(second, &seen, sizeof(seen), 0), (ssize_t)sizeof(seen));
+	assert_int_equal(seen.magic, VGPU_STATS_MAGIC);
+	assert_int_equal(seen.version, VGPU_STATS_VERSION);
+	assert_int_equal(seen.vram_used_bytes, 0);
+	assert_int_equal(seen.draws_total, 42);
+	char rest = 1;
+	assert_int_equal(pread(second, &rest, 1, 2048), 1);
+	assert_int_equal(rest, 0);
+	close(first);
+	close(second);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -284,6 +318,7 @@ int main(void)
 		cmocka_unit_test(test_a_reserved_binding_lasts_as_long_as_its_process),
 		cmocka_unit_test(test_custody_has_a_place_for_each_thing),
 		cmocka_unit_test(test_one_vm_is_claimed_once),
+		cmocka_unit_test(test_each_process_gets_a_page_of_its_own),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
