@@ -56,9 +56,14 @@ static int make_dir(const char *path, mode_t mode, struct error *err)
 				strerror(errno));
 		*p = '/';
 	}
-	if (mkdir(path, mode) < 0 && errno != EEXIST)
-		return error_set(err, errno, "%s: %s (create it, or give another directory)", path,
-			strerror(errno));
+	/* A new one has the mode said, whatever the umask; the mode of an old one is its owner's.
+	 */
+	int r = mkdir(path, mode) < 0 ? -errno : 0;
+	if (r == 0 && chmod(path, mode) < 0)
+		r = -errno;
+	if (r < 0 && r != -EEXIST)
+		return error_set(err, -r, "%s: %s (create it, or give another directory)", path,
+			strerror(-r));
 	return 0;
 }
 
@@ -109,9 +114,9 @@ static int open_run_dir(struct vgpud *d, const struct options *o, struct error *
 	snprintf(d->run_dir, sizeof(d->run_dir), "%.*s", (int)sizeof(d->run_dir) - 1, real);
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
 		snprintf(path, sizeof(path), "%s%s", d->run_dir, dirs[i].name);
-		if (mkdir(path, dirs[i].mode) < 0 && errno != EEXIST)
-			return error_set(err, errno, "%s: %s (give another --run-dir)", path,
-				strerror(errno));
+		r = make_dir(path, dirs[i].mode, err);
+		if (r < 0)
+			return r;
 		if (dirs[i].group && d->group != (gid_t)-1 && chown(path, (uid_t)-1, d->group) < 0)
 			return error_set(err, errno, "%s: %s (give another --run-dir)", path,
 				strerror(errno));

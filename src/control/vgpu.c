@@ -96,12 +96,23 @@ static void vgpu_fail(struct vgpu *v, const char *why)
 
 /* --- the folder --- */
 
+/* The folder, and the sockets of a keeper that runs, are the group's; done anew at each start. */
 static int vgpu_make_dir(struct vgpu *v)
 {
+	static const char *const sockets[] = {"vhost-user.sock", "vtest.sock"};
+	gid_t group = v->d->group;
+
 	if (mkdir(v->dir, 0750) < 0 && errno != EEXIST)
 		return -errno;
-	if (v->d->group != (gid_t)-1 && chown(v->dir, (uid_t)-1, v->d->group) < 0)
+	cleanup_close int dir = open(v->dir, O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	if (dir < 0 || (group != (gid_t)-1 && fchown(dir, (uid_t)-1, group) < 0) ||
+		fchmod(dir, 0750) < 0) /* whatever the umask */
 		return -errno;
+	for (size_t i = 0; group != (gid_t)-1 && i < ARRAY_SIZE(sockets); i++) {
+		if (fchownat(dir, sockets[i], (uid_t)-1, group, AT_SYMLINK_NOFOLLOW) < 0 &&
+			errno != ENOENT)
+			return -errno;
+	}
 	return 0;
 }
 
@@ -394,6 +405,9 @@ void vgpu_start(struct vgpu *v)
 		vgpu_gone(v);
 		return;
 	}
+	if (runs && vgpu_make_dir(v) < 0)
+		log_warning("%s: %s cannot be given to the group: %s", v->def.name, v->dir,
+			strerror(errno));
 	if (runs)
 		r = link_connect(v->d->event, v->dir, &vgpu_link_ops, v, &v->link);
 	else

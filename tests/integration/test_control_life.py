@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Things that die, fill up or lie: vgpud, keepers, device processes, disks, clients."""
+import grp
 import json
 import os
 import shutil
@@ -401,6 +402,32 @@ def test_another_users_process_cannot_be_bound():
         done = subprocess.run(member + ["/usr/bin/python3", "-c", code, node.socket],
                               capture_output=True, text=True, timeout=LIMIT)
         assert " 403 " in done.stdout and "not one of yours" in done.stdout
+
+
+@pytest.mark.parametrize("mask", ["022", "077"])
+def test_the_group_keeps_its_access(mask):
+    """Whatever vgpud's umask is, and whoever took the folders from the group meanwhile."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files to another group")
+    gid = grp.getgrnam("daemon").gr_gid
+    modes = {"": 0o750, "vgpus": 0o750, "vgpus/a": 0o750, "vgpud.sock": 0o660,
+             "vgpus/a/vtest.sock": 0o660, "vgpus/a/vhost-user.sock": 0o660}
+
+    def check():
+        for name, mode in modes.items():
+            is_ = os.lstat(os.path.join(node.run_dir, name))
+            assert (is_.st_gid, is_.st_mode & 0o777) == (gid, mode), name
+
+    with Node("group = daemon\n", prefix=["sh", "-c", 'umask %s; exec "$@"' % mask, "sh"]) as node:
+        node.create("a")
+        check()
+        node.kill()
+        for folder, _, files in os.walk(node.run_dir):
+            for name in [folder] + [os.path.join(folder, f) for f in files]:
+                os.chown(name, 0, 0)
+        node.start()
+        until(lambda: node.state("a") == "ready")
+        check()
 
 
 def test_unprivileged_vgpud():
