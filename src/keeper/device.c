@@ -491,6 +491,9 @@ void device_quit(struct keeper *k)
 		loop_quit(k->loop, 0);
 		return;
 	}
+	if (k->device.quitting)
+		return; /* it gets no more time for being asked twice */
+	k->device.quitting = true;
 	k->device.late = "it did not quit in time";
 	k->device.kill_at = clock_ms() + KEEPER_QUIT_MS;
 	device_send(k, KEEPER_DEVICE_QUIT, NULL, -1);

@@ -73,6 +73,7 @@ struct device_process {
 	int pidfd, channel, stderr_fd;
 	uint32_t served; /* number of the binding it has served; 0: none yet */
 	bool replaced;   /* it was killed to make room for the next */
+	bool quitting;   /* QUIT was sent */
 	struct loop_source *pidfd_source, *channel_source, *stderr_source;
 	uint64_t start_time;
 	uint64_t kill_at; /* ms; 0: not due */
@@ -93,7 +94,7 @@ struct control {
 struct keeper {
 	const struct keeper_config *config;
 	struct loop *loop;
-	int dir_fd, vms_dir;
+	int dir_fd, vms_dir, signal_fd;
 	int listeners[3];        /* by enum listener */
 	enum keeper_state state; /* STARTING, READY or FAILED; BOUND is READY with a binding */
 	bool stopping;

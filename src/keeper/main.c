@@ -73,12 +73,15 @@ int keeper_listen(struct keeper *k, const char *name, int type, mode_t mode, gid
 static void keeper_on_signal(void *data, uint32_t events)
 {
 	struct keeper *k = data;
+	struct signalfd_siginfo info;
 
+	if (read(k->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+		return;
 	k->stopping = true;
 	device_quit(k);
 }
 
-static int keeper_watch_signals(struct keeper *k, int *ret_fd)
+static int keeper_watch_signals(struct keeper *k)
 {
 	sigset_t set;
 
@@ -89,10 +92,10 @@ static int keeper_watch_signals(struct keeper *k, int *ret_fd)
 	sigaddset(&set, SIGINT);
 	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
 		return -errno;
-	*ret_fd = signalfd(-1, &set, SFD_CLOEXEC);
-	if (*ret_fd < 0)
+	k->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (k->signal_fd < 0)
 		return -errno;
-	return loop_add_fd(k->loop, *ret_fd, EPOLLIN, keeper_on_signal, k, NULL);
+	return loop_add_fd(k->loop, k->signal_fd, EPOLLIN, keeper_on_signal, k, NULL);
 }
 
 static int keeper_open(struct keeper *k)
@@ -118,12 +121,12 @@ static int keeper_run(const struct keeper_config *config)
 {
 	/* Static for its size, not for sharing: nothing else names it. */
 	static struct keeper k;
-	cleanup_close int signals = -1;
 
 	k = (struct keeper){.config = config,
 		.dir_fd = -1,
 		.vms_dir = -1,
 		.listeners = {-1, -1, -1},
+		.signal_fd = -1,
 		.holder_pidfd = -1,
 		.control = {.fd = -1},
 		.device = {.pidfd = -1, .channel = -1, .stderr_fd = -1},
@@ -132,7 +135,7 @@ static int keeper_run(const struct keeper_config *config)
 		.notices = {.burst = 200, .interval_ms = 100}};
 	int r = keeper_open(&k);
 	if (r == 0)
-		r = keeper_watch_signals(&k, &signals);
+		r = keeper_watch_signals(&k);
 	if (r == 0)
 		r = device_start(&k);
 	if (r < 0) {

@@ -7,6 +7,7 @@ What to do comes from the file that VGPU_FAKE_SCRIPT names, read at start: words
   hang          never say READY                     garbage       send a message that breaks the table
   screen WxH    put a screen memfd into custody     used MIB      VRAM in use, in the stats page
   draws N       draws so far, in the stats page      fd            send a descriptor with READY
+  stay          do not exit when told so             deaf SECONDS  read nothing for so long first
   memory PATH   on a vhost-user connection: put that file into custody as guest memory
 Connections are answered: what a client sends comes back to it.
 """
@@ -15,6 +16,7 @@ import select
 import socket
 import struct
 import sys
+import time
 
 TEXT = 256
 VERSION = 2
@@ -90,6 +92,7 @@ def main():
         width, height = map(int, todo["screen"].split("x"))
         send(channel, CUSTODY, struct.pack("IIQQQ", CUSTODY_SCREEN, 0, width, height, 0),
              [screen(width, height)])
+    time.sleep(float(todo.get("deaf", 0)))
     return serve(channel, todo)
 
 
@@ -114,6 +117,8 @@ def serve(channel, todo):
             if not message:
                 return 0
             kind, _ = struct.unpack_from("II", message)
+            if kind == QUIT and "stay" in todo:
+                continue
             if kind == QUIT:
                 return 0
             if kind == CONNECTION:

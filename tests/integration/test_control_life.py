@@ -161,6 +161,30 @@ def test_keeper_killed_is_reported_and_replaced(node):
     assert node.json("show", "a")["pid"] != vgpu["pid"]
 
 
+def cpu_ticks(pid):
+    with open("/proc/%d/stat" % pid) as f:
+        return sum(map(int, f.read().rpartition(")")[2].split()[11:13]))
+
+
+def test_a_keeper_told_to_end_does_so_in_time(node):
+    """Though its device process does not, and though it is told again and again."""
+    node.script("stay")
+    vgpu = node.create("a")
+    node.kill()
+    began = time.monotonic()
+    used = 0
+    while alive(vgpu["keeper_pid"]):
+        assert time.monotonic() - began < 8
+        try:
+            used = cpu_ticks(vgpu["keeper_pid"])
+            os.kill(vgpu["keeper_pid"], signal.SIGTERM)
+        except OSError:
+            break
+        time.sleep(0.2)
+    assert used < 0.5 * os.sysconf("SC_CLK_TCK"), "it spun"
+    until(lambda: not alive(vgpu["pid"]))
+
+
 @pytest.mark.parametrize("script, says", [
     ("fail no GL here", "no GL here"), ("die", "told to die"), ("garbage", "breaks the keeper protocol"),
     ("fd", "breaks the keeper protocol")])
