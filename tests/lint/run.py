@@ -198,7 +198,7 @@ def steps(arguments, c_files):
     build = os.path.join(ROOT, arguments.build)
     cache = Cache(os.path.join(build, "lint", "cache.json"), arguments.all)
     yield "layering", [], lambda: layering.self_test() + layering.check_tree(".")
-    yield "tree", ["git"], lint_tree
+    yield "tree", [], lint_tree
     yield "clang-format", ["clang-format"], lambda: lint_format(c_files, texts, cache,
                                                                 arguments.fix)
     yield "clang-tidy", ["clang-tidy"], lambda: lint_tidy(build, texts, cache, jobs)
