@@ -239,7 +239,8 @@ static const char *on_memory_done(struct keeper *k, struct packet *p)
 			"the guest's memory cannot be claimed: %s", strerror(-r));
 	if (r < 0)
 		control_event(k, "refused: %s", verdict.reason);
-	device_send(k, KEEPER_DEVICE_VERDICT, &verdict, -1);
+	k->device.verdict = verdict;
+	k->device.verdict_waits = device_send(k, KEEPER_DEVICE_VERDICT, &verdict, -1) == -EAGAIN;
 	return NULL;
 }
 
@@ -500,19 +501,51 @@ void device_quit(struct keeper *k)
 	keeper_set_timer(k);
 }
 
-bool device_send(struct keeper *k, uint32_t type, const void *payload, int fd)
+int device_send(struct keeper *k, uint32_t type, const void *payload, int fd)
 {
-	int r = packet_send(k->device.channel, &keeper_device_table, type, payload, fd);
+	struct device_process *d = &k->device;
+	int r = packet_send(d->channel, &keeper_device_table, type, payload, fd);
 
-	if (r == -EAGAIN)
-		device_kill(k, "it stopped reading its channel to the keeper");
-	else if (r < 0 && r != -EPIPE && r != -ECONNRESET)
+	if (r == -ENOBUFS || r == -ETOOMANYREFS)
+		r = -EAGAIN; /* it has to take what was sent first, too */
+	if (r == 0) {
+		d->stuck_since = 0;
+	} else if (r == -EAGAIN) {
+		uint64_t now = clock_ms();
+		d->stuck_since = d->stuck_since ?: now;
+		d->resend_at = now + KEEPER_RESEND_MS;
+		keeper_set_timer(k);
+	} else if (r != -EPIPE && r != -ECONNRESET) {
 		device_kill(k, strerror(-r));
-	return r == 0;
+	}
+	return r;
+}
+
+/* Messages that need no second attempt: the end of a connection shows in its socket as well. */
+static void device_resend(struct keeper *k, uint64_t now)
+{
+	struct device_process *d = &k->device;
+	uint64_t since = d->stuck_since;
+
+	d->resend_at = 0;
+	if (since && now - since >= KEEPER_STUCK_MS) {
+		device_kill(k, "it stopped reading its channel to the keeper");
+		return;
+	}
+	d->stuck_since = 0; /* unless it is found full again */
+	if (d->verdict_waits)
+		d->verdict_waits =
+			device_send(k, KEEPER_DEVICE_VERDICT, &d->verdict, -1) == -EAGAIN;
+	if (k->state == KEEPER_STATE_READY)
+		peers_send_waiting(k);
+	if (d->stuck_since)
+		d->stuck_since = since;
 }
 
 void device_check_time(struct keeper *k, uint64_t now)
 {
+	if (k->device.resend_at && now >= k->device.resend_at)
+		device_resend(k, now);
 	if (!k->device.kill_at || now < k->device.kill_at)
 		return;
 	k->device.kill_at = 0;
@@ -521,5 +554,7 @@ void device_check_time(struct keeper *k, uint64_t now)
 
 uint64_t device_next_time(const struct keeper *k)
 {
-	return k->device.kill_at ? k->device.kill_at : UINT64_MAX;
+	const struct device_process *d = &k->device;
+
+	return MIN(d->kill_at ?: UINT64_MAX, d->resend_at ?: UINT64_MAX);
 }

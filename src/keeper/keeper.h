@@ -19,8 +19,8 @@
  * meets the memory of whoever came before; the counters go on, in a page of the new one's own.
  *
  * It parses nothing a guest sends. What the device process sends is checked by the message table;
- * a message that breaks it ends the device process. Nothing here blocks: a device process or a
- * vgpud that stops reading is cut off.
+ * a message that breaks it ends the device process. Nothing here blocks: a vgpud that stops reading
+ * is cut off, a device process that does so for KEEPER_STUCK_MS is killed.
  *
  * It deliberately does not carry a running guest over to a new device process yet: connections
  * end with the process that served them.
@@ -41,6 +41,8 @@
 #define KEEPER_QUIT_MS           2000u  /* from QUIT to SIGKILL */
 #define KEEPER_LAST_WORDS_MS     500u   /* from the end of its channel to its own end */
 #define KEEPER_DRAIN_MS          2000u  /* a dead client's last bytes may be worked off this long */
+#define KEEPER_RESEND_MS         50u    /* between two attempts at a channel that was full */
+#define KEEPER_STUCK_MS          10000u /* a device process that takes no message so long is killed */
 #define KEEPER_RESTARTS          3u
 #define KEEPER_RESTART_WINDOW_MS 60000u
 #define KEEPER_LOG_MAX           (1u << 20) /* bytes; then the log starts over */
@@ -79,6 +81,10 @@ struct device_process {
 	uint64_t kill_at; /* ms; 0: not due */
 	const char *late; /* why it is killed then */
 	const char *kill_reason;
+	uint64_t stuck_since; /* ms; its channel has been full from then on; 0: it is not */
+	uint64_t resend_at;   /* ms; 0: not due */
+	struct keeper_verdict verdict; /* the newest, while verdict_waits */
+	bool verdict_waits;
 	char failed_text[KEEPER_TEXT_MAX]; /* the last FAILED, or the last line on its stderr */
 	bool failed_said;                  /* failed_text is from FAILED */
 	char line[KEEPER_TEXT_MAX];        /* of stderr, so far */
@@ -126,7 +132,11 @@ void device_kill(struct keeper *k, const char *reason); /* its death follows */
 /* Ends a device process that has served another binding than the present one; false: it has not. */
 bool device_renew(struct keeper *k);
 void device_quit(struct keeper *k);
-bool device_send(struct keeper *k, uint32_t type, const void *payload, int fd);
+/*
+ * 0; -EAGAIN: its channel is full now, and what waits (connections, the verdict) is sent when it is
+ * not; or another -errno: it is being killed, or is dead.
+ */
+int device_send(struct keeper *k, uint32_t type, const void *payload, int fd);
 void device_check_time(struct keeper *k, uint64_t now);
 uint64_t device_next_time(const struct keeper *k); /* UINT64_MAX: none */
 

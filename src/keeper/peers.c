@@ -113,8 +113,9 @@ static void connection_send(struct connection *c)
 	if (device_renew(k))
 		return; /* the next device process gets it */
 	k->device.served = k->binding_number;
-	c->sent = device_send(k, KEEPER_DEVICE_CONNECTION, &c->info, c->fd);
-	if (!c->sent)
+	int r = device_send(k, KEEPER_DEVICE_CONNECTION, &c->info, c->fd);
+	c->sent = r == 0;
+	if (r < 0 && r != -EAGAIN)
 		connection_free(c);
 }
 

@@ -185,6 +185,28 @@ def test_a_keeper_told_to_end_does_so_in_time(node):
     until(lambda: not alive(vgpu["pid"]))
 
 
+def test_a_busy_device_is_not_killed(node):
+    """Its channel fills up while it reads nothing; who comes then waits, and is served."""
+    node.script("deaf 5")
+    pid = node.create("a")["pid"]
+    holder = node.connect("a")
+    for _ in range(240):  # each leaves a CONNECTION and, when its time is over, a DISCONNECT
+        node.connect("a").close()
+        time.sleep(0.002)  # the backlog is short
+    time.sleep(2.2)
+    late = []
+    for _ in range(60):
+        late.append(node.connect("a"))
+        time.sleep(0.002)
+    for client in late + [holder]:
+        client.sendall(b"x")
+    for client in late + [holder]:
+        assert client.recv(1) == b"x"
+    assert node.json("show", "a")["pid"] == pid
+    for client in late + [holder]:
+        client.close()
+
+
 @pytest.mark.parametrize("script, says", [
     ("fail no GL here", "no GL here"), ("die", "told to die"), ("garbage", "breaks the keeper protocol"),
     ("fd", "breaks the keeper protocol")])
