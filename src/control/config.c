@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum value_kind { VALUE_TEXT, VALUE_NUMBER, VALUE_NUMBER32, VALUE_BOOL };
+enum value_kind { VALUE_TEXT, VALUE_NUMBER, VALUE_NUMBER32, VALUE_BOOL, VALUE_LOCKDOWN };
 
 struct key {
 	const char *name;
@@ -29,7 +29,8 @@ static const struct key node_keys[] = {
 	{"renderer", TEXT(config, renderer)},
 	{"soft_gpus", VALUE_NUMBER, offsetof(struct config, soft_gpus), 0, 16},
 	{"soft_vram_mib", VALUE_NUMBER, offsetof(struct config, soft_vram_mib), 64, 1u << 24},
-	{"lockdown", VALUE_BOOL, offsetof(struct config, lockdown)},
+	{"lockdown", VALUE_LOCKDOWN, offsetof(struct config, lockdown), 0,
+		sizeof(((struct config *)0)->lockdown)},
 	{"dmabuf", VALUE_BOOL, offsetof(struct config, dmabuf)},
 	{0},
 };
@@ -67,7 +68,7 @@ void config_init(struct config *config)
 	*config = (struct config){.group = "vgpu",
 		.renderer = "virgl",
 		.soft_gpus = 1,
-		.lockdown = true,
+		.lockdown = "strict",
 		.libvirt_create = true};
 }
 
@@ -108,7 +109,10 @@ static const char *set_value(void *base, const struct key *key, const char *valu
 
 	if (key->kind == VALUE_BOOL)
 		return set_bool(at, value);
-	if (key->kind != VALUE_TEXT)
+	if (key->kind == VALUE_LOCKDOWN && strcmp(value, "strict") != 0 &&
+		strcmp(value, "best-effort") != 0 && strcmp(value, "off") != 0)
+		return "is none of strict, best-effort and off";
+	if (key->kind != VALUE_TEXT && key->kind != VALUE_LOCKDOWN)
 		return set_number(at, key, value);
 	if (strlen(value) >= key->most)
 		return "is too long";

@@ -29,7 +29,7 @@ struct config {
 	char renderer[16];
 	uint64_t soft_gpus;
 	uint64_t soft_vram_mib; /* of each soft GPU; 0: from the node's memory */
-	bool lockdown;
+	char lockdown[16];      /* strict, best-effort or off: see vgpu-device(8) */
 	bool dmabuf;
 	bool libvirt_create; /* a vGPU for a libvirt domain that has none */
 	char libvirt_gpu[TYPES_NAME_MAX];

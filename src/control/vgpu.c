@@ -350,7 +350,7 @@ static void device_args(const struct vgpu *v, const struct gpu *gpu,
 	const struct type *type = &v->def.type;
 	static char name[] = "--name", renderer[] = "--renderer", vram[] = "--vram-mib",
 		    heads[] = "--heads", width[] = "--max-width", height[] = "--max-height",
-		    node[] = "--render-node", dmabuf[] = "--dmabuf", open[] = "--no-lockdown";
+		    node[] = "--render-node", dmabuf[] = "--dmabuf", lockdown[] = "--lockdown";
 	char *options[] = {name, renderer, vram, heads, width, height};
 	unsigned n = 0;
 
@@ -370,8 +370,8 @@ static void device_args(const struct vgpu *v, const struct gpu *gpu,
 		if (config->dmabuf)
 			ret_args[n++] = dmabuf;
 	}
-	if (!config->lockdown)
-		ret_args[n++] = open;
+	ret_args[n++] = lockdown;
+	ret_args[n++] = (char *)(uintptr_t)config->lockdown;
 	ret_args[n] = NULL;
 }
 

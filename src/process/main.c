@@ -70,13 +70,33 @@ static int process_fail_lockdown(const struct process *p, int err, const char *w
 
 /* ---- lock-down: protections go up in four stages around the renderer's start ---- */
 
+/* -EINVAL: no such mode. */
+static int process_lockdown_mode(const char *name, enum isolation_mode *ret)
+{
+	static const char *const names[] = {[ISOLATION_STRICT] = "strict",
+		[ISOLATION_BEST_EFFORT] = "best-effort",
+		[ISOLATION_OFF] = "off"};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		if (strcmp(name, names[i]) == 0) {
+			*ret = (enum isolation_mode)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
 static int process_begin(struct process *p)
 {
+	enum isolation_mode mode;
 	const struct options *o = &p->options;
 	const int keep[] = {o->keeper_fd, o->stats_fd};
 	struct stat node;
+
+	if (process_lockdown_mode(o->lockdown, &mode) < 0)
+		return -EINVAL;
 	const struct isolation_config config = {
-		.mode = o->lockdown ? ISOLATION_STRICT : ISOLATION_OFF,
+		.mode = mode,
 		.keep_fds = keep,
 		.n_keep_fds = o->probe ? 0 : ARRAY_SIZE(keep),
 		.software = !o->render_node,
@@ -91,8 +111,18 @@ static int process_begin(struct process *p)
 
 static int process_lock(struct process *p)
 {
+	char missing[KEEPER_TEXT_MAX] = "", text[KEEPER_TEXT_MAX + 32];
 	int err = isolation_filesystem(p->isolation);
-	return err < 0 ? err : isolation_filter(p->isolation);
+
+	if (!err)
+		err = isolation_filter(p->isolation);
+	/* Best effort may leave something out, but never without saying so. */
+	if (!err && isolation_missing(p->isolation, missing, sizeof(missing)) && missing[0]) {
+		snprintf(text, sizeof(text), "lock-down is incomplete: %s", missing);
+		log_warning("%s", text);
+		channel_send_text(p->options.keeper_fd, KEEPER_DEVICE_NOTICE, text);
+	}
+	return err;
 }
 
 /* ---- the device ---- */

@@ -8,8 +8,9 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
-enum option_kind { OPTION_TEXT, OPTION_NUMBER, OPTION_YES, OPTION_NO, OPTION_FD, OPTION_PRINT };
+enum option_kind { OPTION_TEXT, OPTION_NUMBER, OPTION_YES, OPTION_FD, OPTION_PRINT };
 
 /* One row an option: where it goes, what it may be, and its line in --help. */
 static const struct option_row {
@@ -37,8 +38,8 @@ static const struct option_row {
 	{"dmabuf", NULL, OPTION_YES, AT(dmabuf), 0, 0, "show screens as dma-bufs where possible"},
 	{"plain-shaders", NULL, OPTION_YES, AT(plain_shaders), 0, 0,
 		"leave translated shaders as they are (slower)"},
-	{"no-lockdown", NULL, OPTION_NO, AT(lockdown), 0, 0,
-		"keep the process' rights: for debuggers only"},
+	{"lockdown", "MODE", OPTION_TEXT, AT(lockdown), 0, 0,
+		"strict (default), best-effort, or off: for debuggers only"},
 	{"probe", NULL, OPTION_YES, AT(probe), 0, 0,
 		"say in one JSON line whether the renderer works, and exit"},
 	{"verbose", NULL, OPTION_YES, AT(verbose), 0, 0, "log more"},
@@ -92,8 +93,7 @@ static int options_set(struct options *o, const struct option_row *row, const ch
 		*(int *)at = err ? -1 : (int)number;
 		break;
 	case OPTION_YES:
-	case OPTION_NO:
-		*(bool *)at = row->kind == OPTION_YES;
+		*(bool *)at = true;
 		break;
 	case OPTION_PRINT:
 		if (row->name[0] == 'h')
@@ -123,7 +123,7 @@ int options_parse(struct options *o, int argc, char **argv)
 		.heads = 1,
 		.max_width = 1920,
 		.max_height = 1200,
-		.lockdown = true,
+		.lockdown = "strict",
 	};
 	while ((index = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		if (index == '?')
@@ -131,6 +131,13 @@ int options_parse(struct options *o, int argc, char **argv)
 		int r = options_set(o, &option_rows[index], optarg);
 		if (r)
 			return r;
+	}
+	if (strcmp(o->lockdown, "strict") != 0 && strcmp(o->lockdown, "best-effort") != 0 &&
+		strcmp(o->lockdown, "off") != 0) {
+		fprintf(stderr,
+			"vgpu-device: --lockdown %s: it must be strict, best-effort or off\n",
+			o->lockdown);
+		return -EINVAL;
 	}
 	if (optind < argc) {
 		fprintf(stderr, "vgpu-device: %s: unexpected argument (see --help)\n",

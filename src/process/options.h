@@ -16,7 +16,7 @@ struct options {
 	uint32_t heads;
 	uint32_t max_width, max_height;
 	bool dmabuf;
-	bool lockdown;
+	const char *lockdown; /* strict, best-effort or off */
 	bool plain_shaders;
 	bool probe;
 	bool verbose;

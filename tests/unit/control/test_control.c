@@ -167,16 +167,17 @@ static void test_config(void **state)
 
 	assert_int_equal(read_config("", &c, &err), 0);
 	assert_int_equal(c.soft_gpus, 1);
-	assert_true(c.lockdown && c.libvirt_create);
+	assert_string_equal(c.lockdown, "strict");
+	assert_true(c.libvirt_create);
 	assert_int_equal(read_config("; all there is\n[node]\ngroup = render\nsoft_gpus = 3\n"
-				     "lockdown = no\n[libvirt]\ncreate = no\ngpu = soft1\n"
+				     "lockdown = best-effort\n[libvirt]\ncreate = no\ngpu = soft1\n"
 				     "[gpu soft0]\nmixed = yes\nvram_mib = 2048\n"
 				     "[type small]\ngpu = soft0\nvram_mib = 32\nheads = 2\n",
 				 &c, &err),
 		0);
 	assert_string_equal(c.group, "render");
 	assert_int_equal(c.soft_gpus, 3);
-	assert_false(c.lockdown);
+	assert_string_equal(c.lockdown, "best-effort");
 	assert_false(c.libvirt_create);
 	assert_true(config_find_gpu(&c, "soft0")->mixed);
 	assert_null(config_find_gpu(&c, "soft1"));
@@ -195,7 +196,7 @@ static void test_config_errors(void **state)
 		{"[node]\n\nsoft_gpus = x\n", "line 3"},
 		{"[node]\nsoft_gpus = -1\n", "range"},
 		{"[node]\nsoft_gpus = 99999999999999999999\n", "range"},
-		{"[node]\nlockdown = maybe\n", "neither yes nor no"},
+		{"[node]\nlockdown = maybe\n", "none of strict"},
 		{"[node]\nwhat = 1\n", "unknown here"},
 		{"[nodes]\ngroup = x\n", "section that does not exist"},
 		{"[gpu ../x]\nmixed = yes\n", "section that does not exist"},
