@@ -74,7 +74,8 @@ int device_context_create(struct device_client *client, uint32_t handle, uint32_
 	ctx->handle = handle;
 	context_set_name(ctx, name, name_len);
 	idmap_init(&ctx->attached, dev->resource_ids.seed);
-	err = stream_create(&context_stream_limits, &context_resource_ops, ctx, &ctx->stream);
+	err = stream_create(&context_stream_limits, &dev->stream_budget, &context_resource_ops, ctx,
+		&ctx->stream);
 	if (err < 0)
 		goto free_context;
 	ctx->id = device_pick_id(&dev->context_ids, handle, &dev->next_context_id);

@@ -48,6 +48,8 @@ int device_create(const struct device_config *config, const struct device_events
 	idmap_init(&dev->resource_ids, seed);
 	idmap_init(&dev->context_ids, seed);
 	dev->next_resource_id = dev->next_context_id = 1;
+	dev->stream_budget = (struct stream_budget){
+		.max_sub_contexts = DEVICE_MAX_SUB_CONTEXTS, .max_bytes = DEVICE_MAX_OBJECT_BYTES};
 	for (uint32_t i = 0; i < config->heads; i++)
 		dev->screens[i].preferred = (struct display_mode){.enabled = i == 0,
 			.width = MIN(config->max_width, 1024u),

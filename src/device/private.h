@@ -14,12 +14,14 @@
 
 /* Budgets of one device, over all of its clients. Linux guests were seen to use a tenth of these.
  */
-#define DEVICE_MAX_RESOURCES 65536u
-#define DEVICE_MAX_CONTEXTS  512u
-#define DEVICE_MAX_BACKING   32768u /* scatter entries of one resource */
-#define DEVICE_MAX_DISPLAYS  2
-#define DEVICE_RESOURCE_COST 1024u /* bytes of quota that any resource costs at least */
-#define DEVICE_NAME_MAX      64
+#define DEVICE_MAX_RESOURCES    65536u
+#define DEVICE_MAX_CONTEXTS     512u
+#define DEVICE_MAX_BACKING      32768u /* scatter entries of one resource */
+#define DEVICE_MAX_DISPLAYS     2
+#define DEVICE_MAX_SUB_CONTEXTS 512u           /* a GL context of the host each */
+#define DEVICE_MAX_OBJECT_BYTES (256ull << 20) /* over all contexts */
+#define DEVICE_RESOURCE_COST    1024u          /* bytes of quota that any resource costs at least */
+#define DEVICE_NAME_MAX         64
 
 struct resource {
 	struct device_client *client;
@@ -76,6 +78,7 @@ struct device {
 	struct idmap context_ids;
 	uint32_t next_resource_id, next_context_id;
 	uint64_t vram_used;
+	struct stream_budget stream_budget;
 
 	uint64_t fence_last;                       /* highest renderer fence asked for */
 	uint64_t fence_done;                       /* highest reported complete */

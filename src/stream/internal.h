@@ -49,6 +49,7 @@ struct stream_pool_block;
 
 struct stream {
 	struct stream_limits limits;
+	struct stream_budget *budget, own_budget; /* shared, or its own */
 	const struct stream_resource_ops *ops;
 	void *ops_data;
 	struct stream_counters counters;

@@ -53,6 +53,7 @@ void free_object(struct stream *stream, struct stream_object *object)
 	shader_text_unref(stream, &object->text);
 	stream->counters.objects--;
 	stream->counters.object_bytes -= object->bytes;
+	stream->budget->bytes -= object->bytes;
 	object->next = stream->free_objects;
 	stream->free_objects = object;
 }
@@ -79,10 +80,13 @@ int put_object(struct stream *stream, struct command *command, uint32_t handle,
 {
 	struct stream_counters *counters = &stream->counters;
 	struct stream_object *object = idmap_get(&stream->current->objects, handle);
-	uint64_t others = counters->object_bytes - (object ? object->bytes : 0);
+	uint64_t old = object ? object->bytes : 0;
+	uint64_t others = counters->object_bytes - old;
 
 	if (!range_inside(others, bytes, stream->limits.max_object_bytes))
 		return refuse(command, -ENOSPC, "objects too large", handle);
+	if (!range_inside(stream->budget->bytes - old, bytes, stream->budget->max_bytes))
+		return refuse(command, -ENOSPC, "objects of this vGPU too large", handle);
 	if (!object) {
 		if (counters->objects >= stream->limits.max_objects)
 			return refuse(command, -ENOSPC, "too many objects", handle);
@@ -98,6 +102,7 @@ int put_object(struct stream *stream, struct command *command, uint32_t handle,
 	shader_text_unref(stream, &object->text);
 	*object = (struct stream_object){.type = (uint8_t)type, .bytes = bytes};
 	counters->object_bytes = others + bytes;
+	stream->budget->bytes += bytes - old;
 	if (ret)
 		*ret = object;
 	return 0;

@@ -37,7 +37,8 @@ int shader_text_append(
 {
 	uint64_t bytes = (uint64_t)n * sizeof(*dwords);
 
-	if (!range_inside(stream->counters.kept_bytes, bytes, stream->limits.max_object_bytes))
+	if (!range_inside(stream->counters.kept_bytes, bytes, stream->limits.max_object_bytes) ||
+		!range_inside(stream->budget->bytes, bytes, stream->budget->max_bytes))
 		return -ENOSPC;
 	if (!*text) {
 		*text = calloc(1, sizeof(**text));
@@ -51,6 +52,7 @@ int shader_text_append(
 	memcpy(t->dwords + t->n, dwords, bytes);
 	t->n += n;
 	stream->counters.kept_bytes += bytes;
+	stream->budget->bytes += bytes;
 	return 0;
 }
 
@@ -69,6 +71,7 @@ void shader_text_unref(struct stream *stream, struct shader_text **text)
 	if (!t || --t->refs)
 		return;
 	stream->counters.kept_bytes -= t->n * sizeof(*t->dwords);
+	stream->budget->bytes -= t->n * sizeof(*t->dwords);
 	free(t->dwords);
 	free(t);
 }

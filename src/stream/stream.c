@@ -118,13 +118,16 @@ int stream_check(struct stream *stream, uint32_t *dwords, size_t n, struct strea
 	return 0;
 }
 
-int stream_create(const struct stream_limits *limits, const struct stream_resource_ops *ops,
-	void *ops_data, struct stream **ret)
+int stream_create(const struct stream_limits *limits, struct stream_budget *budget,
+	const struct stream_resource_ops *ops, void *ops_data, struct stream **ret)
 {
 	struct stream *stream = calloc(1, sizeof(*stream));
 	if (!stream)
 		return -ENOMEM;
 	stream->limits = *limits;
+	stream->own_budget =
+		(struct stream_budget){.max_sub_contexts = UINT32_MAX, .max_bytes = UINT64_MAX};
+	stream->budget = budget ? budget : &stream->own_budget;
 	stream->ops = ops;
 	stream->ops_data = ops_data;
 	if (getrandom(&stream->seed, sizeof(stream->seed), 0) != sizeof(stream->seed)) {

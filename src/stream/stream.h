@@ -57,6 +57,14 @@ struct stream_resource_ops {
 	void (*memory_info)(void *data, uint32_t handle);
 };
 
+/* What several streams share; the owner keeps it until the last of them is gone. */
+struct stream_budget {
+	uint32_t max_sub_contexts; /* besides each stream's sub-context 0 */
+	uint64_t max_bytes;        /* of objects and of kept text */
+	uint32_t sub_contexts;     /* now */
+	uint64_t bytes;            /* now */
+};
+
 /* A context's allowance; 0 is not a special value. */
 struct stream_limits {
 	uint32_t max_sub_contexts; /* besides sub-context 0, which always exists */
@@ -86,8 +94,9 @@ struct stream_fault {
 	uint32_t value; /* the offending handle, length or index */
 };
 
-int stream_create(const struct stream_limits *limits, const struct stream_resource_ops *ops,
-	void *ops_data, struct stream **ret);
+/* `budget` may be NULL: the stream's own limits are all. */
+int stream_create(const struct stream_limits *limits, struct stream_budget *budget,
+	const struct stream_resource_ops *ops, void *ops_data, struct stream **ret);
 void stream_destroy(struct stream *stream); /* NULL-safe */
 
 /*

@@ -19,6 +19,8 @@ int add_sub_context(struct stream *stream, uint32_t id)
 		return r;
 	}
 	stream->current = sub;
+	if (id)
+		stream->budget->sub_contexts++;
 	return 0;
 }
 
@@ -31,6 +33,8 @@ void free_sub_context(struct stream *stream, struct stream_sub_context *sub)
 	while ((object = idmap_next(&sub->objects, &cursor, NULL)))
 		free_object(stream, object);
 	forget_bound_shaders(stream, sub);
+	if (sub->id)
+		stream->budget->sub_contexts--;
 	idmap_finish(&sub->objects);
 	free(sub);
 }
@@ -44,6 +48,8 @@ int command_create_sub_ctx(struct stream *stream, struct command *command)
 		return 0;
 	if (stream->sub_contexts.count - 1 >= stream->limits.max_sub_contexts)
 		return refuse(command, -ENOSPC, "too many sub-contexts", id);
+	if (stream->budget->sub_contexts >= stream->budget->max_sub_contexts)
+		return refuse(command, -ENOSPC, "too many sub-contexts on this vGPU", id);
 	int r = add_sub_context(stream, id);
 	return r < 0 ? refuse(command, r, "no memory for a sub-context", id) : 0;
 }

@@ -140,7 +140,7 @@ static int replay(const char *path)
 	double ns = 0;
 	FILE *file = fopen(path, "rbe");
 
-	if (!file || stream_create(&limits, &any, NULL, &stream) < 0)
+	if (!file || stream_create(&limits, NULL, &any, NULL, &stream) < 0)
 		return 1;
 	while (fread(head, sizeof(head), 1, file) == 1) {
 		uint32_t *dw = malloc((size_t)head[1] * 4);
@@ -173,7 +173,7 @@ int main(int argc, char **argv)
 		if (idmap_add(&resources, i, (void *)(uintptr_t)(i + 100000)) < 0)
 			return 1;
 	}
-	if (stream_create(&limits, &ops, NULL, &stream) < 0)
+	if (stream_create(&limits, NULL, &ops, NULL, &stream) < 0)
 		return 1;
 	put_objects(&objects);
 	put_frame(&frame);

@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.max_sub_contexts = 4, .max_objects = 64, .max_object_bytes = 65536};
 	struct stream *stream;
 
-	if (stream_create(&limits, &ops, NULL, &stream) < 0)
+	if (stream_create(&limits, NULL, &ops, NULL, &stream) < 0)
 		return 0;
 	for (size_t at = 0; at + 4 <= size;) {
 		size_t n = (size - at) / 4 < BUFFER_DWORDS ? (size - at) / 4 : BUFFER_DWORDS;

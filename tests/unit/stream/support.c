@@ -16,7 +16,7 @@ const struct stream_limits test_limits = {
 struct stream *new_stream(const struct stream_limits *limits)
 {
 	struct stream *stream = NULL;
-	assert_int_equal(stream_create(limits, &test_resources, NULL, &stream), 0);
+	assert_int_equal(stream_create(limits, NULL, &test_resources, NULL, &stream), 0);
 	return stream;
 }
 

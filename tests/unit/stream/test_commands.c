@@ -421,7 +421,7 @@ static void test_what_becomes_a_nop(void **state)
 	assert_int_equal(info[0], VIRGL_HEADER(VIRGL_NOP, 0, 1));
 	stream_destroy(stream);
 
-	assert_int_equal(stream_create(&test_limits, &asked, &handle, &stream), 0);
+	assert_int_equal(stream_create(&test_limits, NULL, &asked, &handle, &stream), 0);
 	info[0] = VIRGL_HEADER(VIRGL_GET_MEMORY_INFO, 0, 1);
 	assert_int_equal(stream_check(stream, info, 2, NULL), 0);
 	assert_int_equal(info[0], VIRGL_HEADER(VIRGL_NOP, 0, 1));

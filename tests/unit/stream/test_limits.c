@@ -66,6 +66,31 @@ static void test_bytes_of_objects_are_limited(void **state)
 	stream_destroy(stream);
 }
 
+/* What one stream takes another does not get, until it is gone. */
+static void test_streams_share_a_budget(void **state)
+{
+	struct stream_budget budget = {.max_sub_contexts = 2, .max_bytes = 60};
+	struct stream *a, *b;
+
+	assert_int_equal(stream_create(&test_limits, &budget, &test_resources, NULL, &a), 0);
+	assert_int_equal(stream_create(&test_limits, &budget, &test_resources, NULL, &b), 0);
+	assert_int_equal(CHECK(a, VIRGL_CREATE_SUB_CTX, 0, 1), 0);
+	assert_int_equal(CHECK(b, VIRGL_CREATE_SUB_CTX, 0, 1), 0);
+	assert_int_equal(CHECK(b, VIRGL_CREATE_SUB_CTX, 0, 2), -ENOSPC);
+	assert_int_equal(CHECK(a, VIRGL_DESTROY_SUB_CTX, 0, 1), 0);
+	assert_int_equal(CHECK(b, VIRGL_CREATE_SUB_CTX, 0, 2), 0);
+	assert_int_equal(create_blend(a, 1), 0);
+	assert_int_equal(create_blend(b, 1), -ENOSPC);
+	assert_int_equal(create_query(b, 1), 0);
+	assert_int_equal(create_blend(a, 1), 0); /* in its own place */
+	assert_int_equal(budget.bytes, 60);
+	stream_destroy(a);
+	assert_int_equal(create_blend(b, 2), 0);
+	stream_destroy(b);
+	assert_int_equal(budget.bytes, 0);
+	assert_int_equal(budget.sub_contexts, 0);
+}
+
 static void test_counters(void **state)
 {
 	struct stream *stream = new_stream_with_objects();
@@ -148,6 +173,7 @@ int main(void)
 		cmocka_unit_test(test_sub_contexts_are_limited),
 		cmocka_unit_test(test_objects_are_limited_over_all_sub_contexts),
 		cmocka_unit_test(test_bytes_of_objects_are_limited),
+		cmocka_unit_test(test_streams_share_a_budget),
 		cmocka_unit_test(test_counters),
 		cmocka_unit_test(test_destroying_nothing),
 	};

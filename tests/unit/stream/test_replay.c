@@ -34,7 +34,7 @@ static const struct stream_limits limits = {
 static int setup(void **state)
 {
 	struct stream *stream;
-	int err = stream_create(&limits, &ops, NULL, &stream);
+	int err = stream_create(&limits, NULL, &ops, NULL, &stream);
 	*state = stream;
 	if (!err)
 		stream_watch_clip_planes(stream, true);
@@ -207,7 +207,7 @@ static void test_kept_text_is_charged_until_nobody_uses_it(void **state)
 	const uint32_t more[] = {HEADER(1, VIRGL_OBJECT_SHADER, 7), 2, VERTEX, 8, 10, 0, 1, 0};
 	struct stream *stream;
 
-	assert_int_equal(stream_create(&small, &ops, NULL, &stream), 0);
+	assert_int_equal(stream_create(&small, NULL, &ops, NULL, &stream), 0);
 	stream_watch_clip_planes(stream, true);
 	create_shader(stream, 1, VERTEX, 0xaaaa);
 	bind_shader(stream, 1, VERTEX);

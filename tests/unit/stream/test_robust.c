@@ -147,7 +147,7 @@ static void replay_path(const char *path, unsigned at_least)
 	FILE *file = fopen(path, "rbe");
 
 	assert_non_null(file);
-	assert_int_equal(stream_create(&limits, &ops, &resolved, &stream), 0);
+	assert_int_equal(stream_create(&limits, NULL, &ops, &resolved, &stream), 0);
 	unsigned submissions = replay(file, stream);
 	const struct stream_counters *counters = stream_counters(stream);
 	print_message("# %u submissions, %llu commands, %llu draws, %u objects, %u resources\n",
