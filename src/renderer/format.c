@@ -33,6 +33,31 @@ static uint64_t format_blocks_across(uint32_t texels, uint8_t block)
 	return ((uint64_t)texels + block - 1) / block;
 }
 
+/*
+ * Drivers pad: llvmpipe gives rows of uncompressed formats a multiple of 64 bytes and levels one of
+ * 4 x 4 texels. Without that a texture one texel wide would take hundreds of times its size.
+ */
+#define FORMAT_ROW_ALIGN    64u
+#define FORMAT_TEXELS_ALIGN 4u
+
+static uint64_t format_align(uint64_t n, uint32_t to)
+{
+	return (n + to - 1) / to * to;
+}
+
+static uint64_t format_layer_bytes(const struct renderer_resource_desc *desc,
+	struct format_block block, uint32_t w, uint32_t h)
+{
+	bool lines = desc->target == PIPE_TEXTURE_1D || desc->target == PIPE_TEXTURE_1D_ARRAY;
+
+	if (block.width > 1 || block.height > 1)
+		return format_blocks_across(w, block.width) *
+		       format_blocks_across(h, block.height) * block.bytes;
+	uint64_t row = format_align(w, FORMAT_TEXELS_ALIGN) * block.bytes;
+	return format_align(row, FORMAT_ROW_ALIGN) *
+	       (lines ? h : format_align(h, FORMAT_TEXELS_ALIGN));
+}
+
 #define FORMAT_MAX_SIDE    32768u
 #define FORMAT_MAX_LAYERS  16384u
 #define FORMAT_MAX_LEVELS  16u
@@ -68,8 +93,7 @@ bool format_resource_size(const struct renderer_resource_desc *desc, uint64_t *r
 		uint32_t w, h, d;
 		uint64_t bytes;
 		format_level_size(desc, level, &w, &h, &d);
-		bytes = format_blocks_across(w, block.width) *
-			format_blocks_across(h, block.height) * block.bytes;
+		bytes = format_layer_bytes(desc, block, w, h);
 		if (!checked_mul(bytes, (uint64_t)d * desc->array_size, &bytes) ||
 			!checked_mul(bytes, MAX(desc->nr_samples, 1u), &bytes) ||
 			!checked_add(total, bytes, &total))

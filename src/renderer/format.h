@@ -32,7 +32,10 @@ struct format_block {
 /* All-zero for a number that is no format. */
 struct format_block format_block(uint32_t format);
 
-/* Bytes of all levels, layers and samples. False: the description is not a possible resource. */
+/*
+ * Bytes of all levels, layers and samples, with the padding that a software driver gives them.
+ * False: the description is not a possible resource.
+ */
 bool format_resource_size(const struct renderer_resource_desc *desc, uint64_t *ret_bytes);
 
 /* Size of a level, in texels; layers in *d for 3D textures, 1 otherwise. */
