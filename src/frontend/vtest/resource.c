@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "renderer/format.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -26,25 +27,15 @@ static bool vtest_is_fence(const struct vtest_resource_create *create)
 }
 
 /*
- * The most guest-side bytes a resource of these dimensions can need: 16 a texel, every level,
- * edges rounded up to compression blocks. More is refused: shared memory is made by this process.
+ * The most guest-side bytes a resource can need: what it is charged for, rounded up to a page. More
+ * is refused: shared memory is made by this process.
  */
-static uint64_t vtest_backing_limit(const struct vtest_resource_create *create)
+static uint64_t vtest_backing_limit(const struct renderer_resource_desc *desc)
 {
-	uint64_t sum = 0, layers = MAX(create->array_size, 1u);
+	const uint64_t page = 4096;
+	uint64_t bytes = 0;
 
-	for (uint32_t level = 0; level <= MIN(create->last_level, 31u); level++) {
-		uint64_t w = MAX(create->width >> level, 1u), h = MAX(create->height >> level, 1u);
-		uint64_t d = MAX(create->depth >> level, 1u), bytes = 16;
-		bool ok = checked_mul(bytes, w + 15, &bytes);
-		ok = ok && checked_mul(bytes, create->target ? h + 15 : h, &bytes);
-		ok = ok && checked_mul(bytes, d, &bytes);
-		ok = ok && checked_mul(bytes, layers, &bytes);
-		ok = ok && checked_add(sum, bytes, &sum);
-		if (!ok)
-			return UINT64_MAX;
-	}
-	return sum;
+	return format_resource_size(desc, &bytes) ? (bytes + page - 1) & ~(page - 1) : 0;
 }
 
 static int vtest_attach_shm(struct vtest *v, struct vtest_resource *resource, size_t size)
@@ -88,7 +79,7 @@ static int vtest_resource_make(struct vtest *v, uint32_t handle,
 
 	if (v->resources.count >= VTEST_MAX_RESOURCES)
 		return -ENOSPC;
-	if (create->data_size > vtest_backing_limit(create))
+	if (create->data_size > vtest_backing_limit(&desc))
 		return vtest_fail(v, -EINVAL, "asks for more shared memory than it can hold");
 	resource = calloc(1, sizeof(*resource));
 	if (!resource)

@@ -240,6 +240,17 @@ static void test_backing_out_of_proportion(void **state)
 	assert_int_equal(p->dev.resources, 0);
 }
 
+/* Sixteen bytes a texel for one: what the quota is charged for is all there is. */
+static void test_backing_beyond_the_charge(void **state)
+{
+	struct peer *p = *state;
+	SEND(p, VTEST_RESOURCE_CREATE2, 1, 2, 64, 8, 1024, 1024, 1, 1, 0, 0, 1 << 20);
+	close(peer_read_fd(p));
+	peer_expect_open(p);
+	SEND(p, VTEST_RESOURCE_CREATE2, 2, 2, 64, 8, 1024, 1024, 1, 1, 0, 0, (1 << 20) + 1);
+	peer_expect_closed(p, "more shared memory than it can hold");
+}
+
 static void test_backing_of_the_largest_textures(void **state)
 {
 	struct peer *p = *state;
@@ -248,11 +259,11 @@ static void test_backing_of_the_largest_textures(void **state)
 	close(peer_read_fd(p));
 	SEND(p, VTEST_RESOURCE_CREATE2, 2, 2, 31, 8, 1, 1, 1, 1, 0, 0, 16);
 	close(peer_read_fd(p));
-	/* Every field as large as it can be overflows nothing. */
+	peer_expect_open(p);
+	/* Every field as large as it can be overflows nothing, and is no resource. */
 	SEND(p, VTEST_RESOURCE_CREATE2, 3, 3, 31, 8, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX,
 		UINT32_MAX, 0, 4096);
-	close(peer_read_fd(p));
-	peer_expect_open(p);
+	peer_expect_closed(p, "more shared memory than it can hold");
 }
 
 static void test_transfer_outside(void **state)
@@ -302,6 +313,7 @@ int main(void)
 		TEST(test_quota, peer_setup_v2),
 		TEST(test_attach_failure_leaves_nothing, peer_setup_v2),
 		TEST(test_backing_out_of_proportion, peer_setup_v2),
+		TEST(test_backing_beyond_the_charge, peer_setup_v2),
 		TEST(test_backing_of_the_largest_textures, peer_setup_v2),
 		TEST(test_transfer_outside, peer_setup_v2),
 		TEST(test_put_sizes_that_differ, peer_setup_v2),
