@@ -240,7 +240,10 @@ static void on_screen(void *data, const struct error *err, int *fd)
 	size_t size;
 
 	if (!err) {
-		int r = render_png(*fd, &png, &size);
+		const struct vgpu *v = vgpud_find_vgpu(call->api->d, call->name);
+		const struct type *type = v ? &v->def.type : NULL;
+		int r = type ? render_png(*fd, type->max_width, type->max_height, &png, &size)
+			     : -ENODATA;
 		if (r < 0)
 			error_set(&why, -r, "screenshot %s: %s (try again when it draws)",
 				call->name,

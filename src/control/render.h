@@ -85,9 +85,11 @@ json_t *render_bind(const struct vgpu *v);
 char *render_metrics(const struct vgpud *d, size_t *ret_size);
 
 /*
- * Reads the screen memfd (protocol/screen.h; its writer is not trusted) and encodes it as PNG.
- * `ret` is malloc'd. -ENODATA: nothing is shown; -EBUSY: it changed at each attempt.
+ * Reads the screen memfd (protocol/screen.h; its writer is not trusted and chose the descriptor)
+ * and encodes it as PNG. `ret` is malloc'd. -ENODATA: nothing is shown; -EPROTO: it is no screen of
+ * at most `max_width` x `max_height` pixels.
  */
-int render_png(int screen_fd, void **ret, size_t *ret_size);
+int render_png(
+	int screen_fd, uint32_t max_width, uint32_t max_height, void **ret, size_t *ret_size);
 
 #endif

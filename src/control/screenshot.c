@@ -13,10 +13,12 @@
 #include <unistd.h>
 
 #define SCREEN_TRIES 8
-/* Above this many pixels no one head of any type goes; it bounds what one request may cost. */
-#define SCREEN_MAX_PIXELS (64u << 20)
 
-static int read_header(int fd, struct vgpu_screen *ret)
+struct limits {
+	uint32_t width, height;
+};
+
+static int read_header(int fd, const struct limits *limits, struct vgpu_screen *ret)
 {
 	if (pread(fd, ret, sizeof(*ret), 0) != (ssize_t)sizeof(*ret))
 		return -EPROTO;
@@ -25,7 +27,7 @@ static int read_header(int fd, struct vgpu_screen *ret)
 	if (!ret->width || !ret->height)
 		return -ENODATA;
 	if (ret->width > VGPU_SCREEN_MAX_SIDE || ret->height > VGPU_SCREEN_MAX_SIDE ||
-		(uint64_t)ret->width * ret->height > SCREEN_MAX_PIXELS)
+		ret->width > limits->width || ret->height > limits->height)
 		return -EPROTO;
 	return 0;
 }
@@ -46,28 +48,31 @@ static int read_pixels(int fd, uint8_t *pixels, size_t size)
  * One picture that was not written to while it was read. A screen that changes all the time gives
  * the last attempt, torn as a glance at a moving screen is; `pixels` is malloc'd.
  */
-static int read_screen(int fd, struct vgpu_screen *ret, uint8_t **ret_pixels)
+static int read_screen(
+	int fd, const struct limits *limits, struct vgpu_screen *ret, uint8_t **ret_pixels)
 {
 	cleanup_free uint8_t *pixels = NULL;
 	struct vgpu_screen before = {0}, after = {0};
 	struct stat file;
-	int r = read_header(fd, ret);
 
+	/* Only of a file is a read sure to end. */
+	if (fstat(fd, &file) < 0 || !S_ISREG(file.st_mode))
+		return -EPROTO;
+	int r = read_header(fd, limits, ret);
 	if (r < 0)
 		return r;
 	size_t size = (size_t)ret->width * ret->height * 4;
-	if (fstat(fd, &file) < 0 ||
-		!range_inside(VGPU_SCREEN_PIXELS_OFFSET, size, (uint64_t)file.st_size))
+	if (!range_inside(VGPU_SCREEN_PIXELS_OFFSET, size, (uint64_t)file.st_size))
 		return -EPROTO;
 	pixels = malloc(size);
 	if (!pixels)
 		return -ENOMEM;
 	for (int i = 0; i < SCREEN_TRIES; i++) {
-		r = read_header(fd, &before);
+		r = read_header(fd, limits, &before);
 		if (r == 0)
 			r = read_pixels(fd, pixels, size);
 		if (r == 0)
-			r = read_header(fd, &after);
+			r = read_header(fd, limits, &after);
 		if (r < 0)
 			return r;
 		if (before.sequence == after.sequence && !(before.sequence & 1))
@@ -77,14 +82,15 @@ static int read_screen(int fd, struct vgpu_screen *ret, uint8_t **ret_pixels)
 	return 0;
 }
 
-int render_png(int screen_fd, void **ret, size_t *ret_size)
+int render_png(int screen_fd, uint32_t max_width, uint32_t max_height, void **ret, size_t *ret_size)
 {
+	const struct limits limits = {max_width, max_height};
 	struct vgpu_screen screen;
 	cleanup_free uint8_t *pixels = NULL;
 	png_image image = {.version = PNG_IMAGE_VERSION};
 	png_alloc_size_t size = 0;
 
-	int r = read_screen(screen_fd, &screen, &pixels);
+	int r = read_screen(screen_fd, &limits, &screen, &pixels);
 	if (r < 0)
 		return r;
 	/* X is not alpha: drop it, in place. */

@@ -240,8 +240,10 @@ static void vgpu_stop(struct vgpu *v)
 static void on_stats_fd(void *data, int code, const char *text, int *fd)
 {
 	struct vgpu *v = data;
+	struct stat file;
 
-	if (code == 0) {
+	/* The keeper made it; still, a read may only be tried where it is sure to end. */
+	if (code == 0 && fstat(*fd, &file) == 0 && S_ISREG(file.st_mode)) {
 		close_fd(&v->stats_fd);
 		v->stats_fd = TAKE_FD(*fd);
 	}

@@ -16,6 +16,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -288,7 +289,7 @@ static int png_of(int fd)
 {
 	void *png = NULL;
 	size_t size = 0;
-	int r = render_png(fd, &png, &size);
+	int r = render_png(fd, 1920, 1200, &png, &size);
 
 	if (r == 0)
 		assert_memory_equal(png, "\x89PNG", 4);
@@ -305,6 +306,14 @@ static void test_hostile_screens(void **state)
 	assert_int_equal(png_of(make_screen(UINT32_MAX, UINT32_MAX, 8192)), -EPROTO);
 	assert_int_equal(png_of(make_screen(16384, 16384, 8192)), -EPROTO);
 	assert_int_equal(png_of(memfd_create("empty", MFD_CLOEXEC)), -EPROTO);
+	/* larger than its type allows */
+	size_t size = VGPU_SCREEN_PIXELS_OFFSET + 1921 * 1200 * 4;
+	assert_int_equal(png_of(make_screen(1920, 1200, size)), 0);
+	assert_int_equal(png_of(make_screen(1921, 1200, size)), -EPROTO);
+	assert_int_equal(png_of(make_screen(1200, 1201, size)), -EPROTO);
+	/* no file: reading it could take for ever */
+	assert_int_equal(png_of(open("/dev/zero", O_RDONLY | O_CLOEXEC)), -EPROTO);
+	assert_int_equal(png_of(epoll_create1(EPOLL_CLOEXEC)), -EPROTO);
 	/* one that is being written to all the time still gives a picture */
 	int fd = make_screen(2, 2, VGPU_SCREEN_PIXELS_OFFSET + 16);
 	uint64_t odd = 1;
