@@ -34,6 +34,8 @@ struct link {
 	sd_event *event;
 	sd_event_source *io, *timer;
 	int fd;
+	pid_t pid;            /* of the keeper; 0: unknown */
+	uint64_t speak_by_ms; /* 0: it has spoken */
 	const struct link_ops *ops;
 	void *data;
 	struct link_pending pending[LINK_REQUESTS]; /* a queue, oldest first */
@@ -86,16 +88,20 @@ static void spawn_child(const struct link_spawn *spawn, char **argv, int lock, i
 	_exit(127);
 }
 
-static int spawn_fork(const struct link_spawn *spawn, char **argv, int lock, int control)
+static int spawn_fork(
+	const struct link_spawn *spawn, char **argv, int lock, int control, pid_t *ret_pid)
 {
 	char path[256];
-	int status;
+	int status, told[2];
 
 	snprintf(path, sizeof(path), "%s/keeper.log", spawn->dir);
 	cleanup_close int log =
 		open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
 	if (log < 0)
 		return -errno;
+	if (pipe2(told, O_CLOEXEC) < 0)
+		return -errno;
+	cleanup_close int told_r = told[0], told_w = told[1];
 	pid_t pid = fork();
 	if (pid < 0)
 		return -errno;
@@ -104,11 +110,13 @@ static int spawn_fork(const struct link_spawn *spawn, char **argv, int lock, int
 		pid = fork();
 		if (pid == 0)
 			spawn_child(spawn, argv, lock, control, log);
-		_exit(pid < 0 ? 1 : 0);
+		_exit(pid < 0 || write(told_w, &pid, sizeof(pid)) != sizeof(pid));
 	}
 	if (waitpid(pid, &status, 0) < 0)
 		return -errno;
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -EAGAIN;
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		return -EAGAIN;
+	return read(told_r, ret_pid, sizeof(*ret_pid)) == sizeof(*ret_pid) ? 0 : -EIO;
 }
 
 static int spawn_args(const struct link_spawn *spawn, char **argv, char *group, size_t group_size)
@@ -137,14 +145,15 @@ static int spawn_args(const struct link_spawn *spawn, char **argv, char *group, 
 	return 0;
 }
 
-static int link_create(
-	sd_event *event, int fd, const struct link_ops *ops, void *data, struct link **ret);
+static int link_create(sd_event *event, int fd, pid_t pid, const struct link_ops *ops, void *data,
+	struct link **ret);
 
 int link_start(sd_event *event, const struct link_spawn *spawn, const struct link_ops *ops,
 	void *data, struct link **ret)
 {
 	char *argv[SPAWN_ARGS], group[16];
 	int control[2];
+	pid_t pid;
 
 	cleanup_close int lock = lock_open(spawn->dir);
 	if (lock < 0)
@@ -155,10 +164,10 @@ int link_start(sd_event *event, const struct link_spawn *spawn, const struct lin
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, control) < 0)
 		return -errno;
 	cleanup_close int ours = control[0], theirs = control[1];
-	r = spawn_fork(spawn, argv, lock, theirs);
+	r = spawn_fork(spawn, argv, lock, theirs, &pid);
 	if (r < 0)
 		return r;
-	return link_create(event, TAKE_FD(ours), ops, data, ret);
+	return link_create(event, TAKE_FD(ours), pid, ops, data, ret);
 }
 
 int link_connect(
@@ -172,7 +181,11 @@ int link_connect(
 	cleanup_close int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
 		return -errno;
-	return link_create(event, TAKE_FD(fd), ops, data, ret);
+	struct ucred keeper = {0}; /* who listens */
+	socklen_t len = sizeof(keeper);
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &keeper, &len) < 0)
+		return -errno;
+	return link_create(event, TAKE_FD(fd), keeper.pid, ops, data, ret);
 }
 
 /* --- talking --- */
@@ -213,6 +226,7 @@ static void link_handle(struct link *link, struct packet *p)
 
 	switch (p->type) {
 	case KEEPER_CONTROL_STATUS:
+		link->speak_by_ms = 0;
 		packet_text(status->uuid, sizeof(status->uuid));
 		packet_text(status->name, sizeof(status->name));
 		packet_text(status->renderer, sizeof(status->renderer));
@@ -252,23 +266,39 @@ static int link_on_io(sd_event_source *source, int fd, uint32_t events, void *da
 	return 0;
 }
 
+/* When patience ends: with the oldest request, or with a keeper that has not said a word. */
+static uint64_t link_due(const struct link *link)
+{
+	uint64_t due = link->speak_by_ms ?: UINT64_MAX;
+
+	return link->n_pending ? MIN(due, link->pending[0].deadline_ms) : due;
+}
+
+static void link_set_timer(struct link *link)
+{
+	uint64_t due = link_due(link);
+
+	if (due == UINT64_MAX)
+		return;
+	sd_event_source_set_time(link->timer, due * 1000);
+	sd_event_source_set_enabled(link->timer, SD_EVENT_ONESHOT);
+}
+
 static int link_on_timer(sd_event_source *source, uint64_t usec, void *data)
 {
 	struct link *link = data;
 
-	if (link->n_pending && clock_ms() >= link->pending[0].deadline_ms) {
+	uint64_t due = link_due(link);
+
+	if (clock_ms() >= due)
 		link_lost(link, -ETIMEDOUT, "its keeper does not answer");
-		return 0;
-	}
-	if (link->n_pending) {
-		sd_event_source_set_time(source, link->pending[0].deadline_ms * 1000);
-		sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
-	}
+	else
+		link_set_timer(link);
 	return 0;
 }
 
-static int link_create(
-	sd_event *event, int fd, const struct link_ops *ops, void *data, struct link **ret)
+static int link_create(sd_event *event, int fd, pid_t pid, const struct link_ops *ops, void *data,
+	struct link **ret)
 {
 	struct keeper_hello hello = {.version = KEEPER_PROTOCOL_VERSION};
 	struct link *link = calloc(1, sizeof(*link));
@@ -277,7 +307,12 @@ static int link_create(
 		close(fd);
 		return -ENOMEM;
 	}
-	*link = (struct link){.event = event, .fd = fd, .ops = ops, .data = data};
+	*link = (struct link){.event = event,
+		.fd = fd,
+		.pid = pid,
+		.speak_by_ms = clock_ms() + LINK_ANSWER_MS,
+		.ops = ops,
+		.data = data};
 	int r = sd_event_add_io(event, &link->io, fd, EPOLLIN, link_on_io, link);
 	if (r >= 0)
 		r = sd_event_add_time(event, &link->timer, CLOCK_MONOTONIC, UINT64_MAX, 10000,
@@ -288,8 +323,14 @@ static int link_create(
 		link_destroy(link);
 		return r;
 	}
+	link_set_timer(link);
 	*ret = link;
 	return 0;
+}
+
+pid_t link_keeper_pid(const struct link *link)
+{
+	return link->pid;
 }
 
 void link_destroy(struct link *link)
@@ -316,9 +357,7 @@ int link_request(struct link *link, enum keeper_control_message type, const void
 	struct link_pending *pending = &link->pending[link->n_pending++];
 	*pending = (struct link_pending){
 		.answer = answer, .data = data, .deadline_ms = clock_ms() + LINK_ANSWER_MS};
-	if (link->n_pending == 1) {
-		sd_event_source_set_time(link->timer, pending->deadline_ms * 1000);
-		sd_event_source_set_enabled(link->timer, SD_EVENT_ONESHOT);
-	}
+	if (link->n_pending == 1)
+		link_set_timer(link);
 	return 0;
 }

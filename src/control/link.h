@@ -7,7 +7,8 @@
  *
  * A keeper holds an exclusive lock on keeper.lock in its vGPU's folder from before it is executed
  * until it ends, so whether one runs is never a guess. Requests are answered in the order in which
- * they were sent; none waits longer than LINK_ANSWER_MS, after which the link is given up.
+ * they were sent; none waits longer than LINK_ANSWER_MS, after which the link is given up. So is
+ * one whose keeper says nothing at all for that long.
  */
 
 #include "protocol/keeper.h"
@@ -45,6 +46,9 @@ int link_connect(sd_event *event, const char *dir, const struct link_ops *ops, v
 
 /* True when a keeper runs for that folder. */
 bool link_keeper_runs(const char *dir);
+
+/* The keeper's process, as known without its word; 0: not known. Its own while its lock is held. */
+pid_t link_keeper_pid(const struct link *link);
 
 void link_destroy(struct link *link); /* NULL-safe; requests under way are answered -ECONNRESET */
 

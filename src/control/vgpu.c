@@ -87,7 +87,7 @@ static void vgpu_fail(struct vgpu *v, const char *why)
 
 	v->have_status = false;
 	snprintf(v->failure, sizeof(v->failure), "%s", why);
-	if (v->def.phase == PHASE_DEFINED)
+	if (v->def.phase == PHASE_DEFINED && v->silent <= VGPU_SILENT_MAX) /* said once is enough */
 		events_add(&v->d->events, v->def.name, "failed: %s", why);
 	error_set(&err, EIO, "%s: %s (see `vgpuctl show %s` and its keeper.log)", v->def.name, why,
 		v->def.name);
@@ -171,7 +171,8 @@ static void vgpu_gone(struct vgpu *v)
 	struct vgpu_waiter gone = v->gone;
 	bool created = v->def.phase != PHASE_CREATING;
 
-	vgpu_remove_dir(v);
+	if (!v->foreign)
+		vgpu_remove_dir(v);
 	if (store_delete(v->d->store, v->def.name, "delete", &err) < 0)
 		log_warning("%s: the row stays until the next start: %s", v->def.name, err.text);
 	if (created)
@@ -183,15 +184,18 @@ static void vgpu_gone(struct vgpu *v)
 		gone.done(gone.data, created ? NULL : &why);
 }
 
+static void vgpu_kill_keeper(const struct vgpu *v)
+{
+	/* While its lock is held the keeper lives, so this is its pid and nobody else's. */
+	if (v->keeper_pid && !v->foreign && link_keeper_runs(v->dir)) {
+		log_warning("%s: its keeper does not stop and is killed", v->def.name);
+		kill(v->keeper_pid, SIGKILL);
+	}
+}
+
 static int vgpu_on_stop_timeout(sd_event_source *source, uint64_t usec, void *data)
 {
-	struct vgpu *v = data;
-
-	/* While its lock is held the keeper lives, so this is its pid and nobody else's. */
-	if (v->have_status && v->status.keeper_pid && link_keeper_runs(v->dir)) {
-		log_warning("%s: its keeper does not stop and is killed", v->def.name);
-		kill((pid_t)v->status.keeper_pid, SIGKILL);
-	}
+	vgpu_kill_keeper(data);
 	return 0;
 }
 
@@ -205,6 +209,30 @@ static void vgpu_set_timer(struct vgpu *v, uint64_t ms, sd_event_time_handler_t 
 }
 
 static void vgpu_keeper_ended(struct vgpu *v);
+static int vgpu_on_retry(sd_event_source *source, uint64_t usec, void *data);
+
+/*
+ * A keeper runs and cannot be talked to: for a moment that is normal (it is starting, or ending);
+ * one of another version, or one that hangs, is tried again ever more rarely, and told. One that
+ * shall stop is killed after `patience` attempts. May free v.
+ */
+static void vgpu_try_later(struct vgpu *v, unsigned patience)
+{
+	char why[KEEPER_TEXT_MAX];
+	unsigned beyond = ++v->silent > VGPU_SILENT_MAX ? v->silent - VGPU_SILENT_MAX : 0;
+	uint64_t ms = (uint64_t)VGPU_RETRY_MS << MIN(beyond, 16u);
+
+	if (v->stopping && v->silent > patience)
+		vgpu_kill_keeper(v);
+	vgpu_set_timer(v, v->stopping ? VGPU_RETRY_MS : MIN(ms, VGPU_BACK_OFF_MS), vgpu_on_retry);
+	if (v->silent < VGPU_SILENT_MAX || v->stopping)
+		return;
+	snprintf(why, sizeof(why),
+		"its keeper (pid %d) does not speak to this vgpud: it hangs, or is of another "
+		"version (delete the vGPU, or end that process)",
+		(int)v->keeper_pid);
+	vgpu_fail(v, why);
+}
 
 static int vgpu_on_retry(sd_event_source *source, uint64_t usec, void *data)
 {
@@ -271,11 +299,23 @@ static void vgpu_on_status(void *data, const struct keeper_status *status)
 	struct keeper_status was = v->status;
 	bool first = !v->have_status;
 
-	if (strcmp(status->uuid, v->def.uuid) != 0) {
+	if (status->version != KEEPER_PROTOCOL_VERSION) {
 		link_destroy(TAKE_PTR(v->link));
-		vgpu_fail(v, "an unknown keeper holds its folder");
+		vgpu_try_later(v, 1);
 		return;
 	}
+	if (strcmp(status->uuid, v->def.uuid) != 0) {
+		link_destroy(TAKE_PTR(v->link));
+		v->foreign = true; /* it is left alone, with its folder */
+		if (v->stopping)
+			vgpu_gone(v);
+		else
+			vgpu_fail(v, "an unknown keeper holds its folder");
+		return;
+	}
+	v->spoke = true;
+	v->foreign = false;
+	v->silent = 0;
 	v->status = *status;
 	v->have_status = true;
 	v->lost = false;
@@ -316,6 +356,7 @@ static void vgpu_keeper_ended(struct vgpu *v)
 	char words[200], why[KEEPER_TEXT_MAX];
 
 	close_fd(&v->stats_fd);
+	v->silent = 0;
 	if (v->stopping) {
 		vgpu_gone(v);
 		return;
@@ -330,7 +371,9 @@ static void vgpu_on_lost(void *data)
 	struct vgpu *v = data;
 
 	link_destroy(TAKE_PTR(v->link));
-	if (link_keeper_runs(v->dir)) {
+	if (!v->spoke && link_keeper_runs(v->dir)) {
+		vgpu_try_later(v, 1);
+	} else if (link_keeper_runs(v->dir)) {
 		/* It lives and the link broke; or it is just ending, its lock the last to go. */
 		v->lost = true;
 		vgpu_set_timer(v, VGPU_ENDING_MS, vgpu_on_retry);
@@ -414,8 +457,12 @@ void vgpu_start(struct vgpu *v)
 		r = link_connect(v->d->event, v->dir, &vgpu_link_ops, v, &v->link);
 	else
 		r = gpu ? vgpu_start_keeper(v, gpu) : -ENODEV;
+	if (r == 0) {
+		v->spoke = false;
+		v->keeper_pid = link_keeper_pid(v->link);
+	}
 	if (r == -ENOENT || r == -ECONNREFUSED || r == -EBUSY || r == -EAGAIN) {
-		vgpu_set_timer(v, VGPU_RETRY_MS, vgpu_on_retry); /* it runs, and will listen */
+		vgpu_try_later(v, VGPU_SILENT_MAX); /* it runs, and will listen */
 		return;
 	}
 	if (r == -ENODEV)

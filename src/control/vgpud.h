@@ -28,8 +28,10 @@
 #define VGPUD_RUN_DIR_MAX 80
 #define VGPU_CREATE_MS    20000u /* longer than a keeper gives its device process */
 #define VGPU_STOP_MS      6000u
-#define VGPU_RETRY_MS     200u /* between two attempts to reach a keeper that runs */
-#define VGPU_ENDING_MS    20u  /* by then a keeper that is ending is gone, mostly */
+#define VGPU_RETRY_MS     200u   /* between two attempts to reach a keeper that runs */
+#define VGPU_ENDING_MS    20u    /* by then a keeper that is ending is gone, mostly */
+#define VGPU_BACK_OFF_MS  60000u /* at most, between attempts at one that does not speak to us */
+#define VGPU_SILENT_MAX   10u    /* attempts before it is said to be unreachable */
 #define VGPU_WAITERS      16
 
 /* `err` NULL: it worked. */
@@ -60,6 +62,10 @@ struct vgpu {
 	sd_event_source *timer; /* retry, or the end of patience */
 	bool stopping;          /* STOP was sent or is due */
 	bool lost;              /* its link broke; whether its keeper ended is not known yet */
+	bool spoke;             /* the keeper, on this link */
+	bool foreign;           /* its folder is another definition's keeper's */
+	unsigned silent;        /* attempts in a row at which its keeper said nothing */
+	pid_t keeper_pid;       /* 0: not known; its own while its lock is held */
 	struct vgpu_waiter ready[VGPU_WAITERS]; /* for READY, or failure */
 	unsigned n_ready;
 	struct vgpu_waiter gone; /* the one delete under way */

@@ -83,7 +83,8 @@ static void on_hello(struct keeper *k, struct packet *p)
 	const struct keeper_hello *hello = (void *)p->payload;
 
 	if (hello->version != KEEPER_PROTOCOL_VERSION) {
-		log_warning("vgpud speaks version %u of the keeper protocol, this keeper %u",
+		log_limited(&k->notices, LOG_LEVEL_WARNING,
+			"vgpud speaks version %u of the keeper protocol, this keeper %u",
 			hello->version, KEEPER_PROTOCOL_VERSION);
 		control_close(k);
 		return;

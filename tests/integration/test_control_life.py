@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 
@@ -245,6 +246,73 @@ def test_unknown_keeper_is_reported_not_destroyed(node):
     os.kill(vgpu["pid"], 0)
     assert any("unknown keeper" in e["text"] for e in node.json("events"))
     assert "unknown keeper" in node.refused("create", "a", "--gpu", "soft0", "--type", "soft0-128")
+
+
+IMPOSTOR = """
+import fcntl, os, socket, sys, time
+folder, speaks = sys.argv[1:]
+lock = open(os.path.join(folder, "keeper.lock"), "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+path = os.path.join(folder, "keeper.sock")
+if os.path.exists(path):
+    os.unlink(path)
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.bind(path)
+s.listen(64)
+print("listening", flush=True)
+while True:
+    client = s.accept()[0]
+    if speaks == "closes":
+        client.recv(4096)
+        client.close()
+        print("asked", flush=True)
+    else:
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("speaks", ["closes", "hangs"])
+def test_a_keeper_that_does_not_speak_is_told_and_can_be_deleted(node, speaks):
+    """One of another version closes each link; one that hangs takes them and says nothing."""
+    keeper = node.create("a")["keeper_pid"]
+    node.kill()
+    os.kill(keeper, signal.SIGKILL)
+    until(lambda: not alive(keeper))
+    impostor = subprocess.Popen(["/usr/bin/python3", "-c", IMPOSTOR, node.path("a", ""), speaks],
+                                stdout=subprocess.PIPE, text=True)
+    try:
+        assert impostor.stdout.readline() == "listening\n"
+        node.start()
+        if speaks == "closes":
+            until(lambda: node.state("a") == "failed")
+            shown = node.json("show", "a")
+            assert "another version" in shown["failure"] and str(impostor.pid) in shown["failure"]
+            time.sleep(1.0)
+            assert sum("another version" in e["text"] for e in node.json("events")) == 1
+        node.good("delete", "a")  # ends it, however little it says
+        assert impostor.wait(LIMIT) == -signal.SIGKILL
+        if speaks == "closes":
+            assert impostor.stdout.read().count("asked") < 20, "it is asked ever more rarely"
+        assert node.json("list") == []
+        node.create("a")
+    finally:
+        impostor.kill()
+        impostor.wait(LIMIT)
+        impostor.stdout.close()
+
+
+def test_a_vgpu_whose_folder_is_anothers_can_be_deleted(node):
+    keeper = node.create("a")["keeper_pid"]
+    node.kill()
+    with sqlite3.connect(os.path.join(node.state_dir, "vgpud.db")) as db:
+        db.execute("UPDATE %s SET uuid = '00000000-0000-4000-8000-000000000000'" % db.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%uuid%'").fetchone())
+    db.close()
+    node.start()
+    until(lambda: node.state("a") == "failed")
+    assert "unknown keeper" in node.json("show", "a")["failure"]
+    node.good("delete", "a")
+    assert node.json("list") == [] and alive(keeper)
 
 
 def test_disk_full():
