@@ -204,24 +204,20 @@ static int context_emit(void *data, uint32_t *dwords, size_t n)
 	return dev->ops->submit(dev->renderer, ctx->id, dwords, n, false);
 }
 
-/* A guest wants clip planes: from here on their code stays in, in old shaders too. */
-static void device_keep_clip_planes(struct device *dev)
+/* A guest wants clip planes: from here on their code stays in, in its old shaders too. */
+static void context_keep_clip_planes(struct context *ctx)
 {
-	uint32_t cursor = 0;
-	struct context *ctx;
+	struct device *dev = ctx->client->device;
 
-	log_info("%s: a guest uses clip planes: its shaders are translated in full", dev->name);
+	if (dev->ops->leaves_out_clip_planes(dev->renderer))
+		log_info("%s: a guest uses clip planes: shaders are translated in full", dev->name);
 	dev->ops->keep_clip_planes(dev->renderer);
-	while ((ctx = idmap_next(&dev->context_ids, &cursor, NULL))) {
-		if (!ctx->lost && stream_replay_shaders(ctx->stream, context_emit, ctx) < 0)
-			context_lose(ctx, "its shaders could not be translated again");
-		stream_watch_clip_planes(ctx->stream, false);
-	}
+	if (stream_replay_shaders(ctx->stream, context_emit, ctx) < 0)
+		context_lose(ctx, "its shaders could not be translated again");
 }
 
 int device_submit(struct device_client *client, uint32_t handle, uint32_t *dwords, size_t n)
 {
-	struct device *dev = client->device;
 	struct context *ctx = device_find_context(client, handle);
 	struct stream_fault fault = {0};
 	char why[160];
@@ -234,7 +230,8 @@ int device_submit(struct device_client *client, uint32_t handle, uint32_t *dword
 			context_execute(ctx, dwords, fault.offset);
 		dwords += fault.offset;
 		n -= fault.offset;
-		device_keep_clip_planes(dev);
+		if (!ctx->lost)
+			context_keep_clip_planes(ctx);
 	}
 	if (ctx->lost)
 		return -EIO;

@@ -31,12 +31,20 @@ struct stream_object {
 	struct stream_object *next; /* while free */
 };
 
+/* What a sub-context's shaders lack of the code for clip planes. */
+enum clip_state {
+	CLIP_COMPLETE, /* nothing: they are not kept */
+	CLIP_WATCHED,  /* kept, and told of the first clip plane */
+	CLIP_OWED,     /* clip planes are used, but the text of a shader was still coming then */
+};
+
 struct stream_sub_context {
 	uint32_t id;
 	struct idmap objects; /* handle -> stream_object */
 	/* Per stage the shader whose text is still coming; 0: none. It outlives a DESTROY_OBJECT.
 	 */
 	uint32_t long_shader[VIRGL_STAGES];
+	enum clip_state clip;
 	/* What is bound, also after its handle was destroyed; kept while clip planes are watched.
 	 */
 	struct {
@@ -57,7 +65,7 @@ struct stream {
 	struct idmap sub_contexts; /* id -> stream_sub_context; 0 is always there */
 	struct stream_sub_context *current;
 	struct stream_object *free_objects;
-	bool watch_clip_planes;
+	bool watch_clip_planes;           /* in sub-contexts made from now on */
 	struct stream_pool_block *blocks; /* all memory of objects; given back at the end only */
 };
 
@@ -96,6 +104,15 @@ void free_object(struct stream *stream, struct stream_object *object);
 void free_pool(struct stream *stream);
 
 int create_shader(struct stream *stream, struct command *command);
+
+/* Shaders without clip code can all be made again now, which was put off before. */
+bool clip_replay_due(const struct stream_sub_context *sub);
+
+/* Clip planes are the business of the stages before rasterisation. */
+static inline bool has_clip_code(uint32_t stage)
+{
+	return stage != VIRGL_STAGE_FRAGMENT && stage != VIRGL_STAGE_COMPUTE;
+}
 
 /* Kept shader text, charged to the context until the last user is gone. Append: 0, -ENOSPC over
  * the limit, -ENOMEM. */

@@ -123,7 +123,7 @@ static int create_rasterizer(struct stream *stream, struct command *command)
 {
 	uint32_t planes = command->dw[5] >> 24;
 
-	if (planes && stream->watch_clip_planes)
+	if (planes && stream->current->clip == CLIP_WATCHED)
 		return refuse(command, -ERESTART, "clip planes", planes);
 	return create_plain(stream, command);
 }

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SET_SUB_CTX = 28, DESTROY_OBJECT = 3, BIND_SHADER = 31 };
+enum { DESTROY_OBJECT = 3, BIND_SHADER = 31 };
 
 /* ---- kept text ---- */
 
@@ -82,25 +82,42 @@ void forget_bound_shaders(struct stream *stream, struct stream_sub_context *sub)
 		shader_text_unref(stream, &sub->bound[i].text);
 }
 
-static void forget_all_text(struct stream *stream)
+static void forget_text(struct stream *stream, struct stream_sub_context *sub)
 {
-	uint32_t at = 0;
-	struct stream_sub_context *sub;
+	uint32_t cursor = 0;
+	struct stream_object *object;
 
-	while ((sub = idmap_next(&stream->sub_contexts, &at, NULL))) {
-		uint32_t cursor = 0;
-		struct stream_object *object;
-		while ((object = idmap_next(&sub->objects, &cursor, NULL)))
-			shader_text_unref(stream, &object->text);
-		forget_bound_shaders(stream, sub);
-	}
+	while ((object = idmap_next(&sub->objects, &cursor, NULL)))
+		shader_text_unref(stream, &object->text);
+	forget_bound_shaders(stream, sub);
 }
 
 void stream_watch_clip_planes(struct stream *stream, bool watch)
 {
-	if (!watch)
-		forget_all_text(stream);
+	uint32_t at = 0;
+	struct stream_sub_context *sub;
+
 	stream->watch_clip_planes = watch;
+	while ((sub = idmap_next(&stream->sub_contexts, &at, NULL))) {
+		sub->clip = watch ? CLIP_WATCHED : CLIP_COMPLETE;
+		if (!watch)
+			forget_text(stream, sub);
+	}
+}
+
+/* The library refuses any other shader of a stage while the text of one is still coming. */
+static bool text_is_coming(const struct stream_sub_context *sub)
+{
+	for (uint32_t stage = 0; stage < VIRGL_STAGES; stage++) {
+		if (has_clip_code(stage) && sub->long_shader[stage])
+			return true;
+	}
+	return false;
+}
+
+bool clip_replay_due(const struct stream_sub_context *sub)
+{
+	return sub->clip == CLIP_OWED && !text_is_coming(sub);
 }
 
 /* ---- replay ---- */
@@ -139,7 +156,7 @@ static int replay_objects(const struct replay *replay, const struct stream_sub_c
 	int r = 0;
 
 	while (r >= 0 && (object = idmap_next(&sub->objects, &cursor, &handle))) {
-		/* An unfinished one was not translated yet, and goes on by itself. */
+		/* One that ended unfinished was never translated. */
 		if (object->text && object->received == object->total)
 			r = replay_create(replay, object->text, handle);
 	}
@@ -170,16 +187,17 @@ static int replay_bound(
 int stream_replay_shaders(struct stream *stream, stream_emit_fn emit, void *data)
 {
 	const struct replay replay = {.emit = emit, .data = data};
-	uint32_t cursor = 0;
-	const struct stream_sub_context *sub;
-	int r = 0;
+	struct stream_sub_context *sub = stream->current;
 
-	while (r >= 0 && (sub = idmap_next(&stream->sub_contexts, &cursor, NULL))) {
-		r = replay_small(&replay, SET_SUB_CTX, sub->id, 0, 1);
-		if (r >= 0)
-			r = replay_objects(&replay, sub);
-		for (uint32_t stage = 0; r >= 0 && stage < VIRGL_STAGES; stage++)
-			r = replay_bound(&replay, sub, stage);
+	stream->watch_clip_planes = false;
+	if (text_is_coming(sub)) {
+		sub->clip = CLIP_OWED;
+		return 0;
 	}
-	return r < 0 ? r : replay_small(&replay, SET_SUB_CTX, stream->current->id, 0, 1);
+	int r = replay_objects(&replay, sub);
+	for (uint32_t stage = 0; r >= 0 && stage < VIRGL_STAGES; stage++)
+		r = replay_bound(&replay, sub, stage);
+	sub->clip = CLIP_COMPLETE;
+	forget_text(stream, sub);
+	return r;
 }

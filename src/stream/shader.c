@@ -130,15 +130,9 @@ static int continue_shader(struct stream *stream, struct command *command, uint3
 	return 0;
 }
 
-/* Clip planes are the business of the stages before rasterisation. */
-static bool has_clip_code(uint32_t stage)
-{
-	return stage != VIRGL_STAGE_FRAGMENT && stage != VIRGL_STAGE_COMPUTE;
-}
-
 static int keep_text(struct stream *stream, struct command *command)
 {
-	if (!stream->watch_clip_planes || !has_clip_code(command->dw[STAGE]))
+	if (stream->current->clip == CLIP_COMPLETE || !has_clip_code(command->dw[STAGE]))
 		return 0;
 	struct stream_object *shader =
 		find_object(stream, command->dw[HANDLE], VIRGL_OBJECT_SHADER);
@@ -174,7 +168,7 @@ int command_bind_shader(struct stream *stream, struct command *command)
 	if (stage >= VIRGL_STAGES)
 		return refuse(command, -EINVAL, "no such stage", stage);
 	int r = check_finished(stream, command, handle);
-	if (r < 0 || !stream->watch_clip_planes)
+	if (r < 0 || stream->current->clip == CLIP_COMPLETE)
 		return r;
 	/* The library binds nothing new for a handle that is no shader of that stage. */
 	struct stream_object *shader = find_object(stream, handle, VIRGL_OBJECT_SHADER);

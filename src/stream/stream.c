@@ -67,6 +67,8 @@ static int check_command(struct stream *stream, struct command *command)
 {
 	uint32_t opcode = VIRGL_HEADER_OPCODE(command->dw[0]);
 
+	if (clip_replay_due(stream->current))
+		return refuse(command, -ERESTART, "clip planes", 0);
 	if (opcode >= VIRGL_COMMANDS)
 		return refuse(command, -EINVAL, "unknown command", opcode);
 	const struct command_row *row = &rows[opcode];

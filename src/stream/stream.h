@@ -108,19 +108,22 @@ int stream_check(struct stream *stream, uint32_t *dwords, size_t n, struct strea
 
 /*
  * Clip planes. Translated shaders are faster without the code for clip planes that the guest does
- * not use; who leaves that code out must hear of the first guest that does. While watching, the
- * stream keeps the text of geometry-stage shaders, and stream_check() stops before a command that
- * turns a clip plane on: -ERESTART, fault->offset says where. The caller runs what comes before,
- * calls stream_replay_shaders() so that they are translated anew, stops watching, and goes on
- * there.
+ * not use; who leaves that code out must hear of the first guest that does. While watching, each
+ * sub-context keeps the text of its geometry-stage shaders, and stream_check() stops before a
+ * command that turns a clip plane on: -ERESTART, fault->offset says where. The caller runs what
+ * comes before, sees to it that no further shader is translated without that code, calls
+ * stream_replay_shaders(), and goes on there. Other sub-contexts, which use no clip planes, keep
+ * their shaders until they do.
  */
 void stream_watch_clip_planes(struct stream *stream, bool watch);
 
 typedef int (*stream_emit_fn)(void *data, uint32_t *dwords, size_t n);
 
 /*
- * Emits commands that create every kept shader again and bind those that are bound, ending in the
- * current sub-context. Returns 0, -ENOMEM, or what `emit` returned below 0.
+ * Emits commands that create every kept shader of the current sub-context again, bind those that
+ * are bound, and forgets them. While the text of one is still coming nothing can be created:
+ * stream_check() then stops once more when it is whole. Returns 0, -ENOMEM, or what `emit` returned
+ * below 0.
  */
 int stream_replay_shaders(struct stream *stream, stream_emit_fn emit, void *data);
 

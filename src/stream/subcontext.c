@@ -12,6 +12,7 @@ int add_sub_context(struct stream *stream, uint32_t id)
 	if (!sub)
 		return -ENOMEM;
 	sub->id = id;
+	sub->clip = stream->watch_clip_planes ? CLIP_WATCHED : CLIP_COMPLETE;
 	idmap_init(&sub->objects, stream->seed);
 	int r = idmap_add(&stream->sub_contexts, id, sub);
 	if (r < 0) {

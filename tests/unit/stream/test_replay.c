@@ -109,8 +109,6 @@ static void test_replays_what_is_there(void **state)
 	assert_int_equal(run(*state, destroy, 2), 0);
 	assert_int_equal(stream_replay_shaders(*state, emit, &e), 0);
 	const uint32_t expected[] = {
-		HEADER(28, 0, 1),
-		0, /* sub-context 0 */
 		HEADER(1, VIRGL_OBJECT_SHADER, 7),
 		1,
 		VERTEX,
@@ -122,8 +120,6 @@ static void test_replays_what_is_there(void **state)
 		HEADER(31, 0, 2),
 		1,
 		VERTEX,
-		HEADER(28, 0, 1),
-		0,
 	};
 	assert_int_equal(e.n, sizeof(expected) / sizeof(expected[0]));
 	assert_memory_equal(e.dwords, expected, sizeof(expected));
@@ -138,8 +134,6 @@ static void test_bound_but_destroyed(void **state)
 	create_shader(*state, 1, VERTEX, 0xdddd); /* the handle is another shader now */
 	assert_int_equal(stream_replay_shaders(*state, emit, &e), 0);
 	const uint32_t expected[] = {
-		HEADER(28, 0, 1),
-		0,
 		HEADER(1, VIRGL_OBJECT_SHADER, 7),
 		1,
 		VERTEX,
@@ -161,14 +155,12 @@ static void test_bound_but_destroyed(void **state)
 		VERTEX,
 		HEADER(3, VIRGL_OBJECT_SHADER, 1),
 		UINT32_MAX,
-		HEADER(28, 0, 1),
-		0,
 	};
 	assert_int_equal(e.n, sizeof(expected) / sizeof(expected[0]));
 	assert_memory_equal(e.dwords, expected, sizeof(expected));
 }
 
-static void test_long_shaders_are_kept_whole_and_unfinished_ones_left(void **state)
+static void test_long_shaders_are_kept_whole(void **state)
 {
 	struct emitted e = {0};
 	const uint32_t first[] = {HEADER(1, VIRGL_OBJECT_SHADER, 6), 5, VERTEX, 8, 10, 0, 0x1111};
@@ -176,14 +168,34 @@ static void test_long_shaders_are_kept_whole_and_unfinished_ones_left(void **sta
 		HEADER(1, VIRGL_OBJECT_SHADER, 6), 5, VERTEX, 4 | 1u << 31, 10, 0, 0};
 
 	assert_int_equal(run(*state, first, 7), 0);
-	assert_int_equal(stream_replay_shaders(*state, emit, &e), 0);
-	assert_int_equal(e.n, 4);
 	assert_int_equal(run(*state, second, 7), 0);
-	e.n = 0;
 	assert_int_equal(stream_replay_shaders(*state, emit, &e), 0);
-	assert_int_equal(e.n, 4 + 14);
-	assert_memory_equal(e.dwords + 2, first, sizeof(first));
-	assert_memory_equal(e.dwords + 9, second, sizeof(second));
+	assert_int_equal(e.n, 14);
+	assert_memory_equal(e.dwords, first, sizeof(first));
+	assert_memory_equal(e.dwords + 7, second, sizeof(second));
+}
+
+/* While a shader's text is coming, the library takes no other: the rest waits until it is whole. */
+static void test_a_long_shader_puts_off_the_others(void **state)
+{
+	struct emitted e = {0};
+	const uint32_t first[] = {HEADER(1, VIRGL_OBJECT_SHADER, 6), 5, VERTEX, 8, 10, 0, 0x1111};
+	uint32_t rest[] = {RASTERIZER(6, 1), HEADER(1, VIRGL_OBJECT_SHADER, 6), 5, VERTEX,
+		4 | 1u << 31, 10, 0, 0, HEADER(0, 0, 0)};
+	struct stream_fault fault = {0};
+
+	create_shader(*state, 1, VERTEX, 0xaaaa);
+	assert_int_equal(run(*state, first, 7), 0);
+	assert_int_equal(stream_check(*state, rest, 18, &fault), -ERESTART);
+	assert_int_equal(fault.offset, 0);
+	assert_int_equal(stream_replay_shaders(*state, emit, &e), 0);
+	assert_int_equal(e.n, 0);
+	assert_int_equal(stream_check(*state, rest, 18, &fault), -ERESTART);
+	assert_int_equal(fault.offset, 17);
+	assert_int_equal(stream_replay_shaders(*state, emit, &e), 0);
+	assert_int_equal(e.n, 8 + 14);
+	assert_int_equal(stream_check(*state, rest + 17, 1, &fault), 0);
+	assert_int_equal(stream_counters(*state)->kept_bytes, 0);
 }
 
 /* A part without text would be kept for ever, its header at a time. */
@@ -220,18 +232,34 @@ static void test_kept_text_is_charged_until_nobody_uses_it(void **state)
 	stream_destroy(stream);
 }
 
-static void test_ends_in_the_current_sub_context(void **state)
+/* Another sub-context is left alone, whatever is unfinished there, until it uses clip planes. */
+static void test_each_sub_context_by_itself(void **state)
 {
 	struct emitted e = {0};
-	const uint32_t make[] = {HEADER(29, 0, 1), 7};
+	struct stream_fault fault = {0};
+	const uint32_t make[] = {HEADER(29, 0, 1), 7}, back[] = {HEADER(28, 0, 1), 0};
+	const uint32_t first[] = {HEADER(1, VIRGL_OBJECT_SHADER, 6), 5, VERTEX, 8, 10, 0, 0x1111};
+	uint32_t planes[] = {RASTERIZER(2, 1)};
 
 	create_shader(*state, 1, VERTEX, 0xaaaa);
+	assert_int_equal(run(*state, first, 7), 0);
 	assert_int_equal(run(*state, make, 2), 0);
 	create_shader(*state, 1, VERTEX, 0xeeee);
+	assert_int_equal(stream_check(*state, planes, 10, &fault), -ERESTART);
 	assert_int_equal(stream_replay_shaders(*state, emit, &e), 0);
-	assert_int_equal(e.n, 2 * (2 + 8) + 2);
-	assert_int_equal(e.dwords[e.n - 1], 7);
-	e = (struct emitted){.fail_after = 2};
+	assert_int_equal(e.n, 8);
+	assert_int_equal(e.dwords[6], 0xeeee);
+	assert_int_equal(stream_check(*state, planes, 10, &fault), 0);
+	assert_int_equal(run(*state, back, 2), 0);
+	assert_int_equal(stream_check(*state, planes, 10, &fault), -ERESTART);
+}
+
+static void test_what_emitting_returns(void **state)
+{
+	struct emitted e = {.fail_after = 2};
+
+	create_shader(*state, 1, VERTEX, 0xaaaa);
+	create_shader(*state, 2, VERTEX, 0xbbbb);
 	assert_int_equal(stream_replay_shaders(*state, emit, &e), -EIO);
 }
 
@@ -242,10 +270,12 @@ int main(void)
 		TEST(test_stops_before_the_clip_plane),
 		TEST(test_replays_what_is_there),
 		TEST(test_bound_but_destroyed),
-		TEST(test_long_shaders_are_kept_whole_and_unfinished_ones_left),
+		TEST(test_long_shaders_are_kept_whole),
 		TEST(test_empty_parts_are_refused),
 		TEST(test_kept_text_is_charged_until_nobody_uses_it),
-		TEST(test_ends_in_the_current_sub_context),
+		TEST(test_a_long_shader_puts_off_the_others),
+		TEST(test_each_sub_context_by_itself),
+		TEST(test_what_emitting_returns),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
