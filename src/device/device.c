@@ -15,7 +15,17 @@ static void device_renderer_fence(void *data, uint64_t fence_id)
 	fences_complete(data, fence_id);
 }
 
-static const struct renderer_events device_renderer_events = {.fence = device_renderer_fence};
+static void device_renderer_failed(void *data, const char *why)
+{
+	struct device *dev = data;
+
+	device_notice(dev, "%s", why);
+	if (dev->events.failed)
+		dev->events.failed(dev->events_data);
+}
+
+static const struct renderer_events device_renderer_events = {
+	.fence = device_renderer_fence, .failed = device_renderer_failed};
 
 /* Heads, sizes and quota as the type says; anything else is the caller's mistake, not a guest's. */
 static bool device_config_valid(const struct device_config *config)

@@ -15,7 +15,8 @@
  * one tenant (the vGPU's binding) and share its quota.
  *
  * A context that breaks a rule is *lost*: what it submits is answered with an error, its fences
- * complete at once, its memory is freed when its owner destroys it, and everybody else goes on.
+ * complete in their turn like any other, its memory is freed when its owner destroys it, and
+ * everybody else goes on.
  *
  * Every number that comes in through this interface is hostile. All calls are from one thread and
  * return 0 or -errno: -ENOENT unknown handle, -EEXIST handle taken, -EINVAL bad argument, -ENOMEM
@@ -49,9 +50,11 @@ struct device_config {
 	struct vgpu_stats *stats; /* shared page, not owned; never NULL */
 };
 
-/* Things worth telling an operator; each is rate-limited by the device. */
+/* Things worth telling an operator; notices are rate-limited by the device. May be NULL. */
 struct device_events {
 	void (*notice)(void *data, const char *text);
+	/* The host's driver failed: fences will not complete, and the process should end. */
+	void (*failed)(void *data);
 };
 
 int device_create(const struct device_config *config, const struct device_events *events,
@@ -71,7 +74,10 @@ bool device_fences_pending(const struct device *dev);
 
 /* `name` is copied, for people. */
 int device_client_create(struct device *dev, const char *name, struct device_client **ret);
-/* Ends all of its contexts and resources; pending fences complete first. NULL-safe. */
+/*
+ * Ends all of its contexts and resources. The callbacks of pending fences run first, although their
+ * work may not be complete. NULL-safe.
+ */
 void device_client_destroy(struct device_client *client);
 /* The same, but the client stays: a virtio reset, or a vtest renderer created anew. */
 void device_client_reset(struct device_client *client);

@@ -154,7 +154,16 @@ static void process_notice(void *data, const char *text)
 		channel_send_text(p->options.keeper_fd, KEEPER_DEVICE_NOTICE, text);
 }
 
-static const struct device_events process_device_events = {.notice = process_notice};
+/* The keeper starts another process in this one's place. */
+static void process_device_failed(void *data)
+{
+	const struct process *p = data;
+	if (p->loop)
+		loop_quit(p->loop, 1);
+}
+
+static const struct device_events process_device_events = {
+	.notice = process_notice, .failed = process_device_failed};
 
 /* The driver opens its last files when the first context is made: have that behind us. */
 static int process_warm_up(struct device *dev)

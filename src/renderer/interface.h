@@ -59,6 +59,8 @@ struct renderer_events {
 	/* Everything submitted before fence_create(fence_id), and before every earlier fence, is
 	 * complete. Ids arrive in rising order; one call may stand for several fences. */
 	void (*fence)(void *data, uint64_t fence_id);
+	/* The host's driver failed for good: pending fences will not complete. Comes once. */
+	void (*failed)(void *data, const char *why);
 };
 
 struct renderer_config {

@@ -29,10 +29,14 @@ struct virgl_fences {
 	struct virgl_fence *first, **last;
 	bool waiting; /* the thread is inside a wait for a fence it took off the queue */
 	bool ended;
-	uint64_t done; /* highest id complete */
+	enum { FENCES_STARTING, FENCES_RUNNING, FENCES_NO_CONTEXT } thread_state;
+	bool failed;          /* a wait ended otherwise than by the fence */
+	struct log_limit log; /* of the thread */
+	uint64_t done;        /* highest id complete */
 };
 
-static void fence_wait(const struct virgl_fence *fence)
+/* False: the driver failed, and what came before the fence may not be complete. */
+static bool fence_wait(const struct virgl_fence *fence)
 {
 	const GLuint64 second = 1000000000;
 	GLenum r;
@@ -40,9 +44,8 @@ static void fence_wait(const struct virgl_fence *fence)
 	do {
 		r = glClientWaitSync(fence->sync, 0, second);
 	} while (r == GL_TIMEOUT_EXPIRED);
-	if (r == GL_WAIT_FAILED)
-		log_error("waiting for the driver's fence failed: frames may appear too early");
 	glDeleteSync(fence->sync);
+	return r == GL_ALREADY_SIGNALED || r == GL_CONDITION_SATISFIED;
 }
 
 static void *fences_thread(void *data)
@@ -50,11 +53,12 @@ static void *fences_thread(void *data)
 	struct virgl_fences *f = data;
 	const uint64_t one = 1;
 
-	eglBindAPI(EGL_OPENGL_API);
-	if (!eglMakeCurrent(f->display, EGL_NO_SURFACE, EGL_NO_SURFACE, f->context))
-		log_error("the fence thread got no GL context: fences will not complete");
+	bool current = eglBindAPI(EGL_OPENGL_API) &&
+		       eglMakeCurrent(f->display, EGL_NO_SURFACE, EGL_NO_SURFACE, f->context);
 	pthread_mutex_lock(&f->lock);
-	for (;;) {
+	f->thread_state = current ? FENCES_RUNNING : FENCES_NO_CONTEXT;
+	pthread_cond_broadcast(&f->changed);
+	while (current) {
 		while (!f->first && !f->ended)
 			pthread_cond_wait(&f->changed, &f->lock);
 		struct virgl_fence *fence = f->first;
@@ -65,19 +69,22 @@ static void *fences_thread(void *data)
 			f->last = &f->first;
 		f->waiting = true;
 		pthread_mutex_unlock(&f->lock);
-		fence_wait(fence);
+		bool done = fence_wait(fence);
 		pthread_mutex_lock(&f->lock);
 		f->waiting = false;
-		if (fence->id)
+		f->failed |= !done;
+		if (fence->id && !f->failed)
 			f->done = fence->id;
 		if (!f->first)
 			pthread_cond_broadcast(&f->changed);
-		if (fence->id && write(f->event_fd, &one, sizeof(one)) < 0)
-			log_error("the fence event could not be raised: %m");
+		if ((fence->id || f->failed) && write(f->event_fd, &one, sizeof(one)) < 0)
+			log_limited(&f->log, LOG_LEVEL_ERROR,
+				"the fence event could not be raised: %m");
 		free(fence);
 	}
 	pthread_mutex_unlock(&f->lock);
-	eglMakeCurrent(f->display, EGL_NO_SURFACE, EGL_NO_SURFACE, EGL_NO_CONTEXT);
+	if (current)
+		eglMakeCurrent(f->display, EGL_NO_SURFACE, EGL_NO_SURFACE, EGL_NO_CONTEXT);
 	return NULL;
 }
 
@@ -102,6 +109,16 @@ static EGLContext fences_shared_context(EGLDisplay display)
 	return eglCreateContext(display, config, current, attribs);
 }
 
+static bool fences_thread_runs(struct virgl_fences *f)
+{
+	pthread_mutex_lock(&f->lock);
+	while (f->thread_state == FENCES_STARTING)
+		pthread_cond_wait(&f->changed, &f->lock);
+	bool runs = f->thread_state == FENCES_RUNNING;
+	pthread_mutex_unlock(&f->lock);
+	return runs;
+}
+
 int virgl_fences_create(struct virgl_fences **ret)
 {
 	struct virgl_fences *f = calloc(1, sizeof(*f));
@@ -110,6 +127,7 @@ int virgl_fences_create(struct virgl_fences **ret)
 	if (!f)
 		return err;
 	f->last = &f->first;
+	f->log = (struct log_limit)LOG_LIMIT_INIT;
 	pthread_mutex_init(&f->lock, NULL);
 	pthread_cond_init(&f->changed, NULL);
 	f->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -126,6 +144,11 @@ int virgl_fences_create(struct virgl_fences **ret)
 	err = -pthread_create(&f->thread, NULL, fences_thread, f);
 	if (err < 0)
 		goto destroy_context;
+	if (!fences_thread_runs(f)) {
+		pthread_join(f->thread, NULL);
+		err = -ENODEV;
+		goto destroy_context;
+	}
 	*ret = f;
 	return 0;
 
@@ -183,12 +206,20 @@ uint64_t virgl_fences_reap(struct virgl_fences *f)
 {
 	uint64_t count;
 
-	if (read(f->event_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
-		log_error("the fence event could not be read: %m");
+	/* Without news there is nothing to read, and news stay readable. */
+	(void)!read(f->event_fd, &count, sizeof(count));
 	pthread_mutex_lock(&f->lock);
 	uint64_t done = f->done;
 	pthread_mutex_unlock(&f->lock);
 	return done;
+}
+
+bool virgl_fences_failed(struct virgl_fences *f)
+{
+	pthread_mutex_lock(&f->lock);
+	bool failed = f->failed;
+	pthread_mutex_unlock(&f->lock);
+	return failed;
 }
 
 void virgl_fences_wait(struct virgl_fences *f)

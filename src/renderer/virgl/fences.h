@@ -8,11 +8,15 @@
  * empty.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct virgl_fences;
 
-/* The calling thread has a current EGL context; the waiting thread gets one that shares with it. */
+/*
+ * The calling thread has a current EGL context; the waiting thread gets one that shares with it.
+ * -ENODEV: it could not.
+ */
 int virgl_fences_create(struct virgl_fences **ret);
 void virgl_fences_destroy(struct virgl_fences *fences); /* NULL-safe */
 
@@ -27,7 +31,10 @@ int virgl_fences_fd(const struct virgl_fences *fences);
 /* Highest id complete so far, 0: none yet. */
 uint64_t virgl_fences_reap(struct virgl_fences *fences);
 
-/* Blocks until every fence pushed so far is complete. */
+/* The driver lost a fence: nothing can be known to be complete any more. */
+bool virgl_fences_failed(struct virgl_fences *fences);
+
+/* Blocks until every fence pushed so far is complete, or has failed. */
 void virgl_fences_wait(struct virgl_fences *fences);
 
 #endif

@@ -43,6 +43,7 @@ struct renderer {
 	EGLContext current;     /* GL context of the last work */
 	bool unfenced;          /* it was given work that no fence stands behind */
 	uint64_t last_fence;    /* highest id asked for */
+	bool failed;            /* and said so */
 	uint64_t reported;      /* highest id passed up */
 	bool query_asked;       /* a query's result was asked for since the last fence */
 	uint64_t library_fence; /* our id at which the library's own fence stands; 0: none */
@@ -373,9 +374,18 @@ static int virgl_poll_fd(struct renderer *r)
 	return virgl_fences_fd(r->fences);
 }
 
-static void virgl_poll(struct renderer *r)
+static void virgl_take_news(struct renderer *r)
 {
 	virgl_report(r, virgl_fences_reap(r->fences));
+	if (r->failed || !virgl_fences_failed(r->fences))
+		return;
+	r->failed = true;
+	r->events.failed(r->events_data, "the host's driver lost a fence");
+}
+
+static void virgl_poll(struct renderer *r)
+{
+	virgl_take_news(r);
 }
 
 static void virgl_finish(struct renderer *r)
@@ -389,7 +399,7 @@ static void virgl_finish(struct renderer *r)
 		virgl_renderer_poll();
 		virgl_note_context(r, false);
 	}
-	virgl_report(r, virgl_fences_reap(r->fences));
+	virgl_take_news(r);
 }
 
 /* ---- screens ---- */
