@@ -115,5 +115,6 @@ int handle_REM_MEM_REG(struct vhost_user *vu, struct vu_message *m)
 		return SESSION_AGAIN;
 	memory_remove(vu, (unsigned)slot);
 	memory_change_end(vu);
+	memory_submit(vu);
 	return 0;
 }

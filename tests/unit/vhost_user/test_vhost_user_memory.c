@@ -75,6 +75,18 @@ static void test_only_files_can_be_memory(void **state)
 	assert_int_not_equal(front_ack(f, VHOST_USER_ADD_MEM_REG, &reg, 40, -1), 0);
 }
 
+/* What was refused for a region that is taken away again gets another chance. */
+static void test_removing_a_region_asks_again(void **state)
+{
+	struct front *f = *state;
+
+	front_negotiate(f, 0);
+	assert_int_equal(add(f, 0, 0x10000, FRONT_UVA, 0), 0);
+	uint32_t serial = f->serial;
+	assert_int_equal(rem(f, 0, 0x10000, FRONT_UVA), 0);
+	assert_int_equal(f->serial, serial + 1);
+}
+
 static void test_nothing_is_served_before_the_verdict(void **state)
 {
 	struct front *f = *state;
@@ -219,6 +231,7 @@ int main(void)
 		T(test_regions_are_checked),
 		T(test_slots_are_limited),
 		T(test_only_files_can_be_memory),
+		T(test_removing_a_region_asks_again),
 		T(test_nothing_is_served_before_the_verdict),
 		T(test_refused_memory_ends_the_connection),
 		T(test_table_is_replaced_under_running_rings),
