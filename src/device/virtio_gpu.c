@@ -34,7 +34,6 @@ struct virtio_gpu {
 	void *data;
 	uint64_t offered, accepted;
 	uint32_t num_capsets;
-	uint32_t events; /* VIRTIO_GPU_EVENT_* pending */
 	uint32_t pending;
 	struct virtio_gpu_request
 		*info_waiting; /* GET_DISPLAY_INFO until the viewer has answered */
@@ -203,7 +202,7 @@ static uint32_t gpu_cursor(
 		.y = le32toh(c->pos.y),
 		.hot_x = le32toh(c->hot_x),
 		.hot_y = le32toh(c->hot_y),
-		.visible = true,
+		.visible = handle != 0,
 	};
 	return gpu_response(device_cursor(gpu->client, handle, &cursor, image),
 		VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
@@ -697,7 +696,6 @@ void virtio_gpu_set_features(struct virtio_gpu *gpu, uint64_t features)
 int virtio_gpu_config_read(const struct virtio_gpu *gpu, uint32_t offset, void *buf, uint32_t len)
 {
 	const struct virtio_gpu_config config = {
-		.events_read = htole32(gpu->events),
 		.num_scanouts = htole32(device_heads(gpu->dev)),
 		.num_capsets = htole32(gpu->num_capsets),
 	};
@@ -709,13 +707,10 @@ int virtio_gpu_config_read(const struct virtio_gpu *gpu, uint32_t offset, void *
 
 int virtio_gpu_config_write(struct virtio_gpu *gpu, uint32_t offset, const void *buf, uint32_t len)
 {
-	uint32_t clear;
-
-	if (offset != offsetof(struct virtio_gpu_config, events_clear) || len != sizeof(clear))
-		return -EINVAL;
-	memcpy(&clear, buf, sizeof(clear));
-	gpu->events &= ~le32toh(clear);
-	return 0;
+	/* Events are QEMU's own matter (its display reports them): none is ever set here. */
+	return offset == offsetof(struct virtio_gpu_config, events_clear) && len == sizeof(uint32_t)
+		       ? 0
+		       : -EINVAL;
 }
 
 void virtio_gpu_memory_change_begin(struct virtio_gpu *gpu)

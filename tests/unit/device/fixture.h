@@ -10,6 +10,7 @@
 
 struct seen_display {
 	unsigned modes, updates, cursors;
+	struct display_cursor cursor;
 	uint32_t width, height;
 	struct display_rect last;
 	uint32_t first_pixel; /* at the corner of the last update */
@@ -45,6 +46,7 @@ static inline void fixture_cursor(
 {
 	struct seen_display *d = data;
 	d->cursors++;
+	d->cursor = *cursor;
 }
 
 static inline void fixture_notice(void *data, const char *text)

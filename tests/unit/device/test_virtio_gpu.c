@@ -258,6 +258,24 @@ static void test_a_picture_reaches_the_screen_and_memory_may_move(void **state)
 	assert_int_equal(ASK(g, scanout), VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID);
 }
 
+/* A move with resource 0 hides the pointer, any other shows it where it was moved to. */
+static void test_moving_the_pointer_hides_and_shows_it(void **state)
+{
+	struct guest *g = *state;
+	uint8_t response[64];
+	struct virtio_gpu_update_cursor move = {
+		.hdr.type = VIRTIO_GPU_CMD_MOVE_CURSOR, .pos.x = 7, .resource_id = 1};
+
+	for (uint32_t id = 0; id < 2; id++) {
+		move.resource_id = id;
+		assert_int_equal(ask_queue(g, VIRTIO_GPU_CURSOR_QUEUE, &move, sizeof(move),
+					 response, sizeof(response)),
+			VIRTIO_GPU_RESP_OK_NODATA);
+		assert_int_equal(g->f.display.cursor.visible, id != 0);
+		assert_int_equal(g->f.display.cursor.x, 7);
+	}
+}
+
 static void test_quota_is_said(void **state)
 {
 	struct guest *g = *state;
@@ -342,6 +360,7 @@ int main(void)
 		TEST(test_display_info_waits_for_the_viewer),
 		TEST(test_backing),
 		TEST(test_a_picture_reaches_the_screen_and_memory_may_move),
+		TEST(test_moving_the_pointer_hides_and_shows_it),
 		TEST(test_quota_is_said),
 		TEST(test_fenced_answers_carry_the_fence),
 		TEST(test_short_response_buffers),
