@@ -4,8 +4,9 @@
 
 /*
  * Where a vGPU's screens go. The device calls these; who shows pixels implements them (the
- * vhost-user GPU socket; the screen memfds behind `vgpuctl screenshot`). Calls never block and
- * never fail upwards: a viewer that does not keep up or goes away loses frames, not the guest.
+ * vhost-user GPU socket; the screen memfds behind `vgpuctl screenshot`). Calls never fail upwards
+ * and never wait for a viewer: one that does not keep up or goes away loses frames, not the guest.
+ * A change of mode may wait for the keeper, which always reads.
  */
 
 #include <stdbool.h>

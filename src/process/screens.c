@@ -21,6 +21,7 @@ struct screen_memory {
 struct screens {
 	int channel_fd;
 	struct screen_memory heads[DISPLAY_MAX_HEADS];
+	struct log_limit log; /* a guest changes modes as often as it likes */
 };
 
 int screens_create(int channel_fd, struct screens **ret)
@@ -29,6 +30,7 @@ int screens_create(int channel_fd, struct screens **ret)
 	if (!screens)
 		return -ENOMEM;
 	screens->channel_fd = channel_fd;
+	screens->log = (struct log_limit)LOG_LIMIT_INIT;
 	*ret = screens;
 	return 0;
 }
@@ -84,7 +86,8 @@ static void screens_mode(void *data, uint32_t head, uint32_t width, uint32_t hei
 	}
 	int err = screens_map(screens, head, width, height);
 	if (err < 0)
-		log_error("no memory for the picture of head %u: %s", head, strerror(-err));
+		log_limited(&screens->log, LOG_LEVEL_ERROR,
+			"no memory for the picture of head %u: %s", head, strerror(-err));
 }
 
 static void screens_update(void *data, uint32_t head, const struct display_rect *rect,
