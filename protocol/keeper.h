@@ -72,11 +72,6 @@ enum keeper_control_message {
 		KEEPER_CONTROL_MESSAGE_COUNT
 };
 
-struct keeper_header {
-	uint32_t type;
-	uint32_t size; /* of the payload that follows, bytes: exactly its struct */
-};
-
 enum keeper_custody_kind {
 	KEEPER_CUSTODY_MEMORY, /* index: region slot; a: gpa, b: size, c: offset in the file */
 	KEEPER_CUSTODY_KICK,   /* index: ring */

@@ -247,7 +247,6 @@ static int check_transfer(struct command *command)
 
 int command_inline_write(struct stream *stream, struct command *command)
 {
-	stream->counters.transfer_bytes += (command->len - 11) * sizeof(uint32_t);
 	return check_transfer(command);
 }
 

@@ -76,13 +76,12 @@ struct stream_limits {
 struct stream_counters {
 	uint64_t buffers;
 	uint64_t commands;
-	uint64_t query_results;  /* times a query's result was asked for */
-	uint64_t draws;          /* DRAW_VBO, LAUNCH_GRID, CLEAR, BLIT and their kin */
-	uint64_t bytes;          /* of command stream */
-	uint64_t transfer_bytes; /* data of inline writes */
-	uint32_t objects;        /* now */
-	uint64_t object_bytes;   /* now */
-	uint64_t kept_bytes;     /* now: text of shaders kept for stream_replay_shaders() */
+	uint64_t query_results; /* times a query's result was asked for */
+	uint64_t draws;         /* DRAW_VBO, LAUNCH_GRID, CLEAR, BLIT and their kin */
+	uint64_t bytes;         /* of command stream */
+	uint32_t objects;       /* now */
+	uint64_t object_bytes;  /* now */
+	uint64_t kept_bytes;    /* now: text of shaders kept for stream_replay_shaders() */
 };
 
 /* Why and where a buffer was refused; `reason` is a constant string for people. */

@@ -103,10 +103,14 @@ static void expect_refused(const void *bytes, size_t len, const int *fds, unsign
 	close(pair[1]);
 }
 
+struct wire_header {
+	uint32_t type, size;
+};
+
 static void test_malformed_messages_are_refused(void **state)
 {
 	struct {
-		struct keeper_header header;
+		struct wire_header header;
 		unsigned char payload[4096];
 	} m = {{KEEPER_DEVICE_NOTICE, sizeof(struct keeper_text)}, {0}};
 	size_t whole = sizeof(m.header) + sizeof(struct keeper_text);
@@ -119,15 +123,15 @@ static void test_malformed_messages_are_refused(void **state)
 	expect_refused(&m, whole, fds, 1);
 	m.header.size--;
 	expect_refused(&m, whole, NULL, 0);
-	m.header = (struct keeper_header){KEEPER_DEVICE_MESSAGE_COUNT, 0};
+	m.header = (struct wire_header){KEEPER_DEVICE_MESSAGE_COUNT, 0};
 	expect_refused(&m, sizeof(m.header), NULL, 0);
-	m.header = (struct keeper_header){UINT32_MAX, UINT32_MAX};
+	m.header = (struct wire_header){UINT32_MAX, UINT32_MAX};
 	expect_refused(&m, sizeof(m.header), NULL, 0);
 	/* the keeper's own message, from the wrong side */
-	m.header = (struct keeper_header){KEEPER_DEVICE_QUIT, 0};
+	m.header = (struct wire_header){KEEPER_DEVICE_QUIT, 0};
 	expect_refused(&m, sizeof(m.header), NULL, 0);
 	/* too few and too many descriptors */
-	m.header = (struct keeper_header){KEEPER_DEVICE_CUSTODY, sizeof(struct keeper_custody)};
+	m.header = (struct wire_header){KEEPER_DEVICE_CUSTODY, sizeof(struct keeper_custody)};
 	whole = sizeof(m.header) + sizeof(struct keeper_custody);
 	expect_refused(&m, whole, NULL, 0);
 	expect_refused(&m, whole, fds, 2);
