@@ -26,11 +26,11 @@
 #define DEVICE_BATCH      64 /* messages handled before others get their turn */
 
 /*
- * What the device process may know of the environment: how to find its libraries and how drivers
- * and sanitizers are tuned. Never the operator's display, sessions or buses.
+ * What the device process may know of the environment: how to find its drivers, and how those and
+ * sanitizers are tuned. Never the loader's variables or the operator's display, sessions or buses.
  */
-static const char *const device_environment[] = {"PATH=", "LANG=", "LC_", "TZ=", "LD_LIBRARY_PATH=",
-	"LIBGL_DRIVERS_PATH=", "GBM_BACKENDS_PATH=", "__EGL_VENDOR_LIBRARY_", "LP_", "MESA_",
+static const char *const device_environment[] = {"PATH=", "LANG=", "LC_",
+	"TZ=", "LIBGL_DRIVERS_PATH=", "GBM_BACKENDS_PATH=", "__EGL_VENDOR_LIBRARY_", "LP_", "MESA_",
 	"VREND_", "VGPU_", "ASAN_", "UBSAN_", "LSAN_", "TSAN_"};
 
 static uint64_t process_start_time(pid_t pid)
