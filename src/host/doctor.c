@@ -18,7 +18,9 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -27,6 +29,7 @@
 #define QEMU_TCG_SINCE    8 /* before, QEMU refuses vhost-user-gpu without KVM */
 #define DOCTOR_GROUP      "vgpu"
 #define DOCTOR_GROUPS_MAX 1024
+#define LIBVIRT_FILE      "/qemu/vhost-user/50-vgpud.json"
 
 static void check(json_t *list, const char *name, const char *status, const char *advice,
 	const char *format, ...) __attribute__((format(printf, 5, 6)));
@@ -60,8 +63,12 @@ static int run_program(char *const *argv, char *out, size_t size)
 	out[0] = '\0';
 	if (pipe2(pipes, O_CLOEXEC) < 0)
 		return -1;
+	pid_t parent = getpid();
 	pid_t pid = fork();
 	if (pid == 0) {
+		/* It ends with its parent, whose patience may be shorter. */
+		if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+			_exit(127);
 		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 		dup2(null, STDIN_FILENO);
 		dup2(pipes[1], STDOUT_FILENO);
@@ -204,13 +211,24 @@ static void check_namespaces(json_t *list)
 		check(list, "namespaces", "ok", NULL, "user and mount namespaces work");
 }
 
+/* A libvirt of an ordinary user looks into that user's configuration as well. */
+static bool user_has_libvirt_file(void)
+{
+	const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+	char path[PATH_MAX];
+
+	if (geteuid() == 0 || (!config && !home))
+		return false;
+	snprintf(path, sizeof(path), "%s%s" LIBVIRT_FILE, config ?: home, config ? "" : "/.config");
+	return access(path, R_OK) == 0;
+}
+
 static void check_libvirt(json_t *list)
 {
 	static const char *const daemons[] = {"/usr/sbin/libvirtd", "/usr/sbin/virtqemud"};
-	static const char *const files[] = {"/usr/share/qemu/vhost-user/50-vgpud.json",
-		"/usr/local/share/qemu/vhost-user/50-vgpud.json",
-		"/etc/qemu/vhost-user/50-vgpud.json"};
-	bool libvirt = false, helper = false;
+	/* Where a libvirt of the distribution looks; /usr/local/share is not among them. */
+	static const char *const files[] = {"/usr/share" LIBVIRT_FILE, "/etc" LIBVIRT_FILE};
+	bool libvirt = false, helper = user_has_libvirt_file();
 
 	for (size_t i = 0; i < ARRAY_SIZE(daemons); i++)
 		libvirt |= access(daemons[i], X_OK) == 0;
@@ -219,8 +237,9 @@ static void check_libvirt(json_t *list)
 	if (!libvirt)
 		check(list, "libvirt", "ok", NULL, "libvirt is not installed");
 	else if (!helper)
-		check(list, "libvirt", "warn", "put 50-vgpud.json into /etc/qemu/vhost-user",
-			"libvirt does not know of vgpud");
+		check(list, "libvirt", "warn",
+			"link the installed 50-vgpud.json into /etc/qemu/vhost-user",
+			"libvirt does not know of vgpud: 50-vgpud.json is not where it looks");
 	else
 		check(list, "libvirt", "ok", NULL, "50-vgpud.json is installed");
 }

@@ -5,6 +5,7 @@ that neither a running libvirtd nor the system's configuration is touched or nee
 libvirt finds vhost-user back ends by JSON files in fixed folders. An ordinary user's is private
 anyway; root sees ours through a mount namespace of this one process.
 """
+import json
 import os
 import shutil
 import subprocess
@@ -12,8 +13,10 @@ import time
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
+import cache
 from vm import VM, VmError
 
+DESCRIPTION = "50-vgpud.json"
 BACK_ENDS = Path("/etc/qemu/vhost-user")
 
 XML = """<domain type='qemu'>
@@ -99,8 +102,9 @@ class LibvirtVM(VM):
     def _describe_back_end(self, program):
         folder = self.dir / "config/qemu/vhost-user"
         folder.mkdir(parents=True)
-        (folder / "10-vgpud.json").write_text(
-            f'{{"description": "vgpud", "type": "gpu", "binary": "{program}"}}\n')
+        # What is installed, but for the program.
+        described = json.loads((cache.BUILD / "data" / DESCRIPTION).read_text())
+        (folder / DESCRIPTION).write_text(json.dumps({**described, "binary": str(program)}))
         etc = self.dir / "libvirt/etc"
         etc.mkdir(parents=True)
         (etc / "qemu.conf").write_text(QEMU_CONF)
