@@ -10,6 +10,14 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 
+def reason(case, skip):
+    """pytest says why in the element; of a C test it is the last line that the case printed."""
+    said = skip.get("message") or skip.text or case.findtext("system-out") or ""
+    lines = [line.lstrip("# ").strip() for line in said.splitlines()]
+    return next((line for line in reversed(lines) if line and not line.startswith("ok ")),
+                "it does not say why")
+
+
 def count(suite, path):
     if not os.path.exists(path):
         print(f"{suite}: FAILED: no result file: its runner did not finish", file=sys.stderr)
@@ -23,7 +31,7 @@ def count(suite, path):
             print(f"{name}: FAILED", file=sys.stderr)
         elif skip is not None:
             skipped += 1
-            print(f"{name}: skipped: {skip.get('message', '')}", file=sys.stderr)
+            print(f"{name}: skipped: {reason(case, skip)}", file=sys.stderr)
         else:
             passed += 1
     if passed + failed + skipped == 0:

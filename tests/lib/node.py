@@ -115,7 +115,7 @@ class Node:
             if self.process.poll() is not None:
                 self.start()
             for one in self.json("list"):
-                self.ctl("delete", one["name"], check=False)
+                self.ctl("delete", one["name"], "--force", check=False)
         except (NodeError, ValueError, subprocess.TimeoutExpired):
             pass
         if self.process.poll() is None:

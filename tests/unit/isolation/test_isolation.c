@@ -604,8 +604,10 @@ static void test_no_thread_has_a_capability(void **state)
 	int pipe_fd;
 
 	need_namespaces();
-	if (geteuid() != 0)
-		skip(); /* /proc shows another, undumpable process to root only */
+	if (geteuid() != 0) {
+		print_message("/proc shows another, undumpable process to root only\n");
+		skip();
+	}
 	pid_t monitor = start_locked_down(&pipe_fd);
 	pid_t device = child_of(monitor);
 	assert_true(device > 0);
