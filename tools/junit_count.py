@@ -6,16 +6,17 @@ Usage: junit_count.py SUITE FILE...   A missing file counts as one failure: its 
 """
 
 import os
+import re
 import sys
 import xml.etree.ElementTree as ElementTree
 
 
-def reason(case, skip):
-    """pytest says why in the element; of a C test it is the last line that the case printed."""
-    said = skip.get("message") or skip.text or case.findtext("system-out") or ""
-    lines = [line.lstrip("# ").strip() for line in said.splitlines()]
-    return next((line for line in reversed(lines) if line and not line.startswith("ok ")),
-                "it does not say why")
+def reason(output, case, skip):
+    """pytest says why in the element; a C test on the line before the result (TAP)."""
+    number = case.get("name", "").split(" ")[0]
+    result = re.search(rf"^(.*)\n(?:not )?ok {re.escape(number)} # SKIP", output, re.M)
+    said = skip.get("message") or skip.text or (result and result.group(1)) or ""
+    return "it does not say why" if not said or re.match(r"(not )?ok ", said) else said.lstrip("# ")
 
 
 def count(suite, path):
@@ -23,7 +24,10 @@ def count(suite, path):
         print(f"{suite}: FAILED: no result file: its runner did not finish", file=sys.stderr)
         return 0, 1, 0
     passed = failed = skipped = 0
-    for case in ElementTree.parse(path).iter("testcase"):
+    tree = ElementTree.parse(path)
+    cases = [(group.findtext("system-out") or "", case)
+             for group in tree.iter("testsuite") for case in group.iterfind("testcase")]
+    for output, case in cases:
         name = f"{suite}: {case.get('classname', '')} {case.get('name')}"
         skip = case.find("skipped")
         if case.find("failure") is not None or case.find("error") is not None:
@@ -31,7 +35,7 @@ def count(suite, path):
             print(f"{name}: FAILED", file=sys.stderr)
         elif skip is not None:
             skipped += 1
-            print(f"{name}: skipped: {reason(case, skip)}", file=sys.stderr)
+            print(f"{name}: skipped: {reason(output, case, skip)}", file=sys.stderr)
         else:
             passed += 1
     if passed + failed + skipped == 0:
