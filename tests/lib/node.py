@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import tempfile
 import time
@@ -14,6 +16,7 @@ import image
 
 PROGRAMS = Path(os.environ.get("VGPUD_PROGRAMS", cache.BUILD / "bin"))
 START_LIMIT_S = 15
+VTEST_CREATE_RENDERER, VTEST_PROTOCOL_VERSION = 8, 11
 
 
 class NodeError(RuntimeError):
@@ -79,6 +82,21 @@ class Node:
     def create(self, name, gpu="soft0", type_name=None):
         self.ctl("create", name, "--gpu", gpu, "--type", type_name or self.type_for(1, gpu))
         return name
+
+    def first_answer_s(self, name, type_name):
+        """Seconds from `vgpuctl create` to the first answer of the new vGPU's vtest socket."""
+        begin = time.monotonic()
+        self.create(name, type_name=type_name)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(START_LIMIT_S)
+            client.connect(str(self.run_dir / "vgpus" / name / "vtest.sock"))
+            client.sendall(struct.pack("=II5s", 5, VTEST_CREATE_RENDERER, b"time\0") +
+                           struct.pack("=III", 1, VTEST_PROTOCOL_VERSION, 2))
+            answer = client.recv(12, socket.MSG_WAITALL)
+        took = time.monotonic() - begin
+        if answer[:8] != struct.pack("=II", 1, VTEST_PROTOCOL_VERSION):
+            raise NodeError(f"{name}: answered {answer!r}")
+        return took
 
     def vgpu(self, name):
         return next(one for one in self.json("list") if one["name"] == name)
