@@ -170,6 +170,21 @@ static int parse_global(struct cli *cli, int argc, char **argv, int *ret_next)
 	return CLI_USAGE;
 }
 
+static void no_such_verb(int argc, char **argv)
+{
+	size_t len = strlen(argv[0]);
+	bool begins = false; /* a verb of two words */
+
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		begins |= !strncmp(verbs[i]->name, argv[0], len) && verbs[i]->name[len] == ' ';
+	if (begins && argc < 2)
+		fprintf(stderr, "vgpuctl: %s: a second word is missing (see `vgpuctl --help`)\n",
+			argv[0]);
+	else
+		fprintf(stderr, "vgpuctl: %s%s%s: there is no such verb (see `vgpuctl --help`)\n",
+			argv[0], begins ? " " : "", begins ? argv[1] : "");
+}
+
 int main(int argc, char **argv)
 {
 	struct cli cli = {0};
@@ -185,8 +200,7 @@ int main(int argc, char **argv)
 	}
 	cli.verb = find_verb(argc - at, argv + at, &words);
 	if (!cli.verb) {
-		fprintf(stderr, "vgpuctl: %s: there is no such verb (see `vgpuctl --help`)\n",
-			argv[at]);
+		no_such_verb(argc - at, argv + at);
 		return CLI_USAGE;
 	}
 	cli_socket_path(cli.socket, socket, sizeof(socket));

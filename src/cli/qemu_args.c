@@ -30,16 +30,16 @@ static int qemu_args(struct cli *cli, int argc, char **argv)
 	struct cli_words words;
 	struct cli_reply reply;
 	struct error err;
-	char path[512], tail[128];
+	char path[512], tail[256], query[64];
 	size_t i;
 	const json_t *arg;
 
 	int r = cli_parse(cli, argc, argv, options, 1, 1, &words, NULL);
 	if (CLI_PARSE_FAILED(r))
 		return CLI_PARSE_STATUS(r);
-	snprintf(tail, sizeof(tail), "/qemu-args?vga=%d%s%.40s", vga, memory ? "&memory=" : "",
-		memory ?: "");
-	if (!cli_path(path, sizeof(path), "/v1/vgpus/", words.word[0], tail))
+	snprintf(query, sizeof(query), "/qemu-args?vga=%d%s", vga, memory ? "&memory=" : "");
+	if (!cli_path(tail, sizeof(tail), query, memory ?: "", "") ||
+		!cli_path(path, sizeof(path), "/v1/vgpus/", words.word[0], tail))
 		return cli_usage(cli);
 	if (cli_call(cli, "GET", path, NULL, &reply, &err) < 0)
 		return cli_fail(&err);

@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "base/parse.h"
 #include "control/doctor.h"
 #include "control/render.h"
 
@@ -458,8 +459,13 @@ static void api_events(struct api *api, struct http_request *request, const char
 {
 	const char *after_text = http_query(request, "after");
 	const char *wait = http_query(request, "wait");
-	uint64_t after = after_text ? strtoull(after_text, NULL, 10) : 0;
+	uint64_t after = 0;
 
+	if (after_text && !parse_number(after_text, 10, UINT64_MAX, &after)) {
+		refuse(request, EINVAL, "events",
+			"`after` is no number (give the number of the last event you know)");
+		return;
+	}
 	if (events_next(&api->d->events, after) || !wait || strcmp(wait, "1") != 0 ||
 		api->n_waiters == API_WAITERS) {
 		reply_events(api, request, after);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/store.h"
 
+#include "base/log.h"
 #include <errno.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -209,6 +210,11 @@ int store_each(struct store *store, store_row_fn fn, void *data, struct error *e
 	while (s && r == 0 && (step = sqlite3_step(s)) == SQLITE_ROW) {
 		if (read_row(s, &def))
 			r = fn(data, &def);
+		else
+			log_warning(
+				"the database has a row that no vgpud wrote, which is left out: "
+				"'%.64s'",
+				name_valid(def.name) ? def.name : "?");
 	}
 	if (r == 0 && step != SQLITE_DONE)
 		r = store_error(store, "read the database", err);

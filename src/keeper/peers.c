@@ -147,8 +147,9 @@ static int peers_admit(struct keeper *k, int fd, enum keeper_connection_kind kin
 		ret_peer->uid = as->uid;
 	}
 	if (k->state == KEEPER_STATE_FAILED) {
-		snprintf(why, size, "it has failed %u times in a row: %.120s", KEEPER_RESTARTS + 1,
-			k->failure);
+		snprintf(why, size,
+			"it failed, and is started again %u times a minute at most: %.120s",
+			KEEPER_RESTARTS, k->failure);
 		return -EAGAIN;
 	}
 	if (as)

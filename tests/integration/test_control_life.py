@@ -150,7 +150,9 @@ def test_a_device_that_keeps_dying_is_left_alone(node):
     shown = node.json("show", "a")
     assert shown["state"] == "failed" and shown["starts"] == 4  # one, and three more a minute
     assert "told to die" in shown["failure"]
-    assert "told to die" in node.refused("run", "a", "--", "true")
+    refused = node.refused("run", "a", "--", "true")
+    assert "told to die" in refused
+    assert any("3 times a minute at most" in e["text"] for e in node.json("events"))
     node.good("delete", "a")
 
 
@@ -302,12 +304,21 @@ def test_a_keeper_that_does_not_speak_is_told_and_can_be_deleted(node, speaks):
         impostor.stdout.close()
 
 
+def test_a_row_that_no_vgpud_wrote_is_told(node):
+    node.create("a")
+    node.kill()
+    with sqlite3.connect(os.path.join(node.state_dir, "vgpud.db")) as db:
+        db.execute("UPDATE vgpus SET phase = 99")
+    db.close()
+    node.start()
+    assert node.json("list") == [] and "left out: 'a'" in node.log()
+
+
 def test_a_vgpu_whose_folder_is_anothers_can_be_deleted(node):
     keeper = node.create("a")["keeper_pid"]
     node.kill()
     with sqlite3.connect(os.path.join(node.state_dir, "vgpud.db")) as db:
-        db.execute("UPDATE %s SET uuid = '00000000-0000-4000-8000-000000000000'" % db.execute(
-            "SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%uuid%'").fetchone())
+        db.execute("UPDATE vgpus SET uuid = '00000000-0000-4000-8000-000000000000'")
     db.close()
     node.start()
     until(lambda: node.state("a") == "failed")
@@ -422,7 +433,9 @@ def request(node, method, path, body=b""):
     ("GET", "/v1/vgpus/", b"", 404), ("GET", "/v1/vgpus/a/b/c", b"", 404),
     ("GET", "/v1/vgpus/" + "x" * 3000, b"", 404), ("GET", "/v1/vgpus/%2e%2e%2fx", b"", 404),
     ("POST", "/v1/vgpus/a/bind", b'{"pid": 1.5}', 400), ("GET", "/v1/vgpus/a/screenshot?head=-1", b"", 400),
-    ("GET", "/v1/vgpus/a/screenshot?head=99999999999999999999", b"", 400)])
+    ("GET", "/v1/vgpus/a/screenshot?head=99999999999999999999", b"", 400),
+    ("GET", "/v1/events?after=abc", b"", 400), ("GET", "/v1/events?after=-1", b"", 400),
+    ("GET", "/v1/events?after=99999999999999999999", b"", 400)])
 def test_bad_requests(node, method, path, body, status):
     node.create("a")
     answer = request(node, method, path, body)

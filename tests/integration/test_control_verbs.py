@@ -100,6 +100,18 @@ def test_usage_is_status_2(node, args):
     assert done.returncode == 2 and done.stderr
 
 
+def test_a_verb_of_two_words_that_is_not_there(node):
+    assert "vgpuctl: gpu: a second word is missing" in node.ctl("gpu").stderr
+    assert "vgpuctl: gpu x: there is no such verb" in node.ctl("gpu", "x").stderr
+    assert "vgpuctl: nonsense: there is no such verb" in node.ctl("nonsense", "x").stderr
+
+
+def test_a_size_of_memory_is_one_value(node):
+    node.create("a")
+    for memory in ("1G&vga=1", "512M#", "1 G", "%31G"):
+        assert "no size of memory" in node.refused("qemu-args", "a", "--memory", memory)
+
+
 def test_help_and_version(node):
     assert "usage:" in node.good("--help") and "vgpuctl" in node.good("--version")
     for verb in ("gpu list", "gpu show", "type list", "create", "list", "show", "delete", "run",
