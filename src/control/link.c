@@ -153,7 +153,7 @@ int link_start(sd_event *event, const struct link_spawn *spawn, const struct lin
 {
 	char *argv[SPAWN_ARGS], group[16];
 	int control[2];
-	pid_t pid;
+	pid_t pid = 0;
 
 	cleanup_close int lock = lock_open(spawn->dir);
 	if (lock < 0)
