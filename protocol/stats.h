@@ -4,9 +4,10 @@
 
 /*
  * A vGPU's counters: one page of shared memory that the keeper makes and seals for one device
- * process, which writes it, and that vgpud reads at any time without asking. Each value is a naturally aligned 64-bit word written with relaxed
- * atomics, so every single value is whole; values among each other may be a moment apart. The
- * reader treats the page as hostile: it copies and never trusts.
+ * process, which writes it, and that vgpud reads at any time without asking. Each value is a
+ * naturally aligned 64-bit word written with relaxed atomics, so every single value is whole;
+ * values among each other may be a moment apart. The reader treats the page as hostile: it copies
+ * and never trusts.
  */
 
 #include <stdint.h>

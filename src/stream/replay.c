@@ -47,7 +47,7 @@ int shader_text_append(
 		(*text)->refs = 1;
 	}
 	struct shader_text *t = *text;
-	if (shader_text_grow(t, n) < 0)
+	if (shader_text_grow(t, n) < 0 || !t->dwords)
 		return -ENOMEM;
 	memcpy(t->dwords + t->n, dwords, bytes);
 	t->n += n;

@@ -88,11 +88,12 @@ static int vring_fd(struct vhost_user *vu, struct vu_message *m, struct ring **r
 	uint64_t value = m->payload.u64;
 	bool none = value & VHOST_USER_VRING_NO_FD;
 
-	if (value & ~(uint64_t)(VHOST_USER_VRING_INDEX_MASK | VHOST_USER_VRING_NO_FD))
-		return handler_refuse(vu, -EINVAL, "ring descriptor message with unknown bits");
 	*ret = handler_ring(vu, value & VHOST_USER_VRING_INDEX_MASK);
+	*ret_fd = -1;
 	if (!*ret)
 		return -EINVAL;
+	if (value & ~(uint64_t)(VHOST_USER_VRING_INDEX_MASK | VHOST_USER_VRING_NO_FD))
+		return handler_refuse(vu, -EINVAL, "ring descriptor message with unknown bits");
 	if (none != !m->fds.count)
 		return handler_refuse(vu, -EINVAL, "ring descriptor and its flag do not agree");
 	*ret_fd = fdpass_take(&m->fds);

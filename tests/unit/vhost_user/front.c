@@ -204,7 +204,7 @@ bool front_receive(struct front *f, struct front_message *ret)
 
 static uint64_t front_answer(struct front *f, uint32_t request)
 {
-	struct front_message m;
+	struct front_message m = {0};
 	uint64_t value;
 
 	front_spin(f);
@@ -294,7 +294,7 @@ void front_start(struct front *f, uint64_t without)
 uint16_t front_stop_ring(struct front *f, unsigned ring)
 {
 	struct vhost_user_vring_state state = {ring, 0};
-	struct front_message m;
+	struct front_message m = {0};
 
 	front_send(f, VHOST_USER_GET_VRING_BASE, 0, &state, 8, NULL, 0);
 	front_spin(f);

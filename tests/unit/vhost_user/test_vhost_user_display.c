@@ -104,6 +104,9 @@ static bool viewer_next(struct front *f, struct viewer *v)
 		memcpy(&u, v->payload, sizeof(u));
 		assert_int_equal(v->size, sizeof(u) + u.width * u.height * 4);
 		assert_non_null(v->picture);
+		if (!v->picture) /* for the analyser, which does not know that assertions end a test
+				  */
+			return false;
 		assert_true(u.x + u.width <= v->width && u.y + u.height <= v->height);
 		for (uint32_t y = 0; y < u.height; y++)
 			memcpy(v->picture + ((u.y + y) * v->width + u.x) * 4,
@@ -181,7 +184,7 @@ static void test_picture_arrives(void **state)
 	show(f, &(struct display_rect){600, 470, 1000, 0xffffffff}, p, w);
 	show(f, &(struct display_rect){w, 0, 1, 1}, p, w);
 	while (viewer_next(f, &v))
-		continue;
+		;
 	assert_memory_equal(v.picture, p, w * h * 4);
 	/* The same mode again is a page flip; off is off. */
 	f->dev.display->mode(f->dev.display_data, 0, w, h);
@@ -274,7 +277,7 @@ static void test_viewer_is_exchanged(void **state)
 	viewer_open(f, &v);
 	viewer_negotiate(f, &v, 0);
 	while (viewer_next(f, &v))
-		continue;
+		;
 	assert_memory_equal(v.picture, p, w * h * 4);
 	assert_int_equal(f->custody[KEEPER_CUSTODY_GPU_SOCKET], 1);
 	viewer_close(&v);
@@ -286,7 +289,7 @@ static void test_viewer_is_exchanged(void **state)
 	viewer_open(f, &v);
 	viewer_negotiate(f, &v, 0);
 	while (viewer_next(f, &v))
-		continue;
+		;
 	assert_memory_equal(v.picture, p, w * h * 4);
 	/* Replaced while it is there. */
 	struct viewer other;
@@ -294,7 +297,7 @@ static void test_viewer_is_exchanged(void **state)
 	assert_false(viewer_next(f, &v));
 	viewer_negotiate(f, &other, 0);
 	while (viewer_next(f, &other))
-		continue;
+		;
 	assert_memory_equal(other.picture, p, w * h * 4);
 	viewer_close(&other);
 	viewer_close(&v);
