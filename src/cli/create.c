@@ -39,5 +39,5 @@ static int create(struct cli *cli, int argc, char **argv)
 const struct verb verb_create = {.name = "create",
 	.args = "NAME --gpu GPU --type TYPE [--method M]",
 	.summary = "Creates a vGPU and waits until it is ready",
-	.details = "METHOD is emulate or forward; without it, what suits the GPU.",
+	.details = "METHOD is forward, which is also the default.",
 	.run = create};

@@ -106,12 +106,17 @@ static int request_check(struct vgpud *d, const struct vgpu_request *request, co
 	int r = request_type(d, request, what, &type, err);
 	if (r < 0)
 		return r;
-	enum method method =
-		request->method ? method_from_name(request->method) : types_default_method(gpu);
+	enum method method = request->method ? method_from_name(request->method) : METHOD_FORWARD;
 	if (method == METHOD_COUNT)
-		return error_set(err, EINVAL,
-			"%s: method '%.32s' does not exist (choose emulate or forward)", what,
-			request->method);
+		return error_set(err, EINVAL, "%s: method '%.32s' does not exist (choose forward)",
+			what, request->method);
+	/* The name promises that saving never fails; nothing is promised that is not there. */
+	if (method == METHOD_EMULATE)
+		return error_set(err, ENOTSUP,
+			"%s: method emulate means that a vGPU's whole state can be saved, which "
+			"this "
+			"version cannot do (choose --method forward)",
+			what);
 	struct gpu_use use = vgpud_gpu_use(d, gpu->name, type->name);
 	r = types_admit(gpu, type, method, &use, what, err);
 	*ret = (struct definition){.method = method, .phase = PHASE_CREATING, .type = *type};

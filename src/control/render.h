@@ -43,7 +43,7 @@
 	X(uuid, "string", "")                                                                      \
 	X(gpu, "string", "")                                                                       \
 	X(type, "string", "")                                                                      \
-	X(method, "string", "emulate or forward")                                                  \
+	X(method, "string", "forward")                                                             \
 	X(state, "string", "creating, starting, ready, bound, failed, stopping or deleting")       \
 	X(pid, "number or null", "of its device process")                                          \
 	X(keeper_pid, "number or null", "of its keeper")                                           \

@@ -89,15 +89,10 @@ uint32_t types_available(const struct gpu *gpu, const struct type *type, const s
 	return (uint32_t)MIN(room, left);
 }
 
-enum method types_default_method(const struct gpu *gpu)
-{
-	return gpu->render_node[0] ? METHOD_FORWARD : METHOD_EMULATE;
-}
-
 static int admit_method(
 	const struct gpu *gpu, enum method method, const char *what, struct error *err)
 {
-	static const char *const way_out = "choose --method emulate or --method forward";
+	static const char *const way_out = "choose --method forward";
 
 	if (method == METHOD_EMULATE && gpu->render_node[0])
 		return error_set(err, ENOTSUP,

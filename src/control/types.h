@@ -68,9 +68,6 @@ const struct type *types_default(const struct type *types, size_t n, const char 
 /* How many more vGPUs of this type fit now. */
 uint32_t types_available(const struct gpu *gpu, const struct type *type, const struct gpu_use *use);
 
-/* How this GPU is shared when nobody says. */
-enum method types_default_method(const struct gpu *gpu);
-
 /* May one more vGPU of this type and method go there? `what` begins the refusal. 0 or -errno. */
 int types_admit(const struct gpu *gpu, const struct type *type, enum method method,
 	const struct gpu_use *use, const char *what, struct error *err);

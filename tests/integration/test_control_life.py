@@ -685,6 +685,19 @@ def test_libvirt_helper_capabilities():
                           timeout=LIMIT).returncode == 2
 
 
+def test_more_descriptors_than_expected_on_the_fd_socket(node):
+    fds_of = "/proc/%d/fd" % node.process.pid
+    before = len(os.listdir(fds_of))
+    for count in (2, 16):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s, open("/dev/null", "rb") as null:
+            s.settimeout(LIMIT)
+            s.connect(os.path.join(node.run_dir, "fd.sock"))
+            socket.send_fds(s, [b"\0\0\0\0\x08\x01\0\0" + b"a" * 264], [null.fileno()] * count)
+            assert s.recv(1) == b""
+    until(lambda: len(os.listdir(fds_of)) <= before)
+    node.good("list")
+
+
 def test_garbage_on_the_fd_socket(node):
     for message in (b"", b"x", b"\0" * 8, b"\xff" * 4096, b"\0\0\0\0\x08\x01\0\0" + b"a" * 264):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:

@@ -28,7 +28,7 @@ def test_contract_fields(node):
     gpu = node.json("gpu", "list")[0]
     assert {"name", "kind", "driver", "pci_address", "state", "method", "type", "vram_mib",
             "policy"} <= set(gpu)
-    assert (gpu["state"], gpu["method"], gpu["type"]) == ("shared", "emulate", "soft0-128")
+    assert (gpu["state"], gpu["method"], gpu["type"]) == ("shared", "forward", "soft0-128")
     assert node.json("gpu", "show", "soft0") == gpu
     for t in node.json("type", "list"):
         assert {"name", "gpu", "vram_mib", "max_instances", "available_instances", "max_width",
@@ -68,6 +68,7 @@ def test_a_type_that_does_not_fit(node):
     (("create", "x", "--gpu", "gpu9", "--type", "soft0-128"), "GPU 'gpu9' does not exist"),
     (("create", "x", "--gpu", "soft0", "--type", "huge"), "type 'huge' does not exist"),
     (("create", "x", "--gpu", "soft0", "--type", "soft0-128", "--method", "magic"), "does not exist"),
+    (("create", "x", "--gpu", "soft0", "--type", "soft0-128", "--method", "emulate"), "saved"),
     (("create", "x", "--gpu", "soft0", "--type", "soft0-128", "--method", "mediate"), "slices"),
     (("create", "x", "--gpu", "soft0", "--type", "soft0-128", "--method", "passthrough"), "whole"),
     (("show", "nobody"), "no vGPU"), (("delete", "nobody"), "no vGPU"),

@@ -45,6 +45,11 @@ def test_wrong_renderer_is_noticed(machine):
     assert status == 3, output
 
 
+def test_the_guest_has_every_head_of_the_type(machine, node):
+    status, output = machine.run("ls -d /sys/class/drm/card0-Virtual-*")
+    assert status == 0 and len(output.split()) == node.vgpu(NAME)["heads"] >= 2, output
+
+
 def test_mode_change(machine, screens):
     assert screens.check_still(machine, NAME, "--mode 800x600").size == (800, 600)
     assert screens.check_still(machine, NAME, "--mode 1024x768").size == (1024, 768)

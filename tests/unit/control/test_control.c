@@ -118,10 +118,8 @@ static void test_methods(void **state)
 	struct error err;
 
 	types_ladder(&gpu, types, ARRAY_SIZE(types));
-	assert_int_equal(types_default_method(&gpu), METHOD_EMULATE);
 	assert_int_equal(types_admit(&gpu, types, METHOD_FORWARD, &none, "x", &err), 0);
 	strcpy(gpu.render_node, "/dev/dri/renderD128");
-	assert_int_equal(types_default_method(&gpu), METHOD_FORWARD);
 	assert_int_equal(types_admit(&gpu, types, METHOD_EMULATE, &none, "x", &err), -ENOTSUP);
 	for (unsigned m = 0; m < METHOD_COUNT; m++)
 		assert_int_equal(method_from_name(method_names[m]), m);
