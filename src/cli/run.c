@@ -67,8 +67,8 @@ static int place_socket(const char *socket, struct error *err)
 		return error_set(err, errno, "run: mounts cannot be made private: %s (%s)",
 			strerror(errno), advice);
 	/* Something to mount on. It stays: another process may be mounting on it. */
-	cleanup_close int fd =
-		open(MESA_SOCKET, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+	int fd = open(MESA_SOCKET, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+	close_fd(&fd);
 	if (lstat(MESA_SOCKET, &at) < 0 || S_ISDIR(at.st_mode) || S_ISLNK(at.st_mode))
 		return error_set(err, EEXIST,
 			"run: " MESA_SOCKET

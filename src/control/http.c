@@ -352,7 +352,8 @@ static void http_arm(struct http *http)
 	sd_event_source_set_enabled(http->timer, SD_EVENT_ONESHOT);
 }
 
-static void on_mhd_log(void *cls, const char *format, va_list args)
+static void __attribute__((format(printf, 2, 0)))
+on_mhd_log(void *cls, const char *format, va_list args)
 {
 	struct http *http = cls;
 	char text[256];

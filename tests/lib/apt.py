@@ -10,7 +10,6 @@ import subprocess
 import cache
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-DEFAULT_MIRROR = "http://deb.debian.org/debian/"
 
 
 def codename():
@@ -28,7 +27,9 @@ def indexes():
     rows = [line.split() for line in text.splitlines()]
     found = {(row[0], row[1]) for row in rows if len(row) == 3 and row[2] == "main" and
              row[1].startswith((name, "stable"))}
-    return sorted(found) or [(DEFAULT_MIRROR, name)]
+    if not found:
+        raise RuntimeError(f"apt knows no archive of {name} (run `apt-get update`, see sources.list(5))")
+    return sorted(found)
 
 
 class Apt:
@@ -41,7 +42,7 @@ class Apt:
         self.target = ["-t", f"{self.codename}-backports"] if backports else []
         if backports:
             base = next((uri for uri, suite in self.suites if suite in (self.codename, "stable")),
-                        DEFAULT_MIRROR)
+                        self.suites[0][0])
             self.suites.append((base, f"{self.codename}-backports"))
         for sub in ("lists/partial", "archives/partial", "parts"):
             (self.folder / sub).mkdir(parents=True, exist_ok=True)

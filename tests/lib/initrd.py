@@ -38,7 +38,7 @@ def prepare(kernel):
                  "bin/busybox": (0o755, busybox().read_bytes())}
         for module in sorted((kernel / "modules").iterdir()):
             files[f"modules/{module.name}"] = (0o644, module.read_bytes())
-        folders = ["bin", "dev", "proc", "sys", "modules", "lower", "upper", "root"]
+        folders = ["bin", "dev", "proc", "sys", "modules", "lower", "upper", "newroot"]
         (folder / "initrd").write_bytes(pack(files, folders))
 
     stamp = cache.digest(script.read_text(), busybox(), (kernel / "release").read_text(),

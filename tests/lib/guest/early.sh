@@ -22,11 +22,11 @@ done
 mount -t tmpfs tmpfs /upper && mkdir /upper/data /upper/work || fail "tmpfs"
 options=trans=virtio,version=9p2000.L,msize=262144
 mount -t 9p -o "ro,$options,cache=loose" root /lower || fail "9p root"
-mount -t overlay -o lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work overlay /root ||
+mount -t overlay -o lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work overlay /newroot ||
 	fail "overlay"
-mkdir -p /root/dev /root/proc /root/sys /root/job
-mount -t 9p -o "$options,cache=none" job /root/job || fail "9p job"
-mount --move /dev /root/dev
-mount --move /proc /root/proc
-mount --move /sys /root/sys
-exec switch_root /root /sbin/agent
+mkdir -p /newroot/dev /newroot/proc /newroot/sys /newroot/job
+mount -t 9p -o "$options,cache=none" job /newroot/job || fail "9p job"
+mount --move /dev /newroot/dev
+mount --move /proc /newroot/proc
+mount --move /sys /newroot/sys
+exec switch_root /newroot /sbin/agent
