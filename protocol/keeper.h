@@ -18,7 +18,7 @@
 
 #include <stdint.h>
 
-#define KEEPER_PROTOCOL_VERSION 2u
+#define KEEPER_PROTOCOL_VERSION 3u
 #define KEEPER_TEXT_MAX         256
 #define KEEPER_NAME_MAX         64
 #define KEEPER_MAX_MEMORY       32 /* guest-memory regions in custody */
@@ -35,11 +35,25 @@
 	X(CLOSED, DEVICE, 0)     /* struct keeper_closed: a connection ended */                    \
 	X(NOTICE, DEVICE, 0)     /* struct keeper_text: for the operator */                        \
 	X(FAILED, DEVICE, 0)     /* struct keeper_text: why this process is about to exit */       \
+	X(PRECOPIED, DEVICE, 0)  /* struct keeper_saved: a round of PRECOPY is in custody */       \
+	X(SAVED, DEVICE, 0)      /* struct keeper_saved: answer to SAVE and SAVE_FILE */           \
+	X(LOADED, DEVICE, 0)     /* struct keeper_saved: answer to LOAD */                         \
+	X(CHECKED, DEVICE, 0)    /* struct keeper_checked: one for each reason, and one without text */ \
 	/* keeper → device */                                                                      \
 	X(CONNECTION, KEEPER, 1) /* struct keeper_connection; fd: the accepted socket */           \
 	X(VERDICT, KEEPER, 0)    /* struct keeper_verdict: may this guest memory be served? */     \
 	X(DISCONNECT, KEEPER, 0) /* struct keeper_closed: end that connection */                   \
-	X(QUIT, KEEPER, 0)       /* no payload: finish and exit 0 */
+	X(QUIT, KEEPER, 0)       /* no payload: finish and exit 0 */                               \
+	X(PRECOPY, KEEPER, 0)    /* no payload: copy contents to a new image while serving */      \
+	X(SAVE, KEEPER, 0)       /* no payload: stop serving, put an image into custody */         \
+	X(SAVE_FILE, KEEPER, 1)  /* struct keeper_save; fd: file to write a snapshot to */         \
+	X(THAW, KEEPER, 0)       /* no payload: go on serving after SAVE or SAVE_FILE */           \
+	X(CHECK, KEEPER, 0)      /* no payload: what would be lossy or refused now? */             \
+	X(GIVE, KEEPER, 1)       /* struct keeper_custody; fd: what a predecessor put there */     \
+	X(RESUME, KEEPER, 1)     /* struct keeper_connection; fd: a predecessor's connection */    \
+	X(LOAD_PRECOPY, KEEPER, 0) /* no payload: load the precopied contents given so far */      \
+	X(LOAD, KEEPER, 0)       /* struct keeper_load: all was given, take over */                \
+	X(LOAD_FILE, KEEPER, 1)  /* struct keeper_load; fd: a snapshot file to load instead */
 
 #define KEEPER_CONTROL_MESSAGES(X)                                                                 \
 	/* vgpud → keeper */                                                                       \
@@ -50,12 +64,21 @@
 	X(GET_SCREEN, CONTROL, 0)/* struct keeper_screen.head */                                   \
 	X(GET_STATS, CONTROL, 0) /* no payload */                                                  \
 	X(STOP, CONTROL, 0)      /* no payload: end the device process and the keeper */           \
+	X(MOVE, CONTROL, 0)      /* struct keeper_move: to a new device process; DONE follows */   \
+	X(SNAPSHOT, CONTROL, 1)  /* struct keeper_save; fd: file to write; DONE follows */         \
+	X(RESTORE, CONTROL, 1)   /* no payload; fd: snapshot file; DONE follows */                 \
+	X(HIBERNATE, CONTROL, 1) /* no payload; fd: empty file for the state; DONE follows */      \
+	X(WAKE, CONTROL, 0)      /* no payload; DONE follows */                                    \
+	X(CHECK, CONTROL, 0)     /* no payload; CHECKED for each reason, DONE at the end */        \
 	/* keeper → vgpud */                                                                       \
 	X(STATUS, KEEPER, 0)     /* struct keeper_status: after HELLO and after every change */    \
 	X(RESULT, KEEPER, 0)     /* struct keeper_result: answer to BIND, UNBIND, ADOPT, refusals */\
 	X(SCREEN, KEEPER, 1)     /* struct keeper_screen; fd: screen memfd, see protocol/screen.h */\
 	X(STATS, KEEPER, 1)      /* no payload; fd: stats memfd, see protocol/stats.h */           \
-	X(EVENT, KEEPER, 0)      /* struct keeper_text: a notice, refusal or failure as it happens */
+	X(EVENT, KEEPER, 0)      /* struct keeper_text: a notice, refusal or failure as it happens */ \
+	X(PROGRESS, KEEPER, 0)   /* struct keeper_progress: of what is under way */                \
+	X(CHECKED, KEEPER, 0)    /* struct keeper_checked */                                       \
+	X(DONE, KEEPER, 0)       /* struct keeper_done: the end of MOVE … CHECK, or its refusal */
 /* clang-format on */
 
 enum keeper_device_message {
@@ -80,8 +103,41 @@ enum keeper_custody_kind {
 	KEEPER_CUSTODY_INFLIGHT, /* a: size, b: offset */
 	KEEPER_CUSTODY_GPU_SOCKET,
 	KEEPER_CUSTODY_SCREEN, /* index: head; a: width, b: height */
+	/* The following are there many times. They end with their connection, or by RELEASE. */
+	KEEPER_CUSTODY_WIRE, /* index: connection; its durable page and buffers (base/durable.h) */
+	KEEPER_CUSTODY_SHARED, /* index: connection, a: number; b: size; memory shared with a client
+				*/
+	KEEPER_CUSTODY_EVENT,  /* index: connection, a: number; an eventfd a client waits for */
+	KEEPER_CUSTODY_REGION, /* index: connection, a: number; the device process' own shared
+				  memory */
+	/* These belong to the binding. */
+	KEEPER_CUSTODY_ANCHOR,  /* which image and journal count: see keeper_anchor */
+	KEEPER_CUSTODY_IMAGE,   /* index: slot, 0..KEEPER_IMAGES-1; a: size */
+	KEEPER_CUSTODY_JOURNAL, /* index: slot */
+	KEEPER_CUSTODY_PRECOPY, /* index: round */
 	KEEPER_CUSTODY_KIND_COUNT
 };
+
+#define KEEPER_IMAGES      2u
+#define KEEPER_MAX_CUSTODY 65536u /* of the kinds that are there many times, together */
+#define KEEPER_MAX_PRECOPY 8u     /* rounds */
+
+/*
+ * One page, made by the device process, put into custody before its first connection is served. It
+ * is written by the device process alone. Images and journals are written into the slots that do
+ * not count; then one store of `current` makes both count.
+ */
+struct keeper_anchor {
+	uint32_t magic, version;
+	uint64_t current; /* bits 0-7 journal slot, 8-15 image slot or 0xff: none, 16-: a count */
+	uint64_t
+		busy_since; /* CLOCK_MONOTONIC ns; 0: idle. Who watches ends a process that hangs */
+};
+
+#define KEEPER_ANCHOR_MAGIC   0x4e415056u /* "VPAN" */
+#define KEEPER_ANCHOR_VERSION 1u
+#define KEEPER_ANCHOR_SIZE    4096u
+#define KEEPER_NO_IMAGE       0xffu
 
 struct keeper_custody {
 	uint32_t kind;
@@ -129,6 +185,55 @@ struct keeper_hello {
 	uint32_t pad;
 };
 
+struct keeper_save {
+	uint32_t exact; /* refuse rather than lose anything */
+	uint32_t stop;  /* SAVE_FILE: stay stopped, QUIT follows (hibernation) */
+};
+
+struct keeper_load {
+	uint32_t recover; /* replay the journal that counts; 0: the image is complete */
+	uint32_t images;  /* slots given: bit per slot */
+};
+
+struct keeper_saved {
+	int32_t code;   /* 0, or -errno and why */
+	uint32_t lossy; /* something was not saved exactly: `text` says what */
+	uint64_t bytes;
+	uint64_t stopped_ns; /* how long the guest was not served; a SAVE's is still growing */
+	uint64_t left;       /* PRECOPIED: bytes written again since */
+	char text[KEEPER_TEXT_MAX];
+};
+
+enum keeper_check_verdict { KEEPER_CHECK_FINE, KEEPER_CHECK_LOSSY, KEEPER_CHECK_REFUSED };
+
+struct keeper_checked {
+	uint32_t verdict;
+	uint32_t pad;
+	char text[KEEPER_TEXT_MAX]; /* what and why; "": that was all */
+};
+
+/* Command line of the new device process, for another GPU; n_args 0: the same as now. */
+struct keeper_move {
+	uint32_t n_args;
+	uint32_t exact;  /* refuse rather than lose anything */
+	char args[1024]; /* n_args strings, each with its terminator */
+};
+
+struct keeper_progress {
+	uint64_t bytes, total_bytes;
+	char step[32]; /* "copying", "loading", … */
+};
+
+struct keeper_done {
+	int32_t code; /* 0, or -errno and why */
+	uint32_t lossy;
+	uint64_t bytes;    /* size of the state */
+	uint64_t pause_ns; /* from the last byte served before to the first after */
+	uint64_t total_ns;
+	uint64_t left_bytes; /* HIBERNATE: memory the keeper still holds for it */
+	char text[KEEPER_TEXT_MAX];
+};
+
 enum keeper_binding_kind { KEEPER_BINDING_NONE, KEEPER_BINDING_VM, KEEPER_BINDING_PROCESS };
 
 struct keeper_bind {
@@ -139,10 +244,13 @@ struct keeper_bind {
 };
 
 enum keeper_state {
-	KEEPER_STATE_STARTING, /* the device process is initialising */
-	KEEPER_STATE_READY,    /* it serves; no binding */
-	KEEPER_STATE_BOUND,    /* a VM or client holds it */
-	KEEPER_STATE_FAILED,   /* the device process died; `failure` says why */
+	KEEPER_STATE_STARTING,   /* the device process is initialising */
+	KEEPER_STATE_READY,      /* it serves; no binding */
+	KEEPER_STATE_BOUND,      /* a VM or client holds it */
+	KEEPER_STATE_FAILED,     /* the device process died; `failure` says why */
+	KEEPER_STATE_HIBERNATED, /* no device process; the state is in a file, the guest waits */
+	KEEPER_STATE_RECOVERING, /* a new device process takes over from a dead one */
+	KEEPER_STATE_MOVING,     /* a second device process is being made ready */
 	KEEPER_STATE_COUNT
 };
 
@@ -155,7 +263,10 @@ struct keeper_status {
 	uint32_t binding_kind;
 	uint32_t binding_pid;
 	uint32_t connections;
-	uint32_t starts; /* device processes started so far */
+	uint32_t starts;                   /* device processes started so far */
+	uint32_t recoveries, moves, wakes; /* of this keeper's life */
+	uint64_t idle_ns;                  /* since the guest last did something; 0: it is at it */
+	uint64_t last_pause_ns;            /* of the last move, recovery or wake */
 	char uuid[40];
 	char name[KEEPER_NAME_MAX];
 	char renderer[KEEPER_TEXT_MAX];

@@ -13,6 +13,29 @@ union fdpass_control {
 	struct cmsghdr align;
 };
 
+int fdpass_collect(struct msghdr *header, struct fdpass_fds *ret_fds)
+{
+	*ret_fds = (struct fdpass_fds){0};
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < count; i++) {
+			int fd;
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+			if (ret_fds->count < FDPASS_MAX)
+				ret_fds->fd[ret_fds->count++] = fd;
+			else
+				close(fd);
+		}
+	}
+	if (header->msg_flags & MSG_CTRUNC) {
+		fdpass_close(ret_fds);
+		return -E2BIG;
+	}
+	return 0;
+}
+
 ssize_t fdpass_recv(int socket, void *buf, size_t len, int flags, struct fdpass_fds *ret_fds)
 {
 	union fdpass_control control;
@@ -31,24 +54,8 @@ ssize_t fdpass_recv(int socket, void *buf, size_t len, int flags, struct fdpass_
 	} while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (size_t i = 0; i < count; i++) {
-			int fd;
-			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-			if (ret_fds->count < FDPASS_MAX)
-				ret_fds->fd[ret_fds->count++] = fd;
-			else
-				close(fd);
-		}
-	}
-	if (msg.msg_flags & MSG_CTRUNC) {
-		fdpass_close(ret_fds);
-		return -E2BIG;
-	}
-	return n;
+	int err = fdpass_collect(&msg, ret_fds);
+	return err < 0 ? err : n;
 }
 
 ssize_t fdpass_send(int socket, const void *buf, size_t len, const int *fds, unsigned n_fds)

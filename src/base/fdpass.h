@@ -8,6 +8,7 @@
  */
 
 #include <stddef.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #define FDPASS_MAX 16 /* most fds one message may carry here; vhost-user needs 8 */
@@ -24,6 +25,10 @@ ssize_t fdpass_recv(int socket, void *buf, size_t len, int flags, struct fdpass_
 
 /* Sends once, retrying only EINTR. `fds` stay the caller's. Returns bytes or -errno. */
 ssize_t fdpass_send(int socket, const void *buf, size_t len, const int *fds, unsigned n_fds);
+
+/* Takes the descriptors out of a header that recvmsg() filled in; -E2BIG when some were cut off
+ * (then none is kept). */
+int fdpass_collect(struct msghdr *header, struct fdpass_fds *ret_fds);
 
 /* Next fd of a message, now the caller's, or -1 when there is none left. */
 int fdpass_take(struct fdpass_fds *fds);

@@ -40,6 +40,8 @@ const struct syscall_row syscall_rows[] = {
 	{CALL(pread64), BECAUSE("reading a memfd without mapping it")},
 	{CALL(pwrite64), BECAUSE("filling a memfd without mapping it")},
 	{CALL(recvmsg), BECAUSE("messages with descriptors")},
+	{CALL(recvmmsg), BECAUSE("receiving so that a killed process' successor knows how much")},
+	{CALL(sendmmsg), BECAUSE("sending so that a killed process' successor knows how much")},
 	{CALL(recvfrom), BECAUSE("recv() on a connected socket")},
 	{CALL(sendmsg), BECAUSE("messages with descriptors")},
 	{CALL(sendto), EQUALS(4, 0), BECAUSE("send() on a connected socket; no address")},

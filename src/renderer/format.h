@@ -60,4 +60,23 @@ bool format_is_screen(uint32_t format);
 /* Converts `n` pixels in place from a screen format to B8G8R8A8 order. */
 void format_to_bgra(uint32_t format, uint32_t *pixels, size_t n);
 
+/*
+ * Contents as they are saved: a resource is a list of parts, and each part is one layer, face or
+ * slice of one level and, with several samples, of one sample; rows top to bottom as the transfer
+ * API orders them, without padding. Buffers are one part.
+ */
+struct format_content_part {
+	uint32_t level;
+	uint32_t layer;         /* array layer, cube face, slice of a 3D texture */
+	uint32_t sample;        /* 0 when there is one */
+	uint32_t width, height; /* texels */
+	uint64_t bytes;
+};
+
+/* 0: no such format or shape. */
+uint32_t format_content_parts(const struct renderer_resource_desc *desc);
+/* False past the last one. */
+bool format_content_part(
+	const struct renderer_resource_desc *desc, uint32_t part, struct format_content_part *ret);
+
 #endif

@@ -67,6 +67,31 @@ struct renderer_config {
 	const char *render_node; /* path; NULL: the software GPU */
 	uint64_t vram_bytes;     /* reported to guests as their video memory */
 	bool plain_shaders;      /* leave translated shaders as they are */
+	bool exact_only;         /* offer guests only what can be saved exactly (method emulate) */
+};
+
+/* How a resource's contents survive being read and written back on this host. */
+enum renderer_fidelity {
+	RENDERER_EXACT,
+	RENDERER_LOSSY, /* something changes: low bits, undefined parts */
+	RENDERER_UNREADABLE,
+};
+
+enum renderer_query_state { RENDERER_QUERY_UNUSED, RENDERER_QUERY_ACTIVE, RENDERER_QUERY_ENDED };
+
+struct renderer_query {
+	enum renderer_query_state state;
+	uint64_t value; /* of what ended; of what is active: so far */
+};
+
+#define RENDERER_STREAMOUT_BUFFERS 4
+
+/* A transform feedback object: what was captured since it began. */
+struct renderer_streamout {
+	bool begun;
+	uint64_t bytes[RENDERER_STREAMOUT_BUFFERS];    /* written behind each target's offset */
+	uint64_t vertices[RENDERER_STREAMOUT_BUFFERS]; /* per vertex stream, for draws of its result
+							*/
 };
 
 struct renderer_dmabuf {
@@ -134,6 +159,45 @@ struct renderer_ops {
 	 * row. */
 	int (*read_pixels)(struct renderer *r, uint32_t id, const struct renderer_box *rect,
 		void *dst, uint32_t stride);
+
+	/* ---- state: what device_save() and device_load() need; nothing here is on the way of a
+	 * frame. The driver has finished all work (finish) before any of it. ---- */
+
+	enum renderer_fidelity (*fidelity)(
+		struct renderer *r, const struct renderer_resource_desc *desc);
+	/*
+	 * One part of a resource, numbered and laid out as renderer/format.h says
+	 * (format_content_part): `size` is exactly the part's. Part of a resource whose bytes are
+	 * its backing (staging): -ENODATA.
+	 */
+	int (*content_read)(struct renderer *r, uint32_t id, uint32_t part, void *dst, size_t size);
+	int (*content_write)(
+		struct renderer *r, uint32_t id, uint32_t part, const void *src, size_t size);
+
+	/*
+	 * Ids of the query objects that submit() made since the last call, in the order in which
+	 * the stream made them; at most `max`. What the ids are is the renderer's own matter.
+	 */
+	unsigned (*queries_made)(struct renderer *r, uint32_t *ret_ids, unsigned max);
+	/* Reads it; an active one goes on being counted. */
+	int (*query_save)(struct renderer *r, uint32_t query, struct renderer_query *ret);
+	/*
+	 * An ended one answers, and decides conditional rendering, as the saved one would; an
+	 * active one (made active by the stream before) goes on from there.
+	 */
+	int (*query_load)(struct renderer *r, uint32_t query, const struct renderer_query *saved);
+
+	/* Of the transform feedback object that the context's last submit() bound. */
+	int (*streamout_save)(struct renderer *r, uint32_t ctx_id, struct renderer_streamout *ret);
+	int (*streamout_load)(
+		struct renderer *r, uint32_t ctx_id, const struct renderer_streamout *saved);
+
+	/*
+	 * Can a guest that was promised this capset run here? 0; -EOPNOTSUPP with what is missing
+	 * in `why`.
+	 */
+	int (*capset_covers)(struct renderer *r, uint32_t id, uint32_t version, const void *saved,
+		size_t saved_size, char *why, size_t why_size);
 
 	/* Exports level 0 as a dma-buf, or -ENOTSUP (always, without a render node). */
 	int (*export_dmabuf)(struct renderer *r, uint32_t id, struct renderer_dmabuf *ret);

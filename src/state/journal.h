@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_STATE_JOURNAL_H
+#define VGPU_STATE_JOURNAL_H
+
+/*
+ * Everything that came into a device process since the last image, in shared memory that outlives
+ * it: a successor loads the image, runs the journal again, and is where its predecessor was.
+ *
+ *   header page   committed: bytes of entries that count; executed: up to where effects are done
+ *   entries       record [payload …] record [payload …] …
+ *
+ * A *record* is one message of a client or the guest, whole, written before it is executed. A
+ * *payload* is what its execution read from memory that the client can change: it is written before
+ * it is used, and executing uses the copy. Both count from the moment `committed` is stored, which
+ * is one store, so a process that is killed leaves whole entries only.
+ *
+ * What is executed but not marked so is executed again: effects on the outside (answers, guest
+ * memory) between the two must be ones that can be repeated. `executed` is stored before an answer
+ * is given.
+ *
+ * One thread writes. A journal that is read was written by another process, which may have been
+ * taken over: every length is checked, and a page fault on it is no worse than the process' end
+ * (it is sealed against shrinking).
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct journal;
+
+enum journal_kind {
+	JOURNAL_CONNECT = 1, /* struct keeper_connection: source = its id */
+	JOURNAL_CLOSE,       /* a connection ended: source = its id */
+	JOURNAL_VTEST,       /* a vtest message, header included */
+	JOURNAL_VTEST_EARLY, /* a RESOURCE_CREATE2 answered ahead of its turn */
+	JOURNAL_VTEST_SKIP,  /* bytes already handled by a JOURNAL_VTEST_EARLY are consumed */
+	JOURNAL_VHOST_USER,  /* a vhost-user message without its descriptors */
+	JOURNAL_REQUEST, /* a virtio request: u32 queue, u32 head, then its device-readable bytes */
+	JOURNAL_DISPLAY, /* what the viewer answered */
+	JOURNAL_KIND_COUNT
+};
+
+struct journal_record {
+	enum journal_kind kind;
+	uint32_t source;   /* connection */
+	uint64_t position; /* the source's own: bytes consumed by then, … */
+	uint64_t offset;   /* of this record in the journal; rises */
+	bool executed;     /* its effects on the outside are done */
+	bool skip;         /* it has crashed its executor before: lose its context instead */
+	const void *bytes; /* valid until the journal is destroyed */
+	size_t size;
+};
+
+/* Makes a sealed memfd of at most `limit` bytes, grown as needed; *ret_fd is the caller's. */
+int journal_create(uint64_t limit, int *ret_fd, struct journal **ret);
+/* One that a predecessor wrote: read it to its end, then it can be written on. */
+int journal_open(int fd, uint64_t limit, struct journal **ret);
+void journal_destroy(struct journal *j); /* NULL-safe; the memory stays who else holds it */
+
+/* ---- writing; j may be NULL: then nothing is kept and payloads are not copied ---- */
+
+/* -ENOSPC: full; the caller makes a new image first. Marks everything before it executed. */
+int journal_record(struct journal *j, enum journal_kind kind, uint32_t source, uint64_t position,
+	const struct iovec *parts, unsigned n_parts);
+/*
+ * Copies `size` bytes from offset `at` of a scatter list as a payload of the record written last,
+ * and returns the copy; NULL when there is no room or no journal.
+ */
+const void *journal_payload(
+	struct journal *j, const struct iovec *iov, unsigned n_iov, uint64_t at, size_t size);
+/* Everything so far is executed. */
+void journal_executed(struct journal *j);
+/* There is not room for `size` more bytes, or so much was written that a new image is due. */
+bool journal_due(const struct journal *j, size_t size);
+uint64_t journal_bytes(const struct journal *j);
+
+/*
+ * Who watches from outside (the keeper) sees since when this process has been at one thing: a time
+ * of CLOCK_MONOTONIC in ns, 0 when idle.
+ */
+void journal_busy(struct journal *j, uint64_t since);
+
+/* ---- reading ---- */
+
+/* 1, 0 at the end, -EBADMSG. */
+int journal_next(struct journal *j, struct journal_record *ret);
+/* The next payload of the record journal_next() gave: NULL when there is none (or it was cut off
+ * by the end of the process, if the record is the last one). */
+const void *journal_next_payload(struct journal *j, size_t *ret_size);
+
+/*
+ * Runs that crash. Called before replaying: counts how often the journal was replayed without
+ * getting beyond where it crashed. From the second time on `careful` says: wait for the driver
+ * after each record (so that the next crash names the right one); a record that then crashed is
+ * marked `skip` from then on.
+ */
+int journal_begin_replay(struct journal *j, bool *ret_careful);
+/* About to run this record. */
+void journal_replaying(struct journal *j, const struct journal_record *record);
+void journal_end_replay(struct journal *j);
+
+#endif
