@@ -81,4 +81,32 @@ void vhost_user_destroy(struct vhost_user *vu);
 /* `ok` false ends the connection with `reason`. Verdicts on tables since replaced are ignored. */
 void vhost_user_memory_verdict(struct vhost_user *vu, uint32_t serial, bool ok, const char *reason);
 
+/*
+ * ---- state (docs/decisions/0009) ----
+ *
+ * With `keep`, messages and requests go to the journal before they are executed, and whatever the
+ * connection needs is in custody: it can be carried on by another process. Called right after
+ * vhost_user_create(), before the loop runs; `connection` is the keeper's number. 0 or -errno.
+ */
+struct frontend_keep;
+struct journal_record;
+struct state_reader;
+struct state_writer;
+
+int vhost_user_keep(struct vhost_user *vu, const struct frontend_keep *keep, uint32_t connection);
+
+/* Nothing is taken from rings or sockets any more, nothing is lost; until vhost_user_thaw(). */
+void vhost_user_freeze(struct vhost_user *vu);
+void vhost_user_thaw(struct vhost_user *vu);
+
+/* Writes the payload of its CONNECTION section. Frozen, and all of the device's work complete. */
+void vhost_user_save(struct vhost_user *vu, struct state_writer *w);
+/*
+ * Takes up a predecessor's connection: created with the same fd, kept under the same number,
+ * frozen. `r` stands in its CONNECTION section; NULL: it came after the image, there was nothing.
+ */
+int vhost_user_load(struct vhost_user *vu, struct state_reader *r);
+/* Executes a record of this connection, between device_replay_begin() and _end(). */
+int vhost_user_replay(struct vhost_user *vu, const struct journal_record *record);
+
 #endif

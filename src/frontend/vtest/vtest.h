@@ -83,4 +83,38 @@ int vtest_create(struct device *dev, struct loop *loop, struct vtest_budget *bud
 	const char *name, const struct vtest_ops *ops, void *data, struct vtest **ret);
 void vtest_destroy(struct vtest *vtest); /* NULL-safe */
 
+/*
+ * ---- state (docs/decisions/0009) ----
+ *
+ * With `keep`, messages go to the journal before they are executed, bytes are received into and
+ * sent from memory that is in custody, and so is what is shared with the client: the connection can
+ * be carried on by another process. vtest_keep() is called right after vtest_create(), before the
+ * loop runs; `connection` is the keeper's number. 0 or -errno.
+ */
+struct frontend_keep;
+struct journal_record;
+struct state_reader;
+struct state_writer;
+
+int vtest_keep(struct vtest *v, const struct frontend_keep *keep, uint32_t connection);
+
+/* Nothing is handled any more, nothing is lost; until vtest_thaw(). */
+void vtest_freeze(struct vtest *v);
+void vtest_thaw(struct vtest *v);
+
+/* Writes the payload of its CONNECTION section. Frozen, and all of the device's work complete. */
+void vtest_save(struct vtest *v, struct state_writer *w);
+/*
+ * Takes up a predecessor's connection: created with the same fd, kept under the same number,
+ * frozen. `r` stands in its CONNECTION section; NULL: it came after the image, there was nothing.
+ * -EBADMSG and the like: the connection cannot go on.
+ */
+int vtest_load(struct vtest *v, struct state_reader *r);
+/*
+ * Executes a record of this connection from the journal, between device_replay_begin() and _end().
+ * What the predecessor had answered is not answered again. <0: the connection ends as it would
+ * have.
+ */
+int vtest_replay(struct vtest *v, const struct journal_record *record);
+
 #endif
