@@ -76,6 +76,7 @@ enum {
 
 	VIRGL_TRANSFER_TO_HOST = 1,
 	VIRGL_TRANSFER_FROM_HOST = 2,
+	VIRGL_COPY_TRANSFER_FROM_HOST = 2, /* a bit of its flags */
 };
 
 /* Dword 3 of a shader: its text's length in bytes, or with this bit a further part's offset. */

@@ -21,11 +21,18 @@ struct context *device_find_context(struct device_client *client, uint32_t handl
 	return idmap_get(&client->contexts, handle);
 }
 
-static uint32_t context_resolve(void *data, uint32_t handle)
+static struct stream_resource *context_resolve(void *data, uint32_t handle)
 {
 	const struct context *ctx = data;
-	const struct resource *res = idmap_get(&ctx->attached, handle);
-	return res ? res->id : 0;
+	struct resource *res = idmap_get(&ctx->attached, handle);
+	return res ? &res->stream : NULL;
+}
+
+static void context_released(void *data, struct stream_resource *stream)
+{
+	struct resource *res = container_of(stream, struct resource, stream);
+	if (res->gone)
+		free(res);
 }
 
 /* Quota and what is left of it, KiB; there is no staging memory and nothing is ever evicted. */
@@ -44,7 +51,10 @@ static void context_memory_info(void *data, uint32_t handle)
 }
 
 static const struct stream_resource_ops context_resource_ops = {
-	.resolve = context_resolve, .memory_info = context_memory_info};
+	.resolve = context_resolve,
+	.released = context_released,
+	.memory_info = context_memory_info,
+};
 
 static void context_set_name(struct context *ctx, const char *name, size_t len)
 {
@@ -138,7 +148,7 @@ int device_context_attach(struct device_client *client, uint32_t ctx_handle, uin
 		return 0;
 	if (err < 0)
 		return err;
-	dev->ops->context_attach(dev->renderer, ctx->id, res->id);
+	dev->ops->context_attach(dev->renderer, ctx->id, res->stream.id);
 	return 0;
 }
 
@@ -150,7 +160,7 @@ int device_context_detach(struct device_client *client, uint32_t ctx_handle, uin
 
 	if (!ctx || !res || !idmap_remove(&ctx->attached, handle))
 		return -ENOENT;
-	dev->ops->context_detach(dev->renderer, ctx->id, res->id);
+	dev->ops->context_detach(dev->renderer, ctx->id, res->stream.id);
 	return 0;
 }
 

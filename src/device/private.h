@@ -25,8 +25,9 @@
 
 struct resource {
 	struct device_client *client;
-	uint32_t handle; /* the client's */
-	uint32_t id;     /* the renderer's */
+	uint32_t handle;               /* the client's */
+	struct stream_resource stream; /* .id: the renderer's */
+	bool gone;                     /* destroyed, but streams still refer to it */
 	struct renderer_resource_desc desc;
 	uint64_t cost; /* charged to the quota, bytes */
 	struct iovec *iov;

@@ -17,18 +17,18 @@ struct resource *device_find_resource(struct device_client *client, uint32_t han
 
 static int resource_register(struct device *dev, struct resource *res)
 {
-	int err = idmap_add(&dev->resource_ids, res->id, res);
+	int err = idmap_add(&dev->resource_ids, res->stream.id, res);
 	if (err < 0)
 		return err;
 	err = idmap_add(&res->client->resources, res->handle, res);
 	if (err < 0)
-		idmap_remove(&dev->resource_ids, res->id);
+		idmap_remove(&dev->resource_ids, res->stream.id);
 	return err;
 }
 
 static void resource_unregister(struct device *dev, struct resource *res)
 {
-	idmap_remove(&dev->resource_ids, res->id);
+	idmap_remove(&dev->resource_ids, res->stream.id);
 	idmap_remove(&res->client->resources, res->handle);
 }
 
@@ -60,11 +60,11 @@ int device_resource_create(
 		goto uncharge;
 	}
 	*res = (struct resource){.client = client, .handle = handle, .desc = *desc, .cost = cost};
-	res->id = device_pick_id(&dev->resource_ids, handle, &dev->next_resource_id);
+	res->stream.id = device_pick_id(&dev->resource_ids, handle, &dev->next_resource_id);
 	err = resource_register(dev, res);
 	if (err < 0)
 		goto free_resource;
-	err = dev->ops->resource_create(dev->renderer, res->id, desc);
+	err = dev->ops->resource_create(dev->renderer, res->stream.id, desc);
 	if (err < 0)
 		goto unregister;
 	vgpu_stats_set(&dev->config.stats->resources, dev->resource_ids.count);
@@ -84,7 +84,7 @@ static void resource_drop_backing(struct resource *res)
 	struct device *dev = res->client->device;
 	if (!res->iov)
 		return;
-	dev->ops->resource_detach_iov(dev->renderer, res->id);
+	dev->ops->resource_detach_iov(dev->renderer, res->stream.id);
 	free(res->iov);
 	device_uncharge(dev, res->backing_cost);
 	res->iov = NULL;
@@ -103,11 +103,14 @@ void resource_free(struct resource *res)
 	while ((ctx = idmap_next(&client->contexts, &cursor, NULL)))
 		idmap_remove(&ctx->attached, res->handle);
 	resource_drop_backing(res);
-	dev->ops->resource_destroy(dev->renderer, res->id);
+	dev->ops->resource_destroy(dev->renderer, res->stream.id);
 	resource_unregister(dev, res);
 	device_uncharge(dev, res->cost);
 	vgpu_stats_set(&dev->config.stats->resources, dev->resource_ids.count);
-	free(res);
+	if (res->stream.refs)
+		res->gone = true;
+	else
+		free(res);
 }
 
 int device_resource_destroy(struct device_client *client, uint32_t handle)
@@ -142,7 +145,7 @@ int device_resource_attach_backing(
 		goto uncharge;
 	}
 	memcpy(copy, iov, cost);
-	err = dev->ops->resource_attach_iov(dev->renderer, res->id, copy, n);
+	err = dev->ops->resource_attach_iov(dev->renderer, res->stream.id, copy, n);
 	if (err < 0)
 		goto free_copy;
 	res->iov = copy;
@@ -220,7 +223,7 @@ int device_transfer(struct device_client *client, enum device_transfer_direction
 
 	if (!res)
 		return -ENOENT;
-	own.resource_id = res->id;
+	own.resource_id = res->stream.id;
 	if (t->ctx_id) {
 		struct context *ctx = device_find_context(client, t->ctx_id);
 		if (!ctx)

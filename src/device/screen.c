@@ -127,7 +127,7 @@ static bool screen_try_dmabuf(struct device *dev, uint32_t head, const struct re
 	bool taken = false;
 
 	if (!dev->config.dmabuf_scanout ||
-		dev->ops->export_dmabuf(dev->renderer, res->id, &buf) < 0)
+		dev->ops->export_dmabuf(dev->renderer, res->stream.id, &buf) < 0)
 		return false;
 	const struct display_dmabuf shown = {.fd = buf.fd,
 		.width = buf.width,
@@ -222,7 +222,7 @@ static int screen_flush(struct device *dev, uint32_t head, const struct display_
 	const struct renderer_box box = {part.x, part.y, 0, part.w, part.h, 1};
 	part.x -= screen->rect.x;
 	part.y -= screen->rect.y;
-	int err = dev->ops->read_pixels(dev->renderer, screen->resource->id, &box,
+	int err = dev->ops->read_pixels(dev->renderer, screen->resource->stream.id, &box,
 		screen->fresh + (size_t)part.y * stride + (size_t)part.x * SCREEN_PIXEL_BYTES,
 		stride);
 	if (err < 0)
@@ -283,7 +283,7 @@ int device_cursor(struct device_client *client, uint32_t handle,
 			res->desc.height != DISPLAY_CURSOR_SIZE ||
 			!format_is_screen(res->desc.format))
 			return -EINVAL;
-		int err = dev->ops->read_pixels(dev->renderer, res->id, &box, pixels,
+		int err = dev->ops->read_pixels(dev->renderer, res->stream.id, &box, pixels,
 			DISPLAY_CURSOR_SIZE * SCREEN_PIXEL_BYTES);
 		if (err < 0)
 			return err;

@@ -182,11 +182,11 @@ int command_query(struct stream *stream, struct command *command)
 int command_query_result_qbo(struct stream *stream, struct command *command)
 {
 	uint32_t handle = command->dw[2];
-	uint32_t id = handle ? stream->ops->resolve(stream->ops_data, handle) : 0;
+	const struct stream_resource *res = resolve(stream, handle);
 
-	if (!id && find_object(stream, command->dw[1], VIRGL_OBJECT_QUERY))
+	if (!res && find_object(stream, command->dw[1], VIRGL_OBJECT_QUERY))
 		return refuse(command, -ENOENT, "no such resource", handle);
-	command->dw[2] = id;
+	command->dw[2] = res ? res->id : 0;
 	return 0;
 }
 
@@ -194,9 +194,8 @@ int command_memory_info(struct stream *stream, struct command *command)
 {
 	const struct stream_resource_ops *ops = stream->ops;
 	uint32_t handle = command->dw[1];
-	uint32_t id = handle ? ops->resolve(stream->ops_data, handle) : 0;
 
-	if (!id)
+	if (!resolve(stream, handle))
 		return refuse(command, -ENOENT, "no such resource", handle);
 	if (ops->memory_info)
 		ops->memory_info(stream->ops_data, handle);
@@ -250,18 +249,58 @@ int command_inline_write(struct stream *stream, struct command *command)
 	return check_transfer(command);
 }
 
+/*
+ * Asks the device whether it takes the transfer over. Its offset stands in dword `offset`; `from`
+ * is the dword of the resource whose backing it is, or 0.
+ */
+static int offer_transfer(struct stream *stream, struct command *command, bool from_host,
+	uint32_t offset, uint32_t from)
+{
+	const uint32_t *dw = command->dw;
+	struct stream_transfer t = {
+		.res = resolve(stream, dw[1]),
+		.from = from ? resolve(stream, dw[from]) : NULL,
+		.level = dw[2],
+		.stride = dw[4],
+		.layer_stride = dw[5],
+		.x = dw[6],
+		.y = dw[7],
+		.z = dw[8],
+		.width = dw[9],
+		.height = dw[10],
+		.depth = dw[11],
+		.offset = dw[offset],
+		.from_host = from_host,
+	};
+
+	if (!t.res || (from && !t.from))
+		return refuse(command, -ENOENT, "no such resource", dw[t.res ? from : 1]);
+	int r = stream->ops->transfer ? stream->ops->transfer(stream->ops_data, &t) : 0;
+	if (r < 0)
+		return refuse(command, r, "transfer refused", dw[1]);
+	if (r > 0)
+		make_nop(command);
+	return 0;
+}
+
 int command_transfer3d(struct stream *stream, struct command *command)
 {
 	uint32_t direction = command->dw[13];
 
 	if (direction != VIRGL_TRANSFER_TO_HOST && direction != VIRGL_TRANSFER_FROM_HOST)
 		return refuse(command, -EINVAL, "no such direction", direction);
-	return check_transfer(command);
+	int r = check_transfer(command);
+	return r < 0 ? r
+		     : offer_transfer(
+			       stream, command, direction == VIRGL_TRANSFER_FROM_HOST, 12, 0);
 }
 
 int command_copy_transfer3d(struct stream *stream, struct command *command)
 {
-	return check_transfer(command);
+	bool from_host = command->dw[14] & VIRGL_COPY_TRANSFER_FROM_HOST;
+	int r = check_transfer(command);
+
+	return r < 0 ? r : offer_transfer(stream, command, from_host, 13, 12);
 }
 
 /* {bytes, text ...} */

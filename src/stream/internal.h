@@ -87,6 +87,9 @@ static inline bool length_fits(uint32_t len, uint32_t min, uint32_t max, uint32_
 	return len >= min && len <= max && (step == 1 || (len - min) % step == 0);
 }
 
+/* A resource attached to this context, or NULL. */
+struct stream_resource *resolve(const struct stream *stream, uint32_t handle);
+
 /* Replaces the handles at those places by the renderer's ids. */
 int translate(struct stream *stream, struct command *command, const struct virgl_resources *places);
 

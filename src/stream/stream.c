@@ -47,6 +47,11 @@ int refuse(struct command *command, int error, const char *reason, uint32_t valu
 	return error;
 }
 
+struct stream_resource *resolve(const struct stream *stream, uint32_t handle)
+{
+	return handle ? stream->ops->resolve(stream->ops_data, handle) : NULL;
+}
+
 int translate(struct stream *stream, struct command *command, const struct virgl_resources *places)
 {
 	uint32_t at = places->first;
@@ -55,10 +60,10 @@ int translate(struct stream *stream, struct command *command, const struct virgl
 		uint32_t handle = command->dw[at];
 		if (!handle && places->may_be_none)
 			continue;
-		uint32_t id = handle ? stream->ops->resolve(stream->ops_data, handle) : 0;
-		if (!id)
+		struct stream_resource *res = resolve(stream, handle);
+		if (!res)
 			return refuse(command, -ENOENT, "no such resource", handle);
-		command->dw[at] = id;
+		command->dw[at] = res->id;
 	}
 	return 0;
 }
@@ -109,7 +114,7 @@ int stream_check(struct stream *stream, uint32_t *dwords, size_t n, struct strea
 			command.fault->opcode = opcode;
 			command.fault->command = opcode < VIRGL_COMMANDS ? rows[opcode].name : NULL;
 			command.fault->offset = offset;
-			if (r == -ERESTART) { /* the rest will come again */
+			if (r == -ERESTART || r == -EAGAIN) { /* the rest will come again */
 				stream->counters.buffers--;
 				stream->counters.bytes -= (n - offset) * sizeof(*dwords);
 			}

@@ -40,13 +40,33 @@
 
 struct stream;
 
+/* A resource as streams know it; embedded in the device's own record. */
+struct stream_resource {
+	uint32_t id;      /* the renderer's; not 0 */
+	uint32_t refs;    /* held by objects and bindings of streams; theirs alone to change */
+	uint64_t written; /* stream_budget.epoch of the last write */
+};
+
+/* TRANSFER3D or COPY_TRANSFER3D. */
+struct stream_transfer {
+	struct stream_resource *res;
+	struct stream_resource *from; /* COPY_TRANSFER3D: whose backing is used; else NULL */
+	uint32_t level, stride, layer_stride;
+	uint32_t x, y, z, width, height, depth;
+	uint64_t offset; /* in the backing */
+	bool from_host;  /* from `res` into the backing */
+};
+
 /* What the stream needs to know of resources; implemented by the device. */
 struct stream_resource_ops {
 	/*
-	 * The renderer's id of a resource attached to this context, or 0: no such resource. Handle
-	 * 0 is never asked for (it means "none" in the protocol).
+	 * A resource attached to this context, or NULL: no such resource. Handle 0 is never asked
+	 * for (it means "none" in the protocol). It must stay where it is while it has refs.
 	 */
-	uint32_t (*resolve)(void *data, uint32_t handle);
+	struct stream_resource *(*resolve)(void *data, uint32_t handle);
+
+	/* Its refs became 0. The device may still use it otherwise. May be NULL. */
+	void (*released)(void *data, struct stream_resource *res);
 
 	/*
 	 * The guest asks how much video memory there is: the answer goes into the backing of that
@@ -55,6 +75,14 @@ struct stream_resource_ops {
 	 * 0.10.4 writes without looking whether there is a backing. May be NULL: no answer.
 	 */
 	void (*memory_info)(void *data, uint32_t handle);
+
+	/*
+	 * A transfer is about to be passed on. 0: pass it. 1: it was done elsewhere; it becomes a
+	 * NOP. -EAGAIN: stop before it: stream_check() returns -EAGAIN with fault->offset, the
+	 * caller runs what comes before and calls again there, and is asked again. Another -errno
+	 * refuses it. NULL: all are passed.
+	 */
+	int (*transfer)(void *data, const struct stream_transfer *transfer);
 };
 
 /* What several streams share; the owner keeps it until the last of them is gone. */
@@ -63,6 +91,7 @@ struct stream_budget {
 	uint64_t max_bytes;        /* of objects and of kept text */
 	uint32_t sub_contexts;     /* now */
 	uint64_t bytes;            /* now */
+	uint64_t epoch; /* what resources that are written to get; the owner's to raise */
 };
 
 /* A context's allowance; 0 is not a special value. */
@@ -101,7 +130,8 @@ void stream_destroy(struct stream *stream); /* NULL-safe */
 /*
  * Checks and translates one submitted buffer. `dwords` must be private memory that no guest can
  * change meanwhile. Returns 0; -EINVAL malformed, -ENOENT unknown handle, -ENOSPC over a limit,
- * -ENOTSUP a command this device does not offer; *fault is then filled in (may be NULL).
+ * -ENOTSUP a command this device does not offer; *fault is then filled in (may be NULL). -ERESTART
+ * and -EAGAIN are no refusals: see stream_watch_clip_planes() and stream_resource_ops.transfer.
  */
 int stream_check(struct stream *stream, uint32_t *dwords, size_t n, struct stream_fault *fault);
 

@@ -19,9 +19,9 @@ enum { DRAWS = 200, ROUNDS = 201, RESOURCES = 4096, HEAD = 1024 };
 
 static struct idmap resources;
 
-static uint32_t resolve(void *data, uint32_t handle)
+static struct stream_resource *resolve(void *data, uint32_t handle)
 {
-	return (uint32_t)(uintptr_t)idmap_get(&resources, handle);
+	return idmap_get(&resources, handle);
 }
 
 static const struct stream_resource_ops ops = {resolve};
@@ -127,9 +127,17 @@ static void measure(const char *what, struct stream *stream, const struct words 
 		ns[ROUNDS / 2] / (double)commands);
 }
 
-static uint32_t resolve_any(void *data, uint32_t handle)
+static struct stream_resource *resolve_any(void *data, uint32_t handle)
 {
-	return handle;
+	struct stream_resource *res = idmap_get(&resources, handle);
+
+	if (res)
+		return res;
+	res = calloc(1, sizeof(*res));
+	if (!res || idmap_add(&resources, handle, res) < 0)
+		exit(1);
+	res->id = handle;
+	return res;
 }
 
 static int replay(const char *path)
@@ -166,13 +174,11 @@ int main(int argc, char **argv)
 	static struct words objects, frame;
 	struct stream *stream;
 
+	idmap_init(&resources, 12345);
 	if (argc > 1)
 		return replay(argv[1]);
-	idmap_init(&resources, 12345);
-	for (uint32_t i = 1; i <= RESOURCES; i++) {
-		if (idmap_add(&resources, i, (void *)(uintptr_t)(i + 100000)) < 0)
-			return 1;
-	}
+	for (uint32_t i = 1; i <= RESOURCES; i++)
+		resolve_any(NULL, i)->id = i + 100000;
 	if (stream_create(&limits, NULL, &ops, NULL, &stream) < 0)
 		return 1;
 	put_objects(&objects);
@@ -180,6 +186,5 @@ int main(int argc, char **argv)
 	measure("objects", stream, &objects);
 	measure("frame", stream, &frame);
 	stream_destroy(stream);
-	idmap_finish(&resources);
 	return 0;
 }

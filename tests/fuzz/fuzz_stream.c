@@ -10,15 +10,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUFFER_DWORDS = 64 };
+enum { BUFFER_DWORDS = 64, RESOURCES = 64 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static uint32_t resolve(void *data, uint32_t handle)
+static struct stream_resource *resolve(void *data, uint32_t handle)
 {
+	struct stream_resource *resources = data;
+
 	if (!handle)
 		abort();
-	return handle % 7 ? handle ^ 0x80000000u : 0;
+	return handle % 7 ? &resources[handle % RESOURCES] : NULL;
 }
 
 static void require(int condition)
@@ -32,9 +34,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static const struct stream_resource_ops ops = {.resolve = resolve};
 	static const struct stream_limits limits = {
 		.max_sub_contexts = 4, .max_objects = 64, .max_object_bytes = 65536};
+	struct stream_resource resources[RESOURCES];
 	struct stream *stream;
 
-	if (stream_create(&limits, NULL, &ops, NULL, &stream) < 0)
+	for (uint32_t i = 0; i < RESOURCES; i++)
+		resources[i] = (struct stream_resource){.id = 1 + i};
+	if (stream_create(&limits, NULL, &ops, resources, &stream) < 0)
 		return 0;
 	for (size_t at = 0; at + 4 <= size;) {
 		size_t n = (size - at) / 4 < BUFFER_DWORDS ? (size - at) / 4 : BUFFER_DWORDS;
@@ -53,5 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	require(counters->objects <= limits.max_objects);
 	require(counters->object_bytes <= limits.max_object_bytes);
 	stream_destroy(stream);
+	for (uint32_t i = 0; i < RESOURCES; i++)
+		require(resources[i].refs == 0);
 	return 0;
 }

@@ -1,15 +1,47 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "support.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-static uint32_t resolve(void *data, uint32_t handle)
+static struct stream_resource *resolve(void *data, uint32_t handle)
 {
+	static struct stream_resource resources[1000];
+
 	assert_int_not_equal(handle, 0);
-	return handle >= RES(0) && handle < RES(1000) ? handle - RES(0) + RENDERER(0) : 0;
+	if (handle < RES(0) || handle >= RES(1000))
+		return NULL;
+	resources[handle - RES(0)].id = handle - RES(0) + RENDERER(0);
+	return &resources[handle - RES(0)];
 }
 
 const struct stream_resource_ops test_resources = {.resolve = resolve};
+static struct stream_resource *resolve_any(void *data, uint32_t handle)
+{
+	struct any_resources *any = data;
+	struct stream_resource *res = idmap_get(&any->map, handle);
+
+	any->resolved++;
+	if (res)
+		return res;
+	res = calloc(1, sizeof(*res));
+	assert_non_null(res);
+	res->id = handle + any->add;
+	assert_int_equal(idmap_add(&any->map, handle, res), 0);
+	return res;
+}
+
+const struct stream_resource_ops any_resource_ops = {.resolve = resolve_any};
+
+void any_resources_finish(struct any_resources *any)
+{
+	struct stream_resource *res;
+
+	for (uint32_t at = 0; (res = idmap_next(&any->map, &at, NULL));)
+		free(res);
+	idmap_finish(&any->map);
+}
+
 const struct stream_limits test_limits = {
 	.max_sub_contexts = 8, .max_objects = 1000, .max_object_bytes = 1 << 20};
 

@@ -8,6 +8,7 @@
  * helpers to check one command.
  */
 
+#include "base/idmap.h"
 #include "protocol/virgl.h"
 #include "stream/stream.h"
 
@@ -23,6 +24,15 @@
 
 extern const struct stream_resource_ops test_resources;
 extern const struct stream_limits test_limits;
+
+/* A device that has every resource: its id is the handle + `add`. `data` of its ops is this. */
+struct any_resources {
+	struct idmap map;
+	uint32_t add;
+	unsigned resolved; /* times */
+};
+extern const struct stream_resource_ops any_resource_ops;
+void any_resources_finish(struct any_resources *any);
 
 /* Without objects; fails the test if it cannot. */
 struct stream *new_stream(const struct stream_limits *limits);

@@ -429,6 +429,69 @@ static void test_what_becomes_a_nop(void **state)
 	stream_destroy(stream);
 }
 
+struct taken_over {
+	struct stream_transfer last;
+	int result;
+};
+
+static int on_transfer(void *data, const struct stream_transfer *transfer)
+{
+	struct taken_over *t = data;
+	t->last = *transfer;
+	return t->result;
+}
+
+static struct stream_resource *resolve_for_transfer(void *data, uint32_t handle)
+{
+	return test_resources.resolve(NULL, handle);
+}
+
+static void test_transfers_are_offered_to_the_device(void **state)
+{
+	const struct stream_resource_ops ops = {
+		.resolve = resolve_for_transfer, .transfer = on_transfer};
+	const uint32_t original[] = {VIRGL_HEADER(VIRGL_NOP, 0, 0),
+		VIRGL_HEADER(VIRGL_TRANSFER3D, 0, 13), RES(4), 1, 0, 2, 3, 10, 11, 12, 13, 14, 15,
+		77, 2, VIRGL_HEADER(VIRGL_COPY_TRANSFER3D, 0, 14), RES(5), 1, 0, 2, 3, 10, 11, 12,
+		13, 14, 15, RES(6), 88, 1};
+	uint32_t dw[ARRAY_SIZE(original)];
+	struct taken_over t = {.result = -EAGAIN};
+	struct stream_fault fault;
+	struct stream *stream;
+
+	assert_int_equal(stream_create(&test_limits, NULL, &ops, &t, &stream), 0);
+	memcpy(dw, original, sizeof(dw));
+	assert_int_equal(stream_check(stream, dw, ARRAY_SIZE(dw), &fault), -EAGAIN);
+	assert_int_equal(fault.offset, 1);
+	assert_memory_equal(dw, original, sizeof(dw));
+	assert_int_equal(t.last.res->id, RENDERER(4));
+	assert_null(t.last.from);
+	assert_int_equal(t.last.depth, 15);
+	assert_int_equal(t.last.offset, 77);
+	assert_true(t.last.from_host);
+
+	t.result = 0;
+	assert_int_equal(stream_check(stream, dw + 1, ARRAY_SIZE(dw) - 1, &fault), 0);
+	assert_int_equal(stream_counters(stream)->commands, 3);
+	assert_int_equal(stream_counters(stream)->bytes, sizeof(dw));
+	assert_int_equal(dw[2], RENDERER(4));
+	assert_int_equal(t.last.res->id, RENDERER(5));
+	assert_int_equal(t.last.from->id, RENDERER(6));
+	assert_int_equal(t.last.offset, 88);
+	assert_false(t.last.from_host);
+
+	t.result = 1;
+	memcpy(dw, original, sizeof(dw));
+	assert_int_equal(stream_check(stream, dw, ARRAY_SIZE(dw), &fault), 0);
+	assert_int_equal(dw[1], VIRGL_HEADER(VIRGL_NOP, 0, 13));
+	assert_int_equal(dw[15], VIRGL_HEADER(VIRGL_NOP, 0, 14));
+
+	t.result = -EPERM;
+	memcpy(dw, original, sizeof(dw));
+	assert_int_equal(stream_check(stream, dw, ARRAY_SIZE(dw), &fault), -EPERM);
+	stream_destroy(stream);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -441,6 +504,7 @@ int main(void)
 		cmocka_unit_test(test_counts_at_their_limits),
 		cmocka_unit_test(test_every_opcode_has_a_test_and_a_name),
 		cmocka_unit_test(test_what_becomes_a_nop),
+		cmocka_unit_test(test_transfers_are_offered_to_the_device),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,9 +22,10 @@ struct emitted {
 	unsigned fail_after;
 };
 
-static uint32_t resolve(void *data, uint32_t handle)
+static struct stream_resource *resolve(void *data, uint32_t handle)
 {
-	return handle;
+	static struct stream_resource resource = {.id = 1};
+	return &resource;
 }
 
 static const struct stream_resource_ops ops = {.resolve = resolve};

@@ -112,12 +112,6 @@ static void test_random_commands_do_no_harm(void **state)
 	stream_destroy(stream);
 }
 
-static uint32_t resolve_all(void *data, uint32_t handle)
-{
-	++*(unsigned *)data;
-	return handle + 1000000;
-}
-
 /* A recording: per submission {context, dwords, the dwords}. Returns how many there were. */
 static unsigned replay(FILE *file, struct stream *stream)
 {
@@ -140,22 +134,22 @@ static unsigned replay(FILE *file, struct stream *stream)
 
 static void replay_path(const char *path, unsigned at_least)
 {
-	static const struct stream_resource_ops ops = {resolve_all};
 	static const struct stream_limits limits = {64, 1u << 16, 64u << 20};
-	unsigned resolved = 0;
+	struct any_resources any = {.add = 1000000};
 	struct stream *stream;
 	FILE *file = fopen(path, "rbe");
 
 	assert_non_null(file);
-	assert_int_equal(stream_create(&limits, NULL, &ops, &resolved, &stream), 0);
+	assert_int_equal(stream_create(&limits, NULL, &any_resource_ops, &any, &stream), 0);
 	unsigned submissions = replay(file, stream);
 	const struct stream_counters *counters = stream_counters(stream);
 	print_message("# %u submissions, %llu commands, %llu draws, %u objects, %u resources\n",
 		submissions, (unsigned long long)counters->commands,
-		(unsigned long long)counters->draws, counters->objects, resolved);
+		(unsigned long long)counters->draws, counters->objects, any.resolved);
 	assert_true(submissions >= at_least);
-	assert_true(counters->draws > 0 && resolved > 0);
+	assert_true(counters->draws > 0 && any.resolved > 0);
 	stream_destroy(stream);
+	any_resources_finish(&any);
 	fclose(file);
 }
 
