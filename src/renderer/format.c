@@ -201,3 +201,72 @@ void format_to_bgra(uint32_t format, uint32_t *pixels, size_t n)
 			    (uint32_t)p[format_screens[row].a] << 24;
 	}
 }
+
+/* ---- contents as they are saved ---- */
+
+static uint32_t format_level_layers(const struct renderer_resource_desc *desc, uint32_t level)
+{
+	switch (desc->target) {
+	case PIPE_TEXTURE_3D:
+		return format_minify(desc->depth, level);
+	case PIPE_TEXTURE_CUBE:
+		return 6;
+	case PIPE_TEXTURE_1D_ARRAY:
+	case PIPE_TEXTURE_2D_ARRAY:
+	case PIPE_TEXTURE_CUBE_ARRAY:
+		return desc->array_size;
+	default:
+		return 1;
+	}
+}
+
+static bool format_content_possible(const struct renderer_resource_desc *desc)
+{
+	return format_desc_possible(desc) &&
+	       (desc->target == PIPE_BUFFER || format_block(desc->format).bytes);
+}
+
+uint32_t format_content_parts(const struct renderer_resource_desc *desc)
+{
+	uint32_t parts = 0;
+
+	if (!format_content_possible(desc))
+		return 0;
+	/* At most 16 levels of 16384 layers of 32 samples. */
+	for (uint32_t level = 0; level <= desc->last_level; level++)
+		parts += format_level_layers(desc, level) * MAX(desc->nr_samples, 1u);
+	return parts;
+}
+
+bool format_content_part(
+	const struct renderer_resource_desc *desc, uint32_t part, struct format_content_part *ret)
+{
+	uint32_t samples = MAX(desc->nr_samples, 1u), level = 0, w, h, d;
+
+	if (!format_content_possible(desc))
+		return false;
+	if (desc->target == PIPE_BUFFER) {
+		*ret = (struct format_content_part){
+			.width = desc->width, .height = 1, .bytes = desc->width};
+		return part == 0;
+	}
+	while (part >= format_level_layers(desc, level) * samples) {
+		part -= format_level_layers(desc, level) * samples;
+		if (++level > desc->last_level)
+			return false;
+	}
+	struct format_block block = format_block(desc->format);
+	format_level_size(desc, level, &w, &h, &d);
+	if (desc->target == PIPE_TEXTURE_1D || desc->target == PIPE_TEXTURE_1D_ARRAY)
+		h = 1;
+	*ret = (struct format_content_part){
+		.level = level,
+		.layer = part / samples,
+		.sample = part % samples,
+		.width = w,
+		.height = h,
+		.bytes = format_blocks_across(w, block.width) *
+			 format_blocks_across(h, block.height) * block.bytes,
+	};
+	return true;
+}

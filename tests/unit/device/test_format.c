@@ -166,6 +166,105 @@ static void test_screen_formats_become_bgra(void **state)
 	assert_false(format_is_screen(VIRGL_FORMAT_R8_UNORM));
 }
 
+/* Each resource's parts, counted, and some of them looked at. */
+static void test_content_parts(void **state)
+{
+	const struct {
+		struct renderer_resource_desc desc;
+		uint32_t parts, part;
+		struct format_content_part want;
+	} rows[] = {
+		{{.target = PIPE_BUFFER, .width = 13, .height = 1, .depth = 1}, 1, 0,
+			{0, 0, 0, 13, 1, 13}},
+		{{TEXTURE(5, 3), .format = VIRGL_FORMAT_B8G8R8A8_UNORM, .last_level = 2}, 3, 1,
+			{1, 0, 0, 2, 1, 8}},
+		{{.target = PIPE_TEXTURE_3D,
+			 .width = 8,
+			 .height = 4,
+			 .depth = 4,
+			 .array_size = 1,
+			 .format = VIRGL_FORMAT_R8_UNORM,
+			 .last_level = 3},
+			4 + 2 + 1 + 1, 5, {1, 1, 0, 4, 2, 8}},
+		{{.target = PIPE_TEXTURE_CUBE,
+			 .width = 4,
+			 .height = 4,
+			 .depth = 1,
+			 .array_size = 6,
+			 .format = VIRGL_FORMAT_R8_UNORM,
+			 .last_level = 1},
+			12, 7, {1, 1, 0, 2, 2, 4}},
+		{{.target = PIPE_TEXTURE_CUBE_ARRAY,
+			 .width = 4,
+			 .height = 4,
+			 .depth = 1,
+			 .array_size = 12,
+			 .format = VIRGL_FORMAT_R8_UNORM},
+			12, 11, {0, 11, 0, 4, 4, 16}},
+		{{.target = PIPE_TEXTURE_1D_ARRAY,
+			 .width = 7,
+			 .height = 1,
+			 .depth = 1,
+			 .array_size = 3,
+			 .format = VIRGL_FORMAT_R16_UNORM},
+			3, 2, {0, 2, 0, 7, 1, 14}},
+		{{.target = PIPE_TEXTURE_2D_ARRAY,
+			 .width = 3,
+			 .height = 2,
+			 .depth = 1,
+			 .array_size = 2,
+			 .nr_samples = 4,
+			 .format = VIRGL_FORMAT_R32_FLOAT},
+			8, 6, {0, 1, 2, 3, 2, 24}},
+		{{TEXTURE(5, 9), .format = VIRGL_FORMAT_DXT5_RGBA, .last_level = 1}, 2, 0,
+			{0, 0, 0, 5, 9, 2 * 3 * 16}},
+		{{TEXTURE(1, 1), .format = 100000}, 0, 0, {0}},
+		{{TEXTURE(0, 1), .format = VIRGL_FORMAT_R8_UNORM}, 0, 0, {0}},
+	};
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct format_content_part got;
+		uint32_t parts = format_content_parts(&rows[i].desc);
+
+		assert_int_equal(parts, rows[i].parts);
+		assert_false(format_content_part(&rows[i].desc, parts, &got));
+		assert_false(format_content_part(&rows[i].desc, UINT32_MAX, &got));
+		if (!parts)
+			continue;
+		assert_true(format_content_part(&rows[i].desc, parts - 1, &got));
+		assert_true(format_content_part(&rows[i].desc, rows[i].part, &got));
+		assert_int_equal(got.level, rows[i].want.level);
+		assert_int_equal(got.layer, rows[i].want.layer);
+		assert_int_equal(got.sample, rows[i].want.sample);
+		assert_int_equal(got.width, rows[i].want.width);
+		assert_int_equal(got.height, rows[i].want.height);
+		assert_int_equal(got.bytes, rows[i].want.bytes);
+	}
+}
+
+/* Every part of the largest shape is found, and their bytes are no more than the resource's. */
+static void test_content_parts_of_every_target(void **state)
+{
+	for (uint32_t target = PIPE_TEXTURE_1D; target < PIPE_TARGET_COUNT; target++) {
+		const struct renderer_resource_desc desc = {.target = target,
+			.format = VIRGL_FORMAT_R64G64B64A64_FLOAT,
+			.width = 32768,
+			.height = 32768,
+			.depth = 16384,
+			.array_size = 16384,
+			.last_level = 15,
+			.nr_samples = 32};
+		uint32_t parts = format_content_parts(&desc);
+		struct format_content_part first, last;
+
+		assert_true(parts > 0);
+		assert_true(format_content_part(&desc, 0, &first));
+		assert_true(format_content_part(&desc, parts - 1, &last));
+		assert_int_equal(last.level, 15);
+		assert_int_equal(last.sample, 31);
+		assert_int_equal(first.bytes, (uint64_t)32 * first.width * first.height);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -175,6 +274,8 @@ int main(void)
 		cmocka_unit_test(test_boxes),
 		cmocka_unit_test(test_box_bytes),
 		cmocka_unit_test(test_screen_formats_become_bgra),
+		cmocka_unit_test(test_content_parts),
+		cmocka_unit_test(test_content_parts_of_every_target),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
