@@ -35,14 +35,14 @@ enum state_flags {
 };
 
 struct state_section_header {
-	uint32_t type; /* enum state_section_type */
-	uint16_t version;
+	uint32_t type;    /* enum state_section_type */
+	uint16_t version; /* now 1 for all; a reader treats another one as an unknown section */
 	uint16_t flags;
 	uint64_t stored_size; /* bytes that follow; the next header comes at the next multiple of 8
 			       */
 	uint64_t size;        /* bytes of payload; without STATE_ZSTD the same */
-	uint32_t crc;         /* CRC-32C of the bytes that follow */
-	uint32_t header_crc;  /* of this header before this field, if STATE_CRC */
+	uint32_t crc;         /* CRC-32C of the bytes that follow; 0 without STATE_CRC */
+	uint32_t header_crc;  /* of this header before this field; 0 without STATE_CRC */
 };
 
 /*
@@ -63,7 +63,13 @@ struct state_section_header {
 	X(11, CONNECTION, 1, "state of a front end's connection")                                  \
 	X(12, SHARED, 1, "bytes of memory shared with a client; only in files")                    \
 	X(13, LOSSY, 0, "what could not be saved exactly, in words")                               \
-	X(14, END, 1, "number of sections before it and CRC-32C over their CRCs")
+	X(14, END, 1, "u64 number of sections before it, u32 chain: see below")
+
+/*
+ * The chain in END is one CRC-32C over the file's header and then crc and header_crc of every
+ * section before END, in order: so nothing can be left out, added or moved. END is stored as it is.
+ * Between sections lie only zeros.
+ */
 
 enum state_section_type {
 #define X(number, name, critical, help) STATE_##name = (number),

@@ -55,13 +55,16 @@ struct journal_record {
 
 /* Makes a sealed memfd of at most `limit` bytes, grown as needed; *ret_fd is the caller's. */
 int journal_create(uint64_t limit, int *ret_fd, struct journal **ret);
-/* One that a predecessor wrote: read it to its end, then it can be written on. */
+/*
+ * One that a predecessor wrote: read it to its end, then it can be written on. -EINVAL no journal,
+ * -ENOTSUP of another version, -EBADMSG damaged. `fd` stays the caller's here too.
+ */
 int journal_open(int fd, uint64_t limit, struct journal **ret);
 void journal_destroy(struct journal *j); /* NULL-safe; the memory stays who else holds it */
 
 /* ---- writing; j may be NULL: then nothing is kept and payloads are not copied ---- */
 
-/* -ENOSPC: full; the caller makes a new image first. Marks everything before it executed. */
+/* -ENOSPC: full; the caller makes a new image first. */
 int journal_record(struct journal *j, enum journal_kind kind, uint32_t source, uint64_t position,
 	const struct iovec *parts, unsigned n_parts);
 /*
@@ -94,7 +97,7 @@ const void *journal_next_payload(struct journal *j, size_t *ret_size);
  * Runs that crash. Called before replaying: counts how often the journal was replayed without
  * getting beyond where it crashed. From the second time on `careful` says: wait for the driver
  * after each record (so that the next crash names the right one); a record that then crashed is
- * marked `skip` from then on.
+ * marked `skip` from then on. -ENOTRECOVERABLE: 16 are, and it crashed again.
  */
 int journal_begin_replay(struct journal *j, bool *ret_careful);
 /* About to run this record. */

@@ -68,7 +68,7 @@ void state_reader_destroy(struct state_reader *r); /* NULL-safe */
 /*
  * The next known section: 1, or 0 after END was read and found right, or -errno: -EBADMSG damaged
  * or cut off, -ENOTSUP unknown and critical, -EFBIG too large, -ENOMEM. Why, for people:
- * state_reader_why().
+ * state_reader_why(). Only 0 says that no section is missing.
  */
 int state_next(struct state_reader *r, struct state_section *ret);
 const char *state_reader_why(const struct state_reader *r);
@@ -79,7 +79,11 @@ uint64_t state_get_u64(struct state_reader *r);
 void state_get(struct state_reader *r, void *ret, size_t n);
 /* Terminated and cut to `size`; control characters become '?'. */
 void state_get_text(struct state_reader *r, char *ret, size_t size);
-/* The next n bytes themselves, valid until the next state_next(); NULL beyond the end. */
+/*
+ * The next n bytes themselves, valid until the next state_next(); NULL beyond the end. In an image
+ * those of CONTENT and SHARED may still be changed by another process: do not check them and use
+ * them afterwards.
+ */
 const void *state_take(struct state_reader *r, size_t n);
 size_t state_left(const struct state_reader *r);
 bool state_bad(const struct state_reader *r);

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * Theory of operation
+ *
+ * The whole limit is mapped at once and the file behind it grows, so nothing that was given out
+ * ever moves. Its pages are allocated as it grows: memory that runs out is an error here and no
+ * signal later.
+ *
+ * Entries are records and payloads, both with the same header, each at a multiple of 8. What counts
+ * is what `committed` says, stored last.
+ *
+ * A replay that crashes. `replaying` names the record that is run; it is cleared when the replay is
+ * over. Who begins a replay and finds it set knows that the one before crashed; if that one was
+ * careful, the record named is to blame and goes onto the list of those that are skipped. The count
+ * starts again when a replay ended and something was recorded since.
+ */
+
+#include "state/journal.h"
+
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/iov.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define JOURNAL_MAGIC   0x4e4a5056u /* "VPJN" */
+#define JOURNAL_VERSION 1u
+#define JOURNAL_SKIPS   16u
+#define HEADER_PAGE     4096u
+#define FIRST_STEP      (64ull << 10)
+#define LARGEST_STEP    (1ull << 20)
+#define DUE_MARGIN      (64ull << 10)
+#define LIMIT_MAX       (64ull << 30)
+#define PAYLOAD         0x80000000u /* kind of an entry that is a payload */
+
+struct journal_page {
+	uint32_t magic, version;
+	uint64_t committed, executed; /* bytes of entries */
+	uint64_t busy_since;
+	uint64_t replaying; /* offset + 1 of the record being run again; 0: none */
+	uint64_t ended_at;  /* what was committed when a replay ended last */
+	uint32_t replays;   /* begun in a row */
+	uint32_t careful;   /* the last one was */
+	uint32_t n_skips, pad;
+	uint64_t skips[JOURNAL_SKIPS]; /* offset + 1 */
+};
+
+struct entry {
+	uint32_t kind, source;
+	uint64_t position;
+	uint64_t size; /* of what follows; the next entry comes at the next multiple of 8 */
+};
+
+struct journal {
+	int fd;
+	uint64_t limit, capacity; /* bytes of entries; capacity: that the file has room for */
+	uint64_t committed;       /* ours: the page is only written, once it is open */
+	uint64_t cursor;          /* reading: the next entry */
+	bool in_record;           /* what comes next may be its payload */
+	struct journal_page *page;
+	uint8_t *entries;
+	uint32_t n_skips;
+	uint64_t skips[JOURNAL_SKIPS];
+};
+
+_Static_assert(sizeof(struct journal_page) <= HEADER_PAGE, "one page");
+_Static_assert(sizeof(struct entry) == 24, "entries stay aligned");
+
+#define STORE(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELEASE)
+#define LOAD(field)         __atomic_load_n(&(field), __ATOMIC_ACQUIRE)
+
+/* ---- memory ---- */
+
+static int journal_map(struct journal *j)
+{
+	void *p = mmap(NULL, HEADER_PAGE + j->limit, PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_NORESERVE, j->fd, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	j->page = p;
+	j->entries = (uint8_t *)p + HEADER_PAGE;
+	return 0;
+}
+
+static int journal_grow(struct journal *j, uint64_t need)
+{
+	uint64_t step = j->capacity ? MIN(j->capacity, LARGEST_STEP) : FIRST_STEP;
+	uint64_t capacity = MIN(MAX(j->capacity + step, (need + 4095) & ~4095ull), j->limit);
+	uint64_t from = j->capacity ? HEADER_PAGE + j->capacity : 0;
+
+	if (fallocate(j->fd, 0, (off_t)from, (off_t)(HEADER_PAGE + capacity - from)) < 0)
+		return -ENOSPC;
+	j->capacity = capacity;
+	return 0;
+}
+
+static int journal_new(int fd, uint64_t limit, struct journal **ret)
+{
+	if (limit > LIMIT_MAX)
+		return -EFBIG;
+	struct journal *j = calloc(1, sizeof(*j));
+	if (!j)
+		return -ENOMEM;
+	/* It outlives the caller's descriptor, which may go into custody and be closed. */
+	j->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	j->limit = (MAX(limit, FIRST_STEP) + 4095) & ~4095ull;
+	int err = j->fd < 0 ? -errno : journal_map(j);
+	if (err) {
+		journal_destroy(j);
+		return err;
+	}
+	*ret = j;
+	return 0;
+}
+
+int journal_create(uint64_t limit, int *ret_fd, struct journal **ret)
+{
+	cleanup_close int fd = memfd_create("journal", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct journal *j;
+
+	if (fd < 0)
+		return -errno;
+	int err = journal_new(fd, limit, &j);
+	if (err)
+		return err;
+	err = journal_grow(j, 0);
+	if (!err && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
+		err = -errno;
+	if (err) {
+		journal_destroy(j);
+		return err;
+	}
+	j->page->version = JOURNAL_VERSION;
+	STORE(j->page->magic, JOURNAL_MAGIC);
+	*ret_fd = TAKE_FD(fd);
+	*ret = j;
+	return 0;
+}
+
+static int journal_check(struct journal *j, uint64_t size)
+{
+	if (size < HEADER_PAGE || LOAD(j->page->magic) != JOURNAL_MAGIC)
+		return -EINVAL;
+	if (j->page->version != JOURNAL_VERSION)
+		return -ENOTSUP;
+	j->capacity = (size - HEADER_PAGE) & ~7ull;
+	j->committed = LOAD(j->page->committed);
+	if (j->committed > j->capacity || j->committed & 7)
+		return -EBADMSG;
+	j->n_skips = LOAD(j->page->n_skips);
+	if (j->n_skips > JOURNAL_SKIPS)
+		return -EBADMSG;
+	memcpy(j->skips, j->page->skips, sizeof(j->skips));
+	return 0;
+}
+
+int journal_open(int fd, uint64_t limit, struct journal **ret)
+{
+	struct journal *j;
+	struct stat st;
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &st) < 0)
+		return -EINVAL;
+	uint64_t size = (uint64_t)st.st_size;
+	if (size < HEADER_PAGE)
+		return -EINVAL;
+	int err = journal_new(fd, MAX(limit, size - HEADER_PAGE), &j);
+	if (err)
+		return err;
+	err = journal_check(j, size);
+	if (err) {
+		journal_destroy(j);
+		return err;
+	}
+	*ret = j;
+	return 0;
+}
+
+void journal_destroy(struct journal *j)
+{
+	if (!j)
+		return;
+	if (j->page)
+		munmap(j->page, HEADER_PAGE + j->limit);
+	close_fd(&j->fd);
+	free(j);
+}
+
+/* ---- writing ---- */
+
+static inline uint64_t entry_size(uint64_t size)
+{
+	return sizeof(struct entry) + ((size + 7) & ~7ull);
+}
+
+/* Room for an entry, or NULL. */
+static struct entry *entry_begin(struct journal *j, uint64_t size)
+{
+	if (size > j->limit || entry_size(size) > j->limit - j->committed)
+		return NULL;
+	uint64_t end = j->committed + entry_size(size);
+	if (__builtin_expect(end > j->capacity, 0) && journal_grow(j, end))
+		return NULL;
+	return (struct entry *)(j->entries + j->committed);
+}
+
+static void entry_commit(struct journal *j, uint64_t size)
+{
+	j->committed += entry_size(size);
+	STORE(j->page->committed, j->committed);
+}
+
+int journal_record(struct journal *j, enum journal_kind kind, uint32_t source, uint64_t position,
+	const struct iovec *parts, unsigned n_parts)
+{
+	if (!j)
+		return 0;
+	uint64_t size = iov_size(parts, n_parts);
+	struct entry *e = entry_begin(j, size);
+	if (!e)
+		return -ENOSPC;
+	*e = (struct entry){kind, source, position, size};
+	uint8_t *at = (uint8_t *)(e + 1);
+	for (unsigned i = 0; i < n_parts; i++) {
+		if (parts[i].iov_len)
+			memcpy(at, parts[i].iov_base, parts[i].iov_len);
+		at += parts[i].iov_len;
+	}
+	entry_commit(j, size);
+	return 0;
+}
+
+const void *journal_payload(
+	struct journal *j, const struct iovec *iov, unsigned n_iov, uint64_t at, size_t size)
+{
+	struct entry *e = j ? entry_begin(j, size) : NULL;
+
+	if (!e)
+		return NULL;
+	*e = (struct entry){.kind = PAYLOAD, .size = size};
+	if (iov_read(iov, n_iov, at, e + 1, size) != size)
+		return NULL;
+	entry_commit(j, size);
+	return e + 1;
+}
+
+void journal_executed(struct journal *j)
+{
+	if (j)
+		STORE(j->page->executed, j->committed);
+}
+
+bool journal_due(const struct journal *j, size_t size)
+{
+	uint64_t need;
+
+	if (!j)
+		return false;
+	return !checked_add(size, DUE_MARGIN, &need) || need > j->limit - j->committed;
+}
+
+uint64_t journal_bytes(const struct journal *j)
+{
+	return j ? j->committed : 0;
+}
+
+void journal_busy(struct journal *j, uint64_t since)
+{
+	if (j)
+		STORE(j->page->busy_since, since);
+}
+
+/* ---- reading ---- */
+
+/* The entry at the cursor: 1, 0 at the end, -EBADMSG. */
+static int entry_next(const struct journal *j, struct entry *ret)
+{
+	uint64_t left = j->committed - j->cursor;
+
+	if (!left)
+		return 0;
+	if (left < sizeof(*ret))
+		return -EBADMSG;
+	memcpy(ret, j->entries + j->cursor, sizeof(*ret));
+	if (ret->size > left || entry_size(ret->size) > left)
+		return -EBADMSG;
+	return 1;
+}
+
+static bool is_skipped(const struct journal *j, uint64_t offset)
+{
+	for (uint32_t i = 0; i < j->n_skips; i++)
+		if (j->skips[i] == offset + 1)
+			return true;
+	return false;
+}
+
+int journal_next(struct journal *j, struct journal_record *ret)
+{
+	struct entry e;
+	int r = entry_next(j, &e);
+
+	for (; r == 1 && e.kind == PAYLOAD && j->in_record; r = entry_next(j, &e))
+		j->cursor += entry_size(e.size);
+	if (r != 1)
+		return r;
+	if (e.kind < JOURNAL_CONNECT || e.kind >= JOURNAL_KIND_COUNT)
+		return -EBADMSG;
+	*ret = (struct journal_record){
+		.kind = e.kind,
+		.source = e.source,
+		.position = e.position,
+		.offset = j->cursor,
+		.executed = LOAD(j->page->executed) > j->cursor,
+		.skip = is_skipped(j, j->cursor),
+		.bytes = j->entries + j->cursor + sizeof(e),
+		.size = e.size,
+	};
+	j->cursor += entry_size(e.size);
+	j->in_record = true;
+	return 1;
+}
+
+const void *journal_next_payload(struct journal *j, size_t *ret_size)
+{
+	struct entry e;
+
+	if (!j || !j->in_record || entry_next(j, &e) != 1 || e.kind != PAYLOAD)
+		return NULL;
+	const void *bytes = j->entries + j->cursor + sizeof(e);
+	j->cursor += entry_size(e.size);
+	*ret_size = e.size;
+	return bytes;
+}
+
+int journal_begin_replay(struct journal *j, bool *ret_careful)
+{
+	struct journal_page *page = j->page;
+	uint64_t crashed = LOAD(page->replaying);
+
+	if (crashed && page->careful && !is_skipped(j, crashed - 1)) {
+		if (j->n_skips == JOURNAL_SKIPS)
+			return -ENOTRECOVERABLE;
+		j->skips[j->n_skips] = crashed;
+		page->skips[j->n_skips] = crashed;
+		STORE(page->n_skips, ++j->n_skips);
+	}
+	if (!crashed && page->ended_at != j->committed)
+		STORE(page->replays, 0);
+	STORE(page->replays, MIN(LOAD(page->replays), 1u << 30) + 1);
+	bool careful = LOAD(page->replays) >= 2;
+	/* First forget who was to blame: this process may end between the two. */
+	STORE(page->replaying, 0);
+	STORE(page->careful, careful);
+	*ret_careful = careful;
+	return 0;
+}
+
+void journal_replaying(struct journal *j, const struct journal_record *record)
+{
+	STORE(j->page->replaying, record->offset + 1);
+}
+
+void journal_end_replay(struct journal *j)
+{
+	STORE(j->page->ended_at, j->committed);
+	STORE(j->page->replaying, 0);
+}
