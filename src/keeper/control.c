@@ -171,7 +171,7 @@ static void control_on_message(void *data, uint32_t events)
 		control_close(k);
 		return;
 	}
-	if (p.type == KEEPER_CONTROL_HELLO || k->control.hello)
+	if (handlers[p.type] && (p.type == KEEPER_CONTROL_HELLO || k->control.hello))
 		handlers[p.type](k, &p);
 	else
 		control_close(k);

@@ -294,7 +294,8 @@ static bool device_read_message(struct keeper *k)
 	if (r == -EAGAIN)
 		return false;
 	if (r == 1) {
-		wrong = handlers[p.type](k, &p);
+		wrong = handlers[p.type] ? handlers[p.type](k, &p)
+					 : "it sent an answer that nobody asked for";
 		close_fd(&p.fd);
 	} else if (r == 0) {
 		/* Mostly its death, which says more about why; that is given a moment. */
