@@ -59,6 +59,7 @@ enum {
 	VIRGL_STAGE_COMPUTE = 5,
 	VIRGL_STAGES = 6, /* vertex, fragment, geometry, tess control, tess evaluation, compute */
 
+	VIRGL_COLOUR_BUFFERS = 8,
 	VIRGL_VIEWPORTS = 16,
 	VIRGL_VERTEX_BUFFERS = 32,
 	VIRGL_SAMPLER_VIEWS = 128,
@@ -78,6 +79,12 @@ enum {
 	VIRGL_TRANSFER_FROM_HOST = 2,
 	VIRGL_COPY_TRANSFER_FROM_HOST = 2, /* a bit of its flags */
 };
+
+/* The only kind of query that is not begun. */
+#define VIRGL_QUERY_TIMESTAMP 2u
+
+/* In a rasterizer's first word: depth is clipped to 0..1. */
+#define VIRGL_RASTERIZER_HALF_Z 4u
 
 /* Dword 3 of a shader: its text's length in bytes, or with this bit a further part's offset. */
 #define VIRGL_SHADER_CONTINUES 0x80000000u

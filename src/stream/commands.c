@@ -182,11 +182,12 @@ int command_query(struct stream *stream, struct command *command)
 int command_query_result_qbo(struct stream *stream, struct command *command)
 {
 	uint32_t handle = command->dw[2];
-	const struct stream_resource *res = resolve(stream, handle);
+	struct stream_resource *res = resolve(stream, handle);
 
 	if (!res && find_object(stream, command->dw[1], VIRGL_OBJECT_QUERY))
 		return refuse(command, -ENOENT, "no such resource", handle);
 	command->dw[2] = res ? res->id : 0;
+	command->res[0] = res;
 	return 0;
 }
 

@@ -14,43 +14,128 @@
 
 #include <stdbool.h>
 
-/* The commands that made a shader; several sub-contexts' slots may hold it. */
-struct shader_text {
-	unsigned refs;
-	size_t n, room; /* dwords; charged by n */
-	uint32_t *dwords;
+#define OBJECT_SMALL 12 /* dwords of most creation commands */
+
+/*
+ * An object and the commands that made it. It lives as long as its handle, and longer while it is
+ * bound where virglrenderer keeps it too (`gone` then): see drop_handle().
+ */
+struct stream_object {
+	uint32_t handle;
+	uint32_t refs;      /* by its handle, and by each place where it is bound */
+	uint8_t type;       /* enum virgl_object; MSAA surfaces are surfaces */
+	uint8_t stage;      /* shaders */
+	bool gone;          /* its handle does not name it any more */
+	bool active;        /* queries: begun and not ended */
+	bool unnamed;       /* queries: without host_id, in the list of such */
+	uint32_t total;     /* shaders: bytes of text announced, in whole dwords */
+	uint32_t received;  /* shaders: bytes of it so far */
+	uint32_t host_id;   /* queries: the renderer's */
+	uint32_t temporary; /* handle in a saved state, if gone */
+	uint32_t n, room;   /* dwords */
+	uint32_t *dwords;   /* commands with headers, renderer's ids: `small`, or its own */
+	struct stream_resource *res;       /* what it refers to, or NULL */
+	uint64_t bytes;                    /* charged to the context */
+	uint64_t made;                     /* queries: how many were made before */
+	struct stream_object *next, *prev; /* free ones (next), unnamed queries */
+	uint32_t small[OBJECT_SMALL];
 };
 
-struct stream_object {
-	uint8_t type;               /* enum virgl_object; MSAA surfaces are surfaces */
-	uint8_t stage;              /* shaders */
-	uint32_t total;             /* shaders: bytes of text announced, rounded up to dwords */
-	uint32_t received;          /* shaders: bytes of it so far */
-	struct shader_text *text;   /* shaders, while clip planes are watched; or NULL */
-	uint64_t bytes;             /* charged to the context */
-	struct stream_object *next; /* while free */
-};
+static inline bool is_unfinished(const struct stream_object *object)
+{
+	return object->type == VIRGL_OBJECT_SHADER && object->received < object->total;
+}
 
 /* What a sub-context's shaders lack of the code for clip planes. */
 enum clip_state {
-	CLIP_COMPLETE, /* nothing: they are not kept */
-	CLIP_WATCHED,  /* kept, and told of the first clip plane */
+	CLIP_COMPLETE, /* nothing */
+	CLIP_WATCHED,  /* the code; told of the first clip plane */
 	CLIP_OWED,     /* clip planes are used, but the text of a shader was still coming then */
 };
 
+/* Part of a buffer: uniform, shader storage, atomic. */
+struct bound_range {
+	struct stream_resource *res;
+	uint32_t offset, size;
+};
+
+struct bound_image {
+	struct stream_resource *res;
+	uint32_t raw[4]; /* format, access, layers, level */
+};
+
+struct bound_vertices {
+	struct stream_resource *res;
+	uint32_t stride, offset;
+};
+
+/* What is bound to one stage; a bit in a mask: that slot has a resource. */
+struct stream_stage {
+	struct stream_object *shader;
+	uint32_t views_count;    /* as the library counts; slots from there on are empty */
+	uint32_t samplers_count; /* of the last command, wherever it started */
+	uint32_t uniforms, buffers, images;
+	uint32_t constants_n, constants_room; /* dwords; room is charged */
+	uint32_t *constants;
+	struct stream_object *sampler[VIRGL_SAMPLERS];
+	struct bound_range uniform[VIRGL_UNIFORM_BUFFERS];
+	struct bound_range buffer[VIRGL_SHADER_BUFFERS];
+	struct bound_image image[VIRGL_SHADER_IMAGES];
+	struct stream_object *view[VIRGL_SAMPLER_VIEWS];
+};
+
+/* The library makes a transform feedback object for each list of targets and keeps it. */
+struct streamout_list {
+	struct streamout_list *next;
+	uint32_t append; /* as last given; the library ignores it */
+	uint32_t n;
+	struct stream_object *target[16];
+};
+
+enum bindable { BOUND_BLEND, BOUND_RASTERIZER, BOUND_DSA, BOUND_VERTEX_ELEMENTS, BINDABLES };
+
+/* What was drawn to and not yet marked as written. */
+enum { DREW_FRAMEBUFFER = 1, DREW_OTHERS = 2 };
+
+#define SINGLES_DWORDS 79 /* of all states that are one command each */
+
+/* Its size is bounded, and their number: only what hangs on it is charged to the context. */
 struct stream_sub_context {
 	uint32_t id;
+	uint32_t drew;
+	enum clip_state clip;
 	struct idmap objects; /* handle -> stream_object */
 	/* Per stage the shader whose text is still coming; 0: none. It outlives a DESTROY_OBJECT.
 	 */
 	uint32_t long_shader[VIRGL_STAGES];
-	enum clip_state clip;
-	/* What is bound, also after its handle was destroyed; kept while clip planes are watched.
-	 */
+	struct stream_object *bound[BINDABLES];
 	struct {
-		uint32_t handle;
-		struct shader_text *text; /* NULL: nothing that was kept */
-	} bound[VIRGL_STAGES];
+		bool set;
+		uint32_t n;
+		struct stream_object *depth, *colour[VIRGL_COLOUR_BUFFERS];
+	} framebuffer;
+	uint32_t vertices_n;
+	struct bound_vertices vertices[VIRGL_VERTEX_BUFFERS];
+	struct {
+		bool set;
+		struct stream_resource *res;
+		uint32_t size, offset;
+	} index;
+	struct stream_stage stages[VIRGL_STAGES];
+	uint32_t atomics;
+	struct bound_range atomic[VIRGL_ATOMIC_BUFFERS];
+	uint64_t singles_set; /* bit per opcode */
+	uint32_t singles[SINGLES_DWORDS];
+	uint32_t tweaks, tweak[32];
+	/* half_z: set while a rasterizer of that kind was bound, which counts for the library. */
+	uint32_t viewports, half_z, viewport[VIRGL_VIEWPORTS][6];
+	uint32_t scissors, scissor[VIRGL_VIEWPORTS][2];
+	struct streamout_list *streamouts, **streamouts_end, *streamout;
+	uint32_t streamouts_n;
+	struct {
+		struct stream_object *query; /* NULL: off */
+		uint32_t condition, mode;
+	} render_condition;
 };
 
 struct stream_pool_block;
@@ -65,6 +150,8 @@ struct stream {
 	struct idmap sub_contexts; /* id -> stream_sub_context; 0 is always there */
 	struct stream_sub_context *current;
 	struct stream_object *free_objects;
+	struct stream_object *unnamed, *unnamed_last; /* queries, in the order made */
+	uint64_t queries_made, queries_named;
 	bool watch_clip_planes;           /* in sub-contexts made from now on */
 	struct stream_pool_block *blocks; /* all memory of objects; given back at the end only */
 };
@@ -74,6 +161,7 @@ struct command {
 	uint32_t *dw; /* the header */
 	uint32_t len; /* dwords after it */
 	struct stream_fault *fault;
+	struct stream_resource *res[32]; /* what translate() found at the places it was given */
 };
 
 typedef int (*command_handler)(struct stream *stream, struct command *command);
@@ -90,7 +178,7 @@ static inline bool length_fits(uint32_t len, uint32_t min, uint32_t max, uint32_
 /* A resource attached to this context, or NULL. */
 struct stream_resource *resolve(const struct stream *stream, uint32_t handle);
 
-/* Replaces the handles at those places by the renderer's ids. */
+/* Replaces the handles at those places by the renderer's ids; command->res has the resources. */
 int translate(struct stream *stream, struct command *command, const struct virgl_resources *places);
 
 /* Handle to object of the current sub-context; NULL if there is none or it is of another type. */
@@ -99,12 +187,98 @@ struct stream_object *find_object(
 
 /*
  * Adds an object, or replaces the one of that handle as virglrenderer does, charging `bytes`.
- * The object is zero but for its type. -ENOSPC over a limit, -ENOMEM.
+ * The object is zero but for its type and handle. -ENOSPC over a limit, -ENOMEM.
  */
-int put_object(struct stream *stream, struct command *command, uint32_t handle,
-	enum virgl_object type, uint64_t bytes, struct stream_object **ret);
+int put_object(struct stream *stream, struct command *command, enum virgl_object type,
+	uint64_t bytes, struct stream_object **ret);
+/*
+ * Appends a command to those that made the object. `charged`: as kept bytes. 0, -ENOSPC over the
+ * limit, -ENOMEM.
+ */
+int keep_command(struct stream *stream, struct stream_object *object, const uint32_t *dwords,
+	uint32_t n, bool charged);
+/* The handle does not name it any more; its entry in the map is the caller's to remove. */
+void drop_handle(
+	struct stream *stream, struct stream_sub_context *sub, struct stream_object *object);
 void free_object(struct stream *stream, struct stream_object *object);
 void free_pool(struct stream *stream);
+
+/* Binds `object` (NULL: nothing) to that place. */
+static inline void bind_object(
+	struct stream *stream, struct stream_object **place, struct stream_object *object)
+{
+	struct stream_object *old = *place;
+
+	if (old == object)
+		return;
+	if (object)
+		object->refs++;
+	*place = object;
+	if (old && !--old->refs)
+		free_object(stream, old);
+}
+
+/* The same for resources. */
+static inline void bind_resource(
+	struct stream *stream, struct stream_resource **place, struct stream_resource *res)
+{
+	struct stream_resource *old = *place;
+
+	if (old == res)
+		return;
+	if (res)
+		res->refs++;
+	*place = res;
+	if (old && !--old->refs && stream->ops->released)
+		stream->ops->released(stream->ops_data, old);
+}
+
+/* Bytes of what is kept besides objects' own. -ENOSPC over a limit. */
+int charge_kept(struct stream *stream, uint64_t bytes);
+void uncharge_kept(struct stream *stream, uint64_t bytes);
+
+/* ---- what is bound and set (shadow.c, streamout.c, query.c) ---- */
+
+/* Notes what an accepted and translated command changes. May refuse for want of room. */
+int shadow_apply(struct stream *stream, struct command *command, uint32_t opcode);
+void shadow_release(struct stream *stream, struct stream_sub_context *sub);
+
+static inline void mark_written(const struct stream *stream, struct stream_resource *res)
+{
+	res->written = stream->budget->epoch;
+}
+
+/* Marks what is bound for writing, if anything was drawn. */
+void mark_framebuffer(struct stream *stream, struct stream_sub_context *sub);
+void mark_others(struct stream *stream, struct stream_sub_context *sub);
+
+static inline void mark_drawn(struct stream *stream, struct stream_sub_context *sub)
+{
+	if (sub->drew & DREW_FRAMEBUFFER)
+		mark_framebuffer(stream, sub);
+	if (sub->drew & DREW_OTHERS)
+		mark_others(stream, sub);
+}
+
+/* Where the state of a command that is one state by itself is kept; n 0: it is none. */
+struct single_state {
+	uint8_t at, n;
+};
+extern const struct single_state single_states[VIRGL_COMMANDS];
+
+int apply_streamout(struct stream *stream, struct command *command);
+void mark_streamout(struct stream *stream, const struct stream_sub_context *sub);
+/* Every list with that target (NULL: every list) ends. */
+void drop_streamouts(
+	struct stream *stream, struct stream_sub_context *sub, const struct stream_object *target);
+
+void query_made(struct stream *stream, struct stream_object *query);
+void query_gone(struct stream *stream, struct stream_object *query);
+int apply_begin_query(struct stream *stream, struct command *command);
+int apply_end_query(struct stream *stream, struct command *command);
+int apply_query_result(struct stream *stream, struct command *command);
+int apply_query_result_qbo(struct stream *stream, struct command *command);
+int apply_render_condition(struct stream *stream, struct command *command);
 
 int create_shader(struct stream *stream, struct command *command);
 
@@ -116,14 +290,6 @@ static inline bool has_clip_code(uint32_t stage)
 {
 	return stage != VIRGL_STAGE_FRAGMENT && stage != VIRGL_STAGE_COMPUTE;
 }
-
-/* Kept shader text, charged to the context until the last user is gone. Append: 0, -ENOSPC over
- * the limit, -ENOMEM. */
-int shader_text_append(
-	struct stream *stream, struct shader_text **text, const uint32_t *dwords, uint32_t n);
-struct shader_text *shader_text_ref(struct shader_text *text);            /* NULL-safe */
-void shader_text_unref(struct stream *stream, struct shader_text **text); /* NULL-safe */
-void forget_bound_shaders(struct stream *stream, struct stream_sub_context *sub);
 
 int add_sub_context(struct stream *stream, uint32_t id);
 void free_sub_context(struct stream *stream, struct stream_sub_context *sub);

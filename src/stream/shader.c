@@ -76,6 +76,13 @@ static int find_text(struct command *command, uint32_t *ret_at)
 	return check_outputs(command, outputs);
 }
 
+/* Parts are kept as they come: they are sent again, and their headers are charged, as such. */
+static int keep_part(struct stream *stream, struct command *command, struct stream_object *shader)
+{
+	int r = keep_command(stream, shader, command->dw, command->len + 1, true);
+	return r < 0 ? refuse(command, r, "no room to keep a shader", command->dw[HANDLE]) : 0;
+}
+
 static int begin_shader(struct stream *stream, struct command *command, uint32_t words)
 {
 	uint32_t stage = command->dw[STAGE], handle = command->dw[HANDLE];
@@ -94,9 +101,15 @@ static int begin_shader(struct stream *stream, struct command *command, uint32_t
 		return refuse(command, -EINVAL, "too many tokens", command->dw[TOKENS]);
 
 	uint64_t bytes = 4 * ((uint64_t)command->len - words + all_words);
-	int r = put_object(stream, command, handle, VIRGL_OBJECT_SHADER, bytes, &shader);
+	int r = put_object(stream, command, VIRGL_OBJECT_SHADER, bytes, &shader);
 	if (r < 0)
 		return r;
+	r = keep_part(stream, command, shader);
+	if (r < 0) {
+		idmap_remove(&stream->current->objects, handle);
+		drop_handle(stream, stream->current, shader);
+		return r;
+	}
 	shader->stage = (uint8_t)stage;
 	shader->total = all_words * 4;
 	shader->received = words * 4;
@@ -124,20 +137,13 @@ static int continue_shader(struct stream *stream, struct command *command, uint3
 		return refuse(command, -EINVAL, "shader part too long", words);
 	if (command->dw[TOKENS] > shader->total + TOKENS_SPARE)
 		return refuse(command, -EINVAL, "too many tokens", command->dw[TOKENS]);
+	int r = keep_part(stream, command, shader);
+	if (r < 0)
+		return r;
 	shader->received += words * 4;
 	if (shader->received == shader->total)
 		*unfinished = 0;
 	return 0;
-}
-
-static int keep_text(struct stream *stream, struct command *command)
-{
-	if (stream->current->clip == CLIP_COMPLETE || !has_clip_code(command->dw[STAGE]))
-		return 0;
-	struct stream_object *shader =
-		find_object(stream, command->dw[HANDLE], VIRGL_OBJECT_SHADER);
-	int r = shader_text_append(stream, &shader->text, command->dw, command->len + 1);
-	return r < 0 ? refuse(command, r, "no room to keep a shader", command->dw[HANDLE]) : 0;
 }
 
 int create_shader(struct stream *stream, struct command *command)
@@ -147,9 +153,9 @@ int create_shader(struct stream *stream, struct command *command)
 	if (r < 0)
 		return r;
 	uint32_t words = command->len + 1 - text;
-	r = command->dw[OFFSET] & VIRGL_SHADER_CONTINUES ? continue_shader(stream, command, words)
-							 : begin_shader(stream, command, words);
-	return r < 0 ? r : keep_text(stream, command);
+	return command->dw[OFFSET] & VIRGL_SHADER_CONTINUES
+		       ? continue_shader(stream, command, words)
+		       : begin_shader(stream, command, words);
 }
 
 static int check_finished(struct stream *stream, struct command *command, uint32_t handle)
@@ -167,18 +173,7 @@ int command_bind_shader(struct stream *stream, struct command *command)
 
 	if (stage >= VIRGL_STAGES)
 		return refuse(command, -EINVAL, "no such stage", stage);
-	int r = check_finished(stream, command, handle);
-	if (r < 0 || stream->current->clip == CLIP_COMPLETE)
-		return r;
-	/* The library binds nothing new for a handle that is no shader of that stage. */
-	struct stream_object *shader = find_object(stream, handle, VIRGL_OBJECT_SHADER);
-	if (!handle || (shader && shader->stage == stage)) {
-		struct stream_sub_context *sub = stream->current;
-		shader_text_unref(stream, &sub->bound[stage].text);
-		sub->bound[stage].text = shader_text_ref(shader ? shader->text : NULL);
-		sub->bound[stage].handle = handle;
-	}
-	return 0;
+	return check_finished(stream, command, handle);
 }
 
 int command_link_shader(struct stream *stream, struct command *command)

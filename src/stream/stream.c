@@ -58,12 +58,14 @@ int translate(struct stream *stream, struct command *command, const struct virgl
 
 	for (uint32_t i = 0; i < places->count && at <= command->len; i++, at += places->stride) {
 		uint32_t handle = command->dw[at];
+		command->res[i] = NULL;
 		if (!handle && places->may_be_none)
 			continue;
 		struct stream_resource *res = resolve(stream, handle);
 		if (!res)
 			return refuse(command, -ENOENT, "no such resource", handle);
 		command->dw[at] = res->id;
+		command->res[i] = res;
 	}
 	return 0;
 }
@@ -87,18 +89,22 @@ static int check_command(struct stream *stream, struct command *command)
 		if (r < 0)
 			return r;
 	}
+	r = shadow_apply(stream, command, opcode);
+	if (r < 0)
+		return r;
 	stream->counters.commands++;
 	stream->counters.draws += row->class == VIRGL_CLASS_DRAW;
 	stream->counters.query_results += row->class == VIRGL_CLASS_RESULT;
 	return 0;
 }
 
-int stream_check(struct stream *stream, uint32_t *dwords, size_t n, struct stream_fault *fault)
+static int check_buffer(
+	struct stream *stream, uint32_t *dwords, size_t n, struct stream_fault *fault)
 {
-	struct stream_fault unused = {0};
-	struct command command = {.fault = fault ? fault : &unused};
+	struct command command;
 	size_t offset = 0;
 
+	command.fault = fault;
 	stream->counters.buffers++;
 	stream->counters.bytes += n * sizeof(*dwords);
 	while (offset < n) {
@@ -123,6 +129,15 @@ int stream_check(struct stream *stream, uint32_t *dwords, size_t n, struct strea
 		offset += 1 + (size_t)command.len;
 	}
 	return 0;
+}
+
+int stream_check(struct stream *stream, uint32_t *dwords, size_t n, struct stream_fault *fault)
+{
+	struct stream_fault unused = {0};
+	int r = check_buffer(stream, dwords, n, fault ? fault : &unused);
+
+	mark_drawn(stream, stream->current);
+	return r;
 }
 
 int stream_create(const struct stream_limits *limits, struct stream_budget *budget,

@@ -12,7 +12,8 @@
  *   - translation: resource handles as the client names them become the renderer's ids, in place
  *     (vtest protocol 2 clients choose their own handles, and two of them choose the same);
  *   - accounting: commands, draws, bytes;
- *   - later: the shadow state that snapshots are made of.
+ *   - the shadow: everything that was made, bound and set, kept to be saved (see save.h), and which
+ *     resources were written.
  *
  * What is refused and what is not follows virglrenderer 0.10.4 and 1.3: a command that would put
  * their context in error is refused here, one that they ignore passes (unknown objects in
@@ -65,7 +66,11 @@ struct stream_resource_ops {
 	 */
 	struct stream_resource *(*resolve)(void *data, uint32_t handle);
 
-	/* Its refs became 0. The device may still use it otherwise. May be NULL. */
+	/*
+	 * Its refs became 0. The device may still use it otherwise. Comes while commands are being
+	 * checked, so the renderer may not have executed yet those that use the resource: destroy
+	 * it there only after the next execution. May be NULL.
+	 */
 	void (*released)(void *data, struct stream_resource *res);
 
 	/*
@@ -98,7 +103,7 @@ struct stream_budget {
 struct stream_limits {
 	uint32_t max_sub_contexts; /* besides sub-context 0, which always exists */
 	uint32_t max_objects;      /* over all sub-contexts */
-	uint64_t max_object_bytes; /* sum of what creation commands carry; of kept text as much */
+	uint64_t max_object_bytes; /* sum of what creation commands carry; of kept bytes as much */
 };
 
 /* Sums since creation. */
@@ -108,9 +113,9 @@ struct stream_counters {
 	uint64_t query_results; /* times a query's result was asked for */
 	uint64_t draws;         /* DRAW_VBO, LAUNCH_GRID, CLEAR, BLIT and their kin */
 	uint64_t bytes;         /* of command stream */
-	uint32_t objects;       /* now */
+	uint32_t objects;       /* now, also those without handle that are still bound */
 	uint64_t object_bytes;  /* now */
-	uint64_t kept_bytes;    /* now: text of shaders kept for stream_replay_shaders() */
+	uint64_t kept_bytes;    /* now: text of shaders, constants, stream-output lists */
 };
 
 /* Why and where a buffer was refused; `reason` is a constant string for people. */
@@ -137,20 +142,19 @@ int stream_check(struct stream *stream, uint32_t *dwords, size_t n, struct strea
 
 /*
  * Clip planes. Translated shaders are faster without the code for clip planes that the guest does
- * not use; who leaves that code out must hear of the first guest that does. While watching, each
- * sub-context keeps the text of its geometry-stage shaders, and stream_check() stops before a
- * command that turns a clip plane on: -ERESTART, fault->offset says where. The caller runs what
- * comes before, sees to it that no further shader is translated without that code, calls
- * stream_replay_shaders(), and goes on there. Other sub-contexts, which use no clip planes, keep
- * their shaders until they do.
+ * not use; who leaves that code out must hear of the first guest that does. While watching,
+ * stream_check() stops before a command that turns a clip plane on: -ERESTART, fault->offset says
+ * where. The caller runs what comes before, sees to it that no further shader is translated without
+ * that code, calls stream_replay_shaders(), and goes on there. Other sub-contexts, which use no
+ * clip planes, keep their shaders until they do.
  */
 void stream_watch_clip_planes(struct stream *stream, bool watch);
 
 typedef int (*stream_emit_fn)(void *data, uint32_t *dwords, size_t n);
 
 /*
- * Emits commands that create every kept shader of the current sub-context again, bind those that
- * are bound, and forgets them. While the text of one is still coming nothing can be created:
+ * Emits commands that create every geometry-stage shader of the current sub-context again, and bind
+ * those that are bound. While the text of one is still coming nothing can be created:
  * stream_check() then stops once more when it is whole. Returns 0, -ENOMEM, or what `emit` returned
  * below 0.
  */

@@ -12,6 +12,7 @@ int add_sub_context(struct stream *stream, uint32_t id)
 	if (!sub)
 		return -ENOMEM;
 	sub->id = id;
+	sub->streamouts_end = &sub->streamouts;
 	sub->clip = stream->watch_clip_planes ? CLIP_WATCHED : CLIP_COMPLETE;
 	idmap_init(&sub->objects, stream->seed);
 	int r = idmap_add(&stream->sub_contexts, id, sub);
@@ -19,6 +20,8 @@ int add_sub_context(struct stream *stream, uint32_t id)
 		free(sub);
 		return r;
 	}
+	if (stream->current)
+		mark_drawn(stream, stream->current);
 	stream->current = sub;
 	if (id)
 		stream->budget->sub_contexts++;
@@ -31,9 +34,10 @@ void free_sub_context(struct stream *stream, struct stream_sub_context *sub)
 	uint32_t cursor = 0;
 	struct stream_object *object;
 
+	mark_drawn(stream, sub);
+	shadow_release(stream, sub);
 	while ((object = idmap_next(&sub->objects, &cursor, NULL)))
-		free_object(stream, object);
-	forget_bound_shaders(stream, sub);
+		drop_handle(stream, sub, object);
 	if (sub->id)
 		stream->budget->sub_contexts--;
 	idmap_finish(&sub->objects);
@@ -59,8 +63,10 @@ int command_set_sub_ctx(struct stream *stream, struct command *command)
 {
 	struct stream_sub_context *sub = idmap_get(&stream->sub_contexts, command->dw[1]);
 
-	if (sub)
+	if (sub) {
+		mark_drawn(stream, stream->current);
 		stream->current = sub;
+	}
 	return 0;
 }
 

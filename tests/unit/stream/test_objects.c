@@ -34,6 +34,10 @@ static void test_a_new_object_replaces_the_one_of_its_handle(void **state)
 	assert_int_equal(create_query(stream, 7), 0);
 	assert_int_equal(bind_blend(stream, 7), -ENOENT);
 	assert_true(has_query(stream, 7));
+	/* The old one stays while it is bound. */
+	assert_int_equal(stream_counters(stream)->objects, 2);
+	assert_int_equal(stream_counters(stream)->object_bytes, 44 + 16);
+	assert_int_equal(bind_blend(stream, 0), 0);
 	assert_int_equal(stream_counters(stream)->objects, 1);
 	assert_int_equal(stream_counters(stream)->object_bytes, 16);
 	stream_destroy(stream);
