@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct null_resource {
 	struct renderer_resource_desc desc;
@@ -16,6 +17,7 @@ struct null_resource {
 	struct iovec *iov; /* the device's */
 	unsigned n_iov;
 	uint8_t *bytes; /* level 0 */
+	uint8_t *parts; /* what content_write() was given of the other parts; NULL: zeros */
 };
 
 struct renderer {
@@ -44,6 +46,7 @@ static void null_resource_destroy(struct renderer *r, uint32_t id)
 	if (!res)
 		return;
 	free(res->bytes);
+	free(res->parts);
 	free(res);
 }
 
@@ -217,6 +220,113 @@ static int null_read_pixels(struct renderer *r, uint32_t id, const struct render
 	return err;
 }
 
+static bool null_is_staging(const struct renderer_resource_desc *desc)
+{
+	const uint32_t staging = 1u << 19; /* VIRGL_BIND_STAGING: the bytes are the backing */
+	return desc->target == PIPE_BUFFER && desc->bind == staging;
+}
+
+/* ---- state: parts as they were written, and the first is level 0 ---- */
+
+static enum renderer_fidelity null_fidelity(
+	struct renderer *r, const struct renderer_resource_desc *desc)
+{
+	return format_content_parts(desc) ? RENDERER_EXACT : RENDERER_UNREADABLE;
+}
+
+/* Where the part's bytes are kept; NULL: nowhere yet. */
+static int null_part(
+	struct null_resource *res, uint32_t part, size_t size, bool make, uint8_t **ret)
+{
+	struct format_content_part p;
+	uint64_t at = 0, total = 0;
+
+	if (!format_content_part(&res->desc, part, &p) || p.bytes != size)
+		return -EINVAL;
+	*ret = part ? res->parts : res->bytes;
+	if (part == 0)
+		return 0;
+	for (uint32_t i = 0; format_content_part(&res->desc, i, &p); i++) {
+		at += i < part ? p.bytes : 0;
+		total += p.bytes;
+	}
+	if (!res->parts && make) {
+		res->parts = calloc(1, total);
+		if (!res->parts)
+			return -ENOMEM;
+	}
+	*ret = res->parts ? res->parts + at : NULL;
+	return 0;
+}
+
+static int null_content_read(struct renderer *r, uint32_t id, uint32_t part, void *dst, size_t size)
+{
+	struct null_resource *res = idmap_get(&r->resources, id);
+	uint8_t *bytes;
+
+	if (!res)
+		return -ENOENT;
+	if (null_is_staging(&res->desc))
+		return -ENODATA;
+	int err = null_part(res, part, size, false, &bytes);
+	if (!err && bytes)
+		memcpy(dst, bytes, size);
+	else if (!err)
+		memset(dst, 0, size);
+	return err;
+}
+
+static int null_content_write(
+	struct renderer *r, uint32_t id, uint32_t part, const void *src, size_t size)
+{
+	struct null_resource *res = idmap_get(&r->resources, id);
+	uint8_t *bytes;
+
+	if (!res)
+		return -ENOENT;
+	if (null_is_staging(&res->desc))
+		return -ENODATA;
+	int err = null_part(res, part, size, true, &bytes);
+	if (!err)
+		memcpy(bytes, src, size);
+	return err;
+}
+
+/* It executes nothing, so there are none of these. */
+
+static unsigned null_queries_made(struct renderer *r, uint32_t *ret_ids, unsigned max)
+{
+	return 0;
+}
+
+static int null_query_save(struct renderer *r, uint32_t query, struct renderer_query *ret)
+{
+	return -ENOENT;
+}
+
+static int null_query_load(struct renderer *r, uint32_t query, const struct renderer_query *saved)
+{
+	return -ENOENT;
+}
+
+static int null_streamout_save(struct renderer *r, uint32_t ctx_id, struct renderer_streamout *ret)
+{
+	*ret = (struct renderer_streamout){0};
+	return 0;
+}
+
+static int null_streamout_load(
+	struct renderer *r, uint32_t ctx_id, const struct renderer_streamout *saved)
+{
+	return 0;
+}
+
+static int null_capset_covers(struct renderer *r, uint32_t id, uint32_t version, const void *saved,
+	size_t saved_size, char *why, size_t why_size)
+{
+	return 0;
+}
+
 static int null_export_dmabuf(struct renderer *r, uint32_t id, struct renderer_dmabuf *ret)
 {
 	return -ENOTSUP;
@@ -247,5 +357,14 @@ const struct renderer_ops renderer_null = {
 	.poll = null_poll,
 	.finish = null_poll,
 	.read_pixels = null_read_pixels,
+	.fidelity = null_fidelity,
+	.content_read = null_content_read,
+	.content_write = null_content_write,
+	.queries_made = null_queries_made,
+	.query_save = null_query_save,
+	.query_load = null_query_load,
+	.streamout_save = null_streamout_save,
+	.streamout_load = null_streamout_load,
+	.capset_covers = null_capset_covers,
 	.export_dmabuf = null_export_dmabuf,
 };

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "renderer/virgl/fences.h"
 
+#include "renderer/virgl/gl_context.h"
+
 #include "base/log.h"
 
 #include <epoxy/egl.h>
@@ -88,27 +90,6 @@ static void *fences_thread(void *data)
 	return NULL;
 }
 
-/* A context that shares objects with the current one and has the same configuration. */
-static EGLContext fences_shared_context(EGLDisplay display)
-{
-	EGLContext current = eglGetCurrentContext();
-	EGLint config_id = 0, n = 0;
-	EGLConfig config;
-	GLint major = 0, minor = 0;
-
-	if (current == EGL_NO_CONTEXT ||
-		!eglQueryContext(display, current, EGL_CONFIG_ID, &config_id))
-		return EGL_NO_CONTEXT;
-	const EGLint config_attribs[] = {EGL_CONFIG_ID, config_id, EGL_NONE};
-	if (!eglChooseConfig(display, config_attribs, &config, 1, &n) || n != 1)
-		return EGL_NO_CONTEXT;
-	glGetIntegerv(GL_MAJOR_VERSION, &major);
-	glGetIntegerv(GL_MINOR_VERSION, &minor);
-	const EGLint attribs[] = {
-		EGL_CONTEXT_CLIENT_VERSION, major, EGL_CONTEXT_MINOR_VERSION_KHR, minor, EGL_NONE};
-	return eglCreateContext(display, config, current, attribs);
-}
-
 static bool fences_thread_runs(struct virgl_fences *f)
 {
 	pthread_mutex_lock(&f->lock);
@@ -136,7 +117,7 @@ int virgl_fences_create(struct virgl_fences **ret)
 		goto free_fences;
 	}
 	f->display = eglGetCurrentDisplay();
-	f->context = fences_shared_context(f->display);
+	f->context = gl_context_shared(f->display);
 	if (f->context == EGL_NO_CONTEXT) {
 		err = -ENODEV;
 		goto close_event;

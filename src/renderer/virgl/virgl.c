@@ -3,9 +3,12 @@
 
 #include "renderer/format.h"
 #include "renderer/virgl/clip_planes.h"
+#include "renderer/virgl/contents.h"
 #include "renderer/virgl/fences.h"
+#include "renderer/virgl/fidelity.h"
 
 #include "base/checked.h"
+#include "base/idmap.h"
 #include "base/log.h"
 
 #include <epoxy/egl.h>
@@ -32,6 +35,15 @@ struct virgl_box {
 #define CAP_BUFFER_STORAGE      (1u << 31) /* needs blob resources, which are not offered */
 #define CAP2_VIDEO_MEMORY       (1u << 2)
 
+/* The library tells neither of these of a resource. */
+struct virgl_resource_note {
+	struct renderer_resource_desc desc;
+	bool attached; /* it has a backing */
+};
+
+#define BIND_CUSTOM  (1u << 17)
+#define BIND_STAGING (1u << 19)
+
 struct renderer {
 	struct renderer_events events;
 	void *events_data;
@@ -47,6 +59,9 @@ struct renderer {
 	uint64_t reported;      /* highest id passed up */
 	bool query_asked;       /* a query's result was asked for since the last fence */
 	uint64_t library_fence; /* our id at which the library's own fence stands; 0: none */
+	struct idmap resources; /* struct virgl_resource_note */
+	struct contents *contents;
+	struct fidelity *fidelity;
 };
 
 /* ---- what the library calls ---- */
@@ -81,12 +96,26 @@ static void __attribute__((format(printf, 1, 0))) library_log(const char *format
 
 /* ---- lifetime ---- */
 
+static void virgl_forget_resources(struct renderer *r)
+{
+	uint32_t cursor = 0, id;
+
+	while (idmap_next(&r->resources, &cursor, &id)) {
+		free(idmap_remove(&r->resources, id));
+		cursor = 0;
+	}
+	idmap_finish(&r->resources);
+}
+
 static void virgl_destroy(struct renderer *r)
 {
 	if (!r)
 		return;
 	virgl_fences_destroy(r->fences);
+	fidelity_destroy(r->fidelity);
+	contents_destroy(r->contents);
 	virgl_renderer_cleanup(r);
+	virgl_forget_resources(r);
 	free(r->render_node);
 	free(r);
 }
@@ -117,6 +146,7 @@ static int virgl_create(const struct renderer_config *config, const struct rende
 	r->events = *events;
 	r->events_data = events_data;
 	r->vram_bytes = config->vram_bytes;
+	idmap_init(&r->resources, 0);
 	if (config->render_node && !(r->render_node = strdup(config->render_node)))
 		goto free_renderer;
 	err = virgl_init_library(r);
@@ -127,6 +157,10 @@ static int virgl_create(const struct renderer_config *config, const struct rende
 		(const char *)glGetString(GL_RENDERER));
 	r->current = eglGetCurrentContext();
 	err = virgl_fences_create(&r->fences);
+	if (err >= 0)
+		err = contents_create(&r->contents);
+	if (err >= 0)
+		err = fidelity_create(r->contents, &r->fidelity);
 	if (err < 0)
 		goto cleanup_library;
 	clip_planes_leave_out(!config->plain_shaders);
@@ -134,6 +168,8 @@ static int virgl_create(const struct renderer_config *config, const struct rende
 	return 0;
 
 cleanup_library:
+	contents_destroy(r->contents);
+	virgl_fences_destroy(r->fences);
 	virgl_renderer_cleanup(r);
 free_renderer:
 	free(r->render_node);
@@ -270,29 +306,48 @@ static int virgl_resource_create(
 		.nr_samples = desc->nr_samples,
 		.flags = desc->flags,
 	};
+	struct virgl_resource_note *note = id < CONTENTS_FIRST_ID ? calloc(1, sizeof(*note)) : NULL;
+	if (!note)
+		return -ENOMEM;
+	note->desc = *desc;
 	int err = virgl_renderer_resource_create(&args, NULL, 0);
 	virgl_note_context(r, false);
-	if (err == ENOMEM || err == -ENOMEM)
-		return -ENOMEM;
-	return err ? -EINVAL : 0;
+	if (!err) {
+		err = idmap_add(&r->resources, id, note);
+		if (!err)
+			return 0;
+		virgl_renderer_resource_unref(id);
+	}
+	free(note);
+	return err == ENOMEM || err == -ENOMEM ? -ENOMEM : -EINVAL;
 }
 
 static void virgl_resource_destroy(struct renderer *r, uint32_t id)
 {
 	virgl_renderer_resource_unref(id);
+	free(idmap_remove(&r->resources, id));
 	virgl_note_context(r, false);
 }
 
 static int virgl_attach_iov(struct renderer *r, uint32_t id, struct iovec *iov, unsigned n)
 {
-	return virgl_renderer_resource_attach_iov((int)id, iov, (int)n) ? -EINVAL : 0;
+	struct virgl_resource_note *note = idmap_get(&r->resources, id);
+
+	if (!note || virgl_renderer_resource_attach_iov((int)id, iov, (int)n))
+		return -EINVAL;
+	note->attached = true;
+	return 0;
 }
 
 static void virgl_detach_iov(struct renderer *r, uint32_t id)
 {
+	struct virgl_resource_note *note = idmap_get(&r->resources, id);
 	struct iovec *iov = NULL;
 	int n = 0;
+
 	virgl_renderer_resource_detach_iov((int)id, &iov, &n);
+	if (note)
+		note->attached = false;
 	virgl_note_context(r, false);
 }
 
@@ -426,6 +481,52 @@ static int virgl_read_pixels(struct renderer *r, uint32_t id, const struct rende
 	return 0;
 }
 
+/* ---- contents ---- */
+
+/* Bytes of these are the guest's memory: of staging always, of custom ones while there is some. */
+static bool virgl_is_backing(const struct virgl_resource_note *note)
+{
+	return note->desc.target == PIPE_BUFFER &&
+	       (note->desc.bind == BIND_STAGING ||
+		       (note->desc.bind == BIND_CUSTOM && note->attached));
+}
+
+static int virgl_content_read(
+	struct renderer *r, uint32_t id, uint32_t part, void *dst, size_t size)
+{
+	const struct virgl_resource_note *note = idmap_get(&r->resources, id);
+
+	if (!note)
+		return -ENOENT;
+	if (virgl_is_backing(note))
+		return -ENODATA;
+	int err = contents_read(r->contents, id, &note->desc, part, dst, size);
+	virgl_note_context(r, false);
+	return err;
+}
+
+static int virgl_content_write(
+	struct renderer *r, uint32_t id, uint32_t part, const void *src, size_t size)
+{
+	const struct virgl_resource_note *note = idmap_get(&r->resources, id);
+
+	if (!note)
+		return -ENOENT;
+	if (virgl_is_backing(note))
+		return -ENODATA;
+	int err = contents_write(r->contents, id, &note->desc, part, src, size);
+	virgl_note_context(r, true);
+	return err;
+}
+
+static enum renderer_fidelity virgl_fidelity(
+	struct renderer *r, const struct renderer_resource_desc *desc)
+{
+	enum renderer_fidelity fidelity = fidelity_of(r->fidelity, desc);
+	virgl_note_context(r, false);
+	return fidelity;
+}
+
 static int virgl_export_dmabuf(struct renderer *r, uint32_t id, struct renderer_dmabuf *ret)
 {
 	struct virgl_renderer_resource_info info;
@@ -478,5 +579,8 @@ const struct renderer_ops renderer_virgl = {
 	.poll = virgl_poll,
 	.finish = virgl_finish,
 	.read_pixels = virgl_read_pixels,
+	.fidelity = virgl_fidelity,
+	.content_read = virgl_content_read,
+	.content_write = virgl_content_write,
 	.export_dmabuf = virgl_export_dmabuf,
 };

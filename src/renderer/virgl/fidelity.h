@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_RENDERER_VIRGL_FIDELITY_H
+#define VGPU_RENDERER_VIRGL_FIDELITY_H
+
+/*
+ * Which formats survive being read and written back on this host, found out by trying: a small
+ * resource is made, a pattern written, read and compared. Each format and kind of resource is tried
+ * when it is first asked for, and the answer kept.
+ */
+
+#include "renderer/virgl/contents.h"
+
+struct fidelity;
+
+int fidelity_create(struct contents *contents, struct fidelity **ret);
+void fidelity_destroy(struct fidelity *f); /* NULL-safe */
+
+/* Leaves the library's context 0 current. */
+enum renderer_fidelity fidelity_of(struct fidelity *f, const struct renderer_resource_desc *desc);
+
+#endif

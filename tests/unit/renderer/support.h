@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_TESTS_RENDERER_SUPPORT_H
+#define VGPU_TESTS_RENDERER_SUPPORT_H
+
+/*
+ * Tests of the virgl renderer on the software GPU. The library allows one renderer a process, so
+ * every test, and every renderer a state goes over to, runs in a child of its own.
+ */
+
+#include "renderer/interface.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct test {
+	const char *name;
+	int (*run)(void); /* in a child: 0, TEST_SKIP, or the line that failed */
+};
+
+#define TEST_SKIP 77
+
+/* Prints TAP; what main() returns. */
+int tests_run(const struct test *tests, size_t n);
+
+#define CHECK(condition)                                                                           \
+	do {                                                                                       \
+		if (!(condition)) {                                                                \
+			printf("# %s:%d: %s\n", __FILE__, __LINE__, #condition);                   \
+			return 1;                                                                  \
+		}                                                                                  \
+	} while (0)
+
+struct renderer_under_test {
+	const struct renderer_ops *ops;
+	struct renderer *r;
+};
+
+/* 0; TEST_SKIP: no EGL here. */
+int renderer_start(struct renderer_under_test *ret, bool exact_only);
+
+/*
+ * Runs it in a process of its own, with its own renderer; what it writes into `result` (of `size`
+ * bytes) comes back.
+ */
+int in_child(int (*run)(struct renderer_under_test *t, void *argument, void *result),
+	void *argument, void *result, size_t size);
+
+struct stream {
+	uint32_t words[4096];
+	unsigned count;
+};
+
+/* Commands are VIRGL_CCMD_*, objects VIRGL_OBJECT_* or 0. */
+void stream_put(
+	struct stream *s, uint32_t command, uint32_t object, unsigned n, const uint32_t *words);
+int stream_run(struct renderer_under_test *t, uint32_t ctx, struct stream *s); /* and empties it */
+
+#define PUT(s, command, object, ...)                                                               \
+	stream_put(s, command, object, sizeof((uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t),       \
+		(const uint32_t[]){__VA_ARGS__})
+
+void stream_shader(struct stream *s, uint32_t handle, uint32_t stage, const char *tgsi);
+
+/* Words that are different for every seed. */
+void fill_random(void *bytes, size_t size, uint32_t seed);
+
+#endif
