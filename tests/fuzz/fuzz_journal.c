@@ -30,19 +30,16 @@ static int made(const uint8_t *data, size_t size)
 	return fd;
 }
 
-static uint8_t sum(const void *bytes, size_t n)
+static void touch(const void *bytes, size_t n)
 {
-	uint8_t s = 0;
 	for (size_t i = 0; i < n; i++)
-		s ^= ((const uint8_t *)bytes)[i];
-	return s;
+		(void)((const volatile uint8_t *)bytes)[i];
 }
 
 static void replay(struct journal *j)
 {
 	struct journal_record r;
 	uint64_t last = 0;
-	volatile uint8_t keep = 0;
 	bool careful;
 	size_t n;
 	int got;
@@ -54,9 +51,9 @@ static void replay(struct journal *j)
 			abort();
 		last = r.offset;
 		journal_replaying(j, &r);
-		keep ^= sum(r.bytes, r.size);
+		touch(r.bytes, r.size);
 		for (const void *p; !(r.source & 1) && (p = journal_next_payload(j, &n));)
-			keep ^= sum(p, n);
+			touch(p, n);
 	}
 	if (got < 0)
 		return;
