@@ -24,7 +24,7 @@ LAYERS = {
     "display": {"base", "protocol"},
     "state": {"base", "protocol", "stream"},
     "device": {"base", "protocol", "stream", "renderer", "display", "state"},
-    "frontend": {"base", "protocol", "device", "display", "renderer"},
+    "frontend": {"base", "protocol", "device", "display", "renderer", "state"},
     "isolation": {"base"},
     "process": {"base", "protocol", "device", "display", "renderer", "stream", "frontend",
                 "isolation", "state"},

@@ -7,6 +7,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "renderer/format.h"
+#include "state/section.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -38,7 +39,7 @@ static uint64_t vtest_backing_limit(const struct renderer_resource_desc *desc)
 	return format_resource_size(desc, &bytes) ? (bytes + page - 1) & ~(page - 1) : 0;
 }
 
-static int vtest_attach_shm(struct vtest *v, struct vtest_resource *resource, size_t size)
+static int vtest_attach_shm(struct vtest *v, struct vtest_resource *resource, uint32_t size)
 {
 	struct iovec iov;
 	int err;
@@ -49,6 +50,7 @@ static int vtest_attach_shm(struct vtest *v, struct vtest_resource *resource, si
 		err = vtest_shm_get(v, size, &resource->shm);
 	if (err)
 		return err;
+	resource->backing = size;
 	iov = (struct iovec){.iov_base = resource->shm.map, .iov_len = size};
 	return device_resource_attach_backing(v->client, resource->handle, &iov, 1);
 }
@@ -126,8 +128,10 @@ static int vtest_resource_answer(struct vtest *v, uint32_t id, struct vtest_reso
 		err = vtest_reply(v, 1, id, &resource->handle, 1);
 	/* The descriptor rides with a byte of its own: a plain read() of the id would lose it. */
 	if (!err && resource->shm.map) {
-		err = vtest_send(v, "", 1, resource->shm.fd);
-		vtest_shm_sent(v, &resource->shm);
+		const struct vtest_pass pass = {
+			resource->shm.fd, KEEPER_CUSTODY_SHARED, resource->shm.number};
+		err = vtest_send(v, "", 1, &pass);
+		v->answered = resource;
 	}
 	return err;
 }
@@ -201,6 +205,87 @@ int vtest_on_resource_unref(struct vtest *v, void *payload, size_t size)
 	return err;
 }
 
+/* ---- saving and loading ---- */
+
+enum vtest_resource_flags { RESOURCE_FENCE = 1, RESOURCE_COUNTED = 2, RESOURCE_POOLED = 4 };
+
+void vtest_resources_save(struct vtest *v, struct state_writer *w)
+{
+	uint32_t cursor = 0, handle;
+	const struct vtest_resource *resource;
+
+	state_put_u32(w, v->resources.count);
+	while ((resource = idmap_next(&v->resources, &cursor, &handle))) {
+		const struct vtest_shm *shm = &resource->shm;
+		state_put_u32(w, handle);
+		state_put_u32(w, resource->bind);
+		state_put_u32(w, (resource->is_fence ? RESOURCE_FENCE : 0) |
+					 (resource->counted ? RESOURCE_COUNTED : 0) |
+					 (shm->map && shm->fd >= 0 ? RESOURCE_POOLED : 0));
+		state_put_u32(w, shm->map ? resource->backing : 0);
+		state_put_u64(w, shm->map && !shm->shared ? shm->number : 0);
+		state_put_u64(w, shm->map ? shm->size : 0);
+	}
+}
+
+static int vtest_resource_restore(struct vtest *v, struct vtest_resource *resource, uint64_t number,
+	uint64_t size, bool pooled)
+{
+	int err = 0;
+
+	if (!resource->backing)
+		return number || size ? -EBADMSG : 0;
+	if (resource->backing > size || size > MAX(VTEST_POOL_BYTES, resource->backing))
+		return -EBADMSG;
+	if (number)
+		err = vtest_shm_restore(v, number, size, pooled, &resource->shm);
+	else if (v->fence_page.map)
+		resource->shm = v->fence_page;
+	else
+		err = -EBADMSG;
+	if (err)
+		return err;
+	const struct iovec iov = {resource->shm.map, resource->backing};
+	return device_resource_reattach(v->client, resource->handle, &iov, 1);
+}
+
+static int vtest_resource_load(struct vtest *v, struct state_reader *r)
+{
+	struct vtest_resource *resource = calloc(1, sizeof(*resource));
+	uint64_t number, size;
+	uint32_t flags;
+	int err;
+
+	if (!resource)
+		return -ENOMEM;
+	resource->handle = state_get_u32(r);
+	resource->bind = state_get_u32(r);
+	flags = state_get_u32(r);
+	resource->is_fence = flags & RESOURCE_FENCE;
+	resource->counted = flags & RESOURCE_COUNTED;
+	resource->backing = state_get_u32(r);
+	number = state_get_u64(r);
+	size = state_get_u64(r);
+	err = !resource->handle || state_bad(r)
+		      ? -EBADMSG
+		      : idmap_add(&v->resources, resource->handle, resource);
+	if (err) {
+		free(resource);
+		return err;
+	}
+	return vtest_resource_restore(v, resource, number, size, flags & RESOURCE_POOLED);
+}
+
+int vtest_resources_load(struct vtest *v, struct state_reader *r)
+{
+	uint32_t count = state_get_u32(r);
+	int err = count > VTEST_MAX_RESOURCES ? -EBADMSG : 0;
+
+	for (uint32_t i = 0; i < count && !err; i++)
+		err = vtest_resource_load(v, r);
+	return err;
+}
+
 void vtest_resources_finish(struct vtest *v)
 {
 	for (;;) {
@@ -226,7 +311,7 @@ static int vtest_transfer(struct vtest *v, enum device_transfer_direction direct
 	if (direction == DEVICE_FROM_HOST &&
 		(resource->bind & (VIRGL_BIND_DISPLAY_TARGET | VIRGL_BIND_SCANOUT))) {
 		v->display_frames = true;
-		device_client_frame(v->client);
+		vtest_count_frame(v);
 	}
 	return device_transfer(v->client, direction, t);
 }
@@ -304,5 +389,5 @@ int vtest_on_transfer_get(struct vtest *v, void *payload, size_t size)
 	iov = (struct iovec){.iov_base = data, .iov_len = t.data_size};
 	err = vtest_transfer_inline(v, DEVICE_FROM_HOST, &t, &iov);
 	/* Raw bytes: this answer has no header. */
-	return err ? err : vtest_send(v, data, t.data_size, -1);
+	return err ? err : vtest_send(v, data, t.data_size, NULL);
 }

@@ -82,7 +82,7 @@ static int vtest_send_capset(struct vtest *v, const struct renderer_capset *caps
 	err = device_capset_get(v->dev, capset->id, version, message + n * 4, capset->max_size);
 	if (err)
 		return err;
-	return vtest_send(v, message, n * 4 + capset->max_size, -1);
+	return vtest_send(v, message, n * 4 + capset->max_size, NULL);
 }
 
 /* The length of these two answers is in bytes and one too many, and their id is the capset's. */

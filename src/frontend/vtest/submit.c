@@ -81,7 +81,7 @@ int vtest_on_busy_wait(struct vtest *v, void *payload, size_t size)
 	if (resource && resource->is_fence && !resource->counted && !busy) {
 		resource->counted = true;
 		if (!v->display_frames)
-			device_client_frame(v->client);
+			vtest_count_frame(v);
 	}
 	answer = busy;
 	return vtest_reply(v, 1, VTEST_RESOURCE_BUSY_WAIT, &answer, 1);

@@ -11,31 +11,13 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "state/section.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-
-struct vtest_sync {
-	unsigned refs;
-	uint64_t value;
-};
-
-struct vtest_point {
-	struct vtest_sync *sync; /* a reference; NULL: reached */
-	uint64_t value;
-};
-
-struct vtest_wait {
-	struct vtest_wait *next;
-	int fd;
-	uint64_t until_ms; /* UINT64_MAX: for ever */
-	unsigned missing;  /* points that must still be reached */
-	unsigned n;
-	struct vtest_point points[];
-};
 
 struct vtest_submit_fence {
 	struct device_fence fence;
@@ -79,7 +61,12 @@ static void vtest_wait_free(struct vtest *v, struct vtest_wait **at)
 
 	*at = wait->next;
 	vtest_points_release(wait->points, wait->n);
-	close_fd(&wait->fd);
+	/* An answer that is not sent yet takes the descriptor over. */
+	if (!vtest_send_owns(v, wait->fd)) {
+		if (!vtest_output_holds(v, KEEPER_CUSTODY_EVENT, wait->number))
+			vtest_drop(v, KEEPER_CUSTODY_EVENT, wait->number);
+		close_fd(&wait->fd);
+	}
 	free(wait);
 	v->wait_count--;
 	v->budget->fds--;
@@ -146,6 +133,7 @@ int vtest_on_sync_create(struct vtest *v, void *payload, size_t size)
 	while (!v->next_sync || idmap_get(&v->syncs, v->next_sync))
 		v->next_sync++;
 	id = v->next_sync++;
+	sync->id = id;
 	err = idmap_add(&v->syncs, id, sync);
 	if (err) {
 		free(sync);
@@ -195,9 +183,36 @@ int vtest_on_sync_write(struct vtest *v, void *payload, size_t size)
 
 static int vtest_wait_answer(struct vtest *v, const struct vtest_wait *wait)
 {
+	const struct vtest_pass pass = {wait->fd, KEEPER_CUSTODY_EVENT, wait->number};
 	int err = vtest_reply(v, 0, VTEST_SYNC_WAIT, NULL, 0);
 
-	return err ? err : vtest_send(v, "", 1, wait->fd);
+	return err ? err : vtest_send(v, "", 1, &pass);
+}
+
+/* The eventfd that a predecessor gave the client, or a new one. */
+static int vtest_wait_open(struct vtest *v, struct vtest_wait *wait)
+{
+	wait->number = v->next_event++;
+	wait->fd = v->replaying ? vtest_take(v, KEEPER_CUSTODY_EVENT, wait->number) : -ENOENT;
+	if (wait->fd >= 0)
+		return 0;
+	wait->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (wait->fd < 0)
+		return -errno;
+	return vtest_done_before(v) ? 0
+				    : vtest_put(v, KEEPER_CUSTODY_EVENT, wait->number, 0, wait->fd);
+}
+
+/* Time runs differently when messages are run again: what expired then makes room now. */
+static void vtest_waits_make_room(struct vtest *v)
+{
+	struct vtest_wait **first = NULL;
+
+	for (struct vtest_wait **at = &v->waits; *at; at = &(*at)->next)
+		if (!first || (*at)->until_ms < (*first)->until_ms)
+			first = at;
+	if (first)
+		vtest_wait_free(v, first);
 }
 
 int vtest_on_sync_wait(struct vtest *v, void *payload, size_t size)
@@ -210,13 +225,16 @@ int vtest_on_sync_wait(struct vtest *v, void *payload, size_t size)
 	if ((size / 4 - 2) % 3)
 		return vtest_fail(v, -EINVAL, "length is not 2 + 3 n");
 	vtest_waits_expire(v);
+	if (v->replaying && v->wait_count >= VTEST_MAX_WAITS)
+		vtest_waits_make_room(v);
 	if (v->wait_count >= VTEST_MAX_WAITS || v->budget->fds >= v->budget->max_fds)
 		return -ENOSPC;
 	wait = calloc(1, sizeof(*wait) + n * sizeof(wait->points[0]));
 	if (!wait)
 		return -ENOMEM;
-	wait->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	err = wait->fd < 0 ? -errno : vtest_points_read(v, dwords + 2, n, wait->points);
+	err = vtest_wait_open(v, wait);
+	if (!err)
+		err = vtest_points_read(v, dwords + 2, n, wait->points);
 	if (err) {
 		close_fd(&wait->fd);
 		free(wait);
@@ -333,6 +351,116 @@ int vtest_on_submit_cmd2(struct vtest *v, void *payload, size_t size)
 			return err;
 	}
 	return 0;
+}
+
+/* ---- saving and loading: nothing is pending in the device ---- */
+
+void vtest_syncs_save(struct vtest *v, struct state_writer *w)
+{
+	uint32_t cursor = 0, id;
+	const struct vtest_sync *sync;
+
+	state_put_u32(w, v->syncs.count);
+	while ((sync = idmap_next(&v->syncs, &cursor, &id))) {
+		state_put_u32(w, id);
+		state_put_u64(w, sync->value);
+	}
+	state_put_u32(w, v->wait_count);
+	for (const struct vtest_wait *wait = v->waits; wait; wait = wait->next) {
+		state_put_u64(w, wait->number);
+		state_put_u64(w, wait->until_ms);
+		state_put_u32(w, wait->missing);
+		state_put_u32(w, wait->n);
+		for (unsigned i = 0; i < wait->n; i++) {
+			sync = wait->points[i].sync;
+			/* A sync without a name is not set any more: id 0. */
+			state_put_u32(
+				w, sync && idmap_get(&v->syncs, sync->id) == sync ? sync->id : 0);
+			state_put_u32(w, !sync);
+			state_put_u64(w, wait->points[i].value);
+		}
+	}
+}
+
+static int vtest_sync_load(struct vtest *v, struct state_reader *r)
+{
+	struct vtest_sync *sync = calloc(1, sizeof(*sync));
+
+	if (!sync)
+		return -ENOMEM;
+	sync->refs = 1;
+	sync->id = state_get_u32(r);
+	sync->value = state_get_u64(r);
+	int err = !sync->id || state_bad(r) ? -EBADMSG : idmap_add(&v->syncs, sync->id, sync);
+	if (err)
+		free(sync);
+	return err;
+}
+
+static int vtest_point_load(struct vtest *v, struct state_reader *r, struct vtest_point *ret)
+{
+	uint32_t id = state_get_u32(r);
+	bool reached = state_get_u32(r);
+
+	ret->value = state_get_u64(r);
+	if (reached || state_bad(r))
+		return state_bad(r) ? -EBADMSG : 0;
+	ret->sync = id ? idmap_get(&v->syncs, id) : calloc(1, sizeof(*ret->sync));
+	if (!ret->sync)
+		return id ? -EBADMSG : -ENOMEM;
+	ret->sync->refs++;
+	return 0;
+}
+
+/* Appends. What is half loaded goes with the connection. */
+static int vtest_wait_load(struct vtest *v, struct state_reader *r, struct vtest_wait **at)
+{
+	uint64_t number = state_get_u64(r), until = state_get_u64(r);
+	uint32_t missing = state_get_u32(r), n = state_get_u32(r);
+
+	if (state_bad(r) || n > VTEST_WAIT_MAX_SYNCS || !missing || missing > n ||
+		v->budget->fds >= v->budget->max_fds)
+		return -EBADMSG;
+	struct vtest_wait *wait = calloc(1, sizeof(*wait) + n * sizeof(wait->points[0]));
+	if (!wait)
+		return -ENOMEM;
+	wait->number = number;
+	wait->until_ms = until;
+	wait->missing = missing;
+	wait->n = n;
+	wait->fd = -1;
+	*at = wait;
+	v->wait_count++;
+	v->budget->fds++;
+	int err = 0;
+	for (unsigned i = 0; i < n && !err; i++)
+		err = vtest_point_load(v, r, &wait->points[i]);
+	if (err)
+		return err;
+	wait->fd = vtest_take(v, KEEPER_CUSTODY_EVENT, number);
+	if (wait->fd < 0) /* over meanwhile: the records that follow will end it again */
+		wait->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return wait->fd < 0 ? -errno : vtest_output_give(v, KEEPER_CUSTODY_EVENT, number, wait->fd);
+}
+
+int vtest_syncs_load(struct vtest *v, struct state_reader *r)
+{
+	struct vtest_wait **at = &v->waits;
+	uint32_t count = state_get_u32(r);
+	int err = count > VTEST_MAX_SYNCS ? -EBADMSG : 0;
+
+	for (uint32_t i = 0; i < count && !err; i++)
+		err = vtest_sync_load(v, r);
+	if (err)
+		return err;
+	count = state_get_u32(r);
+	err = count > VTEST_MAX_WAITS ? -EBADMSG : 0;
+	for (uint32_t i = 0; i < count && !err; i++) {
+		err = vtest_wait_load(v, r, at);
+		if (!err)
+			at = &(*at)->next;
+	}
+	return err;
 }
 
 void vtest_syncs_finish(struct vtest *v)

@@ -58,6 +58,8 @@ int vtest_set_events(struct vtest *v, uint32_t epoll_events)
 	if (v->epoll_events == epoll_events)
 		return 0;
 	v->epoll_events = epoll_events;
+	if (!v->source)
+		return 0;
 	return loop_set_events(v->source, epoll_events);
 }
 
@@ -106,6 +108,24 @@ static int vtest_dispatch(struct vtest *v, uint32_t id, void *payload, size_t si
 	return err < 0 ? vtest_explain(v, command, err) : 0;
 }
 
+int vtest_run(struct vtest *v, uint32_t id, void *message, size_t size)
+{
+	uint8_t *payload = (uint8_t *)message + VTEST_HEADER_SIZE;
+
+	size -= VTEST_HEADER_SIZE;
+	if ((uintptr_t)payload % 4 == 0)
+		return vtest_dispatch(v, id, payload, size);
+	/* A message of odd length came before: until the input is empty, copies are aligned. */
+	if (vtest_buffers_charge(v, size) < 0)
+		return vtest_fail(v, -ENOMEM, "no memory for messages");
+	cleanup_free void *copy = malloc(MAX(size, 1));
+	if (copy)
+		memcpy(copy, payload, size);
+	int err = copy ? vtest_dispatch(v, id, copy, size) : -ENOMEM;
+	vtest_buffers_uncharge(v, size);
+	return err;
+}
+
 /*
  * Before a submit runs: if the client's next message creates a resource, the client now waits for
  * the answer, which does not depend on the submit. Creation touches no context, so the order does
@@ -115,17 +135,17 @@ static int vtest_dispatch(struct vtest *v, uint32_t id, void *payload, size_t si
  */
 static int vtest_look_ahead(struct vtest *v, size_t submit_size)
 {
+	uint64_t at = v->in.consumed + submit_size;
 	uint32_t id;
-	uint8_t *payload;
+	uint8_t *message;
 	size_t size;
-	int whole;
+	int whole = vtest_input_peek(v, submit_size, &id, &message, &size);
 
-	whole = vtest_input_peek(v, submit_size, &id, &payload, &size);
 	if (whole == 0) {
-		int err = vtest_input_receive(v, submit_size + size);
+		int err = vtest_input_receive(v);
 		if (err < 0)
 			return err;
-		whole = vtest_input_peek(v, submit_size, &id, &payload, &size);
+		whole = vtest_input_peek(v, submit_size, &id, &message, &size);
 	}
 	if (whole < 0) {
 		v->reason[0] = '\0'; /* its turn will report it */
@@ -133,65 +153,99 @@ static int vtest_look_ahead(struct vtest *v, size_t submit_size)
 	}
 	if (!whole || id != VTEST_RESOURCE_CREATE2 || v->version < 2)
 		return 0;
-	int done = vtest_resource_create_early(v, payload);
-	v->create_done = done > 0;
-	return MIN(done, 0);
-}
-
-/* Handles the first message if it is whole: 1 handled, 0 more input is needed (*ret_need). */
-static int vtest_handle_one(struct vtest *v, size_t *ret_need)
-{
-	uint32_t id;
-	uint8_t *payload;
-	size_t size;
-	int err = vtest_input_peek(v, 0, &id, &payload, ret_need);
-
+	int err = vtest_record(v, JOURNAL_VTEST_EARLY, v->in.consumed, at, message, size);
 	if (err <= 0)
 		return err;
-	size = *ret_need;
-	if (v->create_done) {
-		v->create_done = false;
-		vtest_input_consume(v, size);
-		return 1;
-	}
-	if (id == VTEST_SUBMIT_CMD && v->has_context) {
-		err = vtest_look_ahead(v, size);
-		if (err < 0)
+	err = vtest_resource_create_early(v, message + VTEST_HEADER_SIZE);
+	vtest_executed(v);
+	if (err <= 0)
+		return err;
+	v->early_at = at;
+	return vtest_answer(v);
+}
+
+/* Records, executes and answers one message. 1, or 0 when there was no room for the record. */
+static int vtest_handle(struct vtest *v, uint32_t id, uint8_t *message, size_t size)
+{
+	uint64_t end = v->in.consumed + size;
+	int err;
+
+	if (v->early_at && v->early_at == v->in.consumed) {
+		err = vtest_record(v, JOURNAL_VTEST_SKIP, end, 0, NULL, 0);
+		if (err <= 0)
 			return err;
-		/* The buffer may have moved. */
-		vtest_input_peek(v, 0, &id, &payload, &size);
+		v->early_at = 0;
+		vtest_executed(v);
+	} else {
+		err = vtest_record(v, JOURNAL_VTEST, end, 0, message, size);
+		if (err <= 0)
+			return err;
+		err = vtest_run(v, id, message, size);
+		vtest_executed(v);
+		if (!err)
+			err = vtest_answer(v);
 	}
-	err = vtest_dispatch(v, id, payload, size - VTEST_HEADER_SIZE);
 	vtest_input_consume(v, size);
 	return err < 0 ? err : 1;
 }
 
-/*
- * Handles messages until none is whole, or the turn's time is used up; then what is left is taken
- * up again by the next turn, which a writable socket brings about at once.
+/* Handles the first message if it is whole: 1 handled, or no room for it (`waiting`); 0 not whole.
  */
+static int vtest_handle_one(struct vtest *v)
+{
+	uint32_t id;
+	uint8_t *message;
+	size_t size;
+	int err = vtest_input_peek(v, 0, &id, &message, &size);
+
+	if (err <= 0)
+		return err;
+	if (id == VTEST_SUBMIT_CMD && v->has_context && !v->early_at) {
+		err = vtest_look_ahead(v, size);
+		if (err < 0)
+			return err;
+		if (v->waiting)
+			return 1;
+		/* The buffer may have moved. */
+		vtest_input_peek(v, 0, &id, &message, &size);
+	}
+	err = vtest_handle(v, id, message, size);
+	return err < 0 ? err : 1;
+}
+
+/* What is left is taken up again by the next turn, which a writable socket brings about at once. */
+static int vtest_leave(struct vtest *v)
+{
+	v->image_due = false;
+	return vtest_set_events(v, EPOLLIN | EPOLLOUT);
+}
+
+/* Handles messages until none is whole, the turn's time is used up, or an image has to be made. */
 static int vtest_turn(struct vtest *v)
 {
 	uint64_t until = clock_ns() + VTEST_TURN_NS;
 	bool received = false;
-	size_t need;
 
 	for (;;) {
-		int err = vtest_handle_one(v, &need);
+		int err = vtest_handle_one(v);
 		if (err < 0)
 			return err;
+		if (v->waiting)
+			return vtest_set_events(v, v->out.first ? EPOLLOUT : 0);
+		if (v->image_due)
+			return vtest_leave(v);
 		if (err > 0) {
 			/* No more was there: leave the rest to epoll. */
-			if (v->in.end == v->in.start && received)
+			if (!vtest_input_left(&v->in) && received)
 				break;
 			if (clock_ns() < until)
 				continue;
-			return vtest_set_events(v, EPOLLIN | EPOLLOUT);
+			return vtest_leave(v);
 		}
 		if (v->in.eof)
 			return vtest_fail(v, -ECONNRESET, "%s",
-				v->in.end > v->in.start ? "ended inside a message" : "");
-		err = vtest_input_receive(v, need);
+				vtest_input_left(&v->in) ? "ended inside a message" : "");
+		err = vtest_input_receive(v);
 		if (err < 0)
 			return err;
 		if (!err && !v->in.eof)
@@ -201,22 +255,26 @@ static int vtest_turn(struct vtest *v)
 	return vtest_set_events(v, v->out.first ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
+void vtest_end(struct vtest *v)
+{
+	v->state = VTEST_STATE_ENDED;
+	loop_remove(v->source);
+	v->source = NULL;
+	v->ops->closed(v->data, v->reason);
+}
+
 void vtest_event(void *data, uint32_t epoll_events)
 {
 	struct vtest *v = data;
 	int err;
 
-	if (v->state == VTEST_STATE_ENDED)
+	if (v->state == VTEST_STATE_ENDED || v->frozen)
 		return;
 	err = vtest_output_flush(v);
 	if (!err)
-		err = vtest_turn(v);
-	if (err < 0) {
-		v->state = VTEST_STATE_ENDED;
-		loop_remove(v->source);
-		v->source = NULL;
-		v->ops->closed(v->data, v->reason);
-	}
+		err = v->waiting ? vtest_set_events(v, v->out.first ? EPOLLOUT : 0) : vtest_turn(v);
+	if (err < 0)
+		vtest_end(v);
 }
 
 int vtest_create(struct device *dev, struct loop *loop, struct vtest_budget *budget, int fd,
@@ -232,6 +290,7 @@ int vtest_create(struct device *dev, struct loop *loop, struct vtest_budget *bud
 	}
 	*v = (struct vtest){
 		.dev = dev,
+		.loop = loop,
 		.budget = budget,
 		.fd = fd,
 		.ops = ops,
@@ -240,6 +299,9 @@ int vtest_create(struct device *dev, struct loop *loop, struct vtest_budget *bud
 		.out.last = &v->out.first,
 		.next_handle = 1,
 		.next_sync = 1,
+		.next_shared = 1,
+		.next_event = 1,
+		.pool_max = VTEST_POOL_MAX_FDS,
 	};
 	if (getrandom(seeds, sizeof(seeds), 0) != sizeof(seeds))
 		seeds[0] = seeds[1] = (uint32_t)clock_ns();
@@ -263,6 +325,8 @@ void vtest_destroy(struct vtest *v)
 	if (!v)
 		return;
 	v->state = VTEST_STATE_ENDED;
+	/* What is in custody stays there: a successor may be using it. */
+	v->keep = NULL;
 	loop_remove(v->source);
 	/* First the device lets go of fences and backing, then their memory goes. */
 	device_client_destroy(v->client);

@@ -4,6 +4,8 @@
 #include "base/checked.h"
 #include "base/idmap.h"
 #include "base/iov.h"
+#include "state/journal.h"
+#include "state/section.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -19,7 +21,17 @@ struct device_client {
 	struct idmap resources;
 	bool context;
 	struct device_fence *fences;
+	uint32_t id;
+	uint64_t history;
+	struct device_client *next; /* loaded */
 };
+
+static void remember(struct device_client *client, const void *bytes, size_t n)
+{
+	const uint8_t *p = bytes;
+	for (size_t i = 0; i < n; i++)
+		client->history = (client->history ^ p[i]) * 0x100000001b3ull;
+}
 
 static int take_failure(int *failure)
 {
@@ -45,6 +57,7 @@ int device_client_create(struct device *dev, const char *name, struct device_cli
 	if (!client)
 		return -ENOMEM;
 	client->dev = dev;
+	client->id = ++dev->next_client;
 	idmap_init(&client->resources, 1);
 	dev->clients++;
 	*ret = client;
@@ -147,10 +160,25 @@ int device_transfer(struct device_client *client, enum device_transfer_direction
 		return err ? err : -ENOENT;
 	if (!range_inside(t->offset, t->box.w, iov->iov_len) || t->box.w > FAKE_CONTENTS)
 		return -EINVAL;
-	if (direction == DEVICE_TO_HOST)
-		iov_read(iov, 1, t->offset, resource->contents, t->box.w);
+	if (direction == DEVICE_FROM_HOST) {
+		/* What was written to the client's memory before is not written again. */
+		if (t->n_iov || !client->dev->replaying || !client->dev->replay_executed)
+			iov_write(iov, 1, t->offset, resource->contents, t->box.w);
+		return 0;
+	}
+	size_t size = 0;
+	const void *bytes = client->dev->replaying && !t->n_iov
+				    ? journal_next_payload(client->dev->journal, &size)
+				    : NULL;
+	if (bytes && size != t->box.w)
+		return -EBADMSG;
+	if (!bytes && !t->n_iov && !(client->dev->replaying && client->dev->replay_executed))
+		bytes = journal_payload(client->dev->journal, iov, 1, t->offset, t->box.w);
+	if (bytes)
+		memcpy(resource->contents, bytes, t->box.w);
 	else
-		iov_write(iov, 1, t->offset, resource->contents, t->box.w);
+		iov_read(iov, 1, t->offset, resource->contents, t->box.w);
+	remember(client, resource->contents, t->box.w);
 	return 0;
 }
 
@@ -188,6 +216,7 @@ int device_submit(struct device_client *client, uint32_t ctx, uint32_t *dwords, 
 		dev->on_submit(dev, dwords, n);
 	if (err)
 		return err;
+	remember(client, dwords, n * 4);
 	/* As a real one translates handles in place. */
 	for (size_t i = 0; i < n; i++)
 		dwords[i] = ~dwords[i];
@@ -229,4 +258,100 @@ void device_finish(struct device_client *client, uint32_t ctx)
 void device_poll(struct device *dev)
 {
 	dev->polls++;
+}
+
+/* ---- state ---- */
+
+uint64_t fake_history(const struct device_client *client)
+{
+	return client->history;
+}
+
+uint32_t device_client_id(const struct device_client *client)
+{
+	return client->id;
+}
+
+struct device_client *device_client_claim(struct device *dev, uint32_t id)
+{
+	for (struct device_client **at = &dev->loaded; *at; at = &(*at)->next) {
+		struct device_client *client = *at;
+		if (client->id == id) {
+			*at = client->next;
+			return client;
+		}
+	}
+	return NULL;
+}
+
+int device_resource_reattach(
+	struct device_client *client, uint32_t handle, const struct iovec *iov, unsigned n)
+{
+	return device_resource_attach_backing(client, handle, iov, n);
+}
+
+void device_set_journal(struct device *dev, struct journal *journal)
+{
+	dev->journal = journal;
+}
+
+void device_replay_begin(struct device *dev, bool careful)
+{
+	dev->replaying = true;
+}
+
+void device_replay_record(struct device *dev, bool executed, bool skip)
+{
+	dev->replay_executed = executed;
+}
+
+int device_replay_end(struct device *dev)
+{
+	dev->replaying = false;
+	return 0;
+}
+
+bool device_replaying(const struct device *dev)
+{
+	return dev->replaying;
+}
+
+void fake_client_save(const struct device_client *client, struct state_writer *w)
+{
+	uint32_t cursor = 0, id;
+	const struct fake_resource *resource;
+
+	state_put_u32(w, client->id);
+	state_put_u32(w, client->context);
+	state_put_u64(w, client->history);
+	state_put_u32(w, client->resources.count);
+	while ((resource = idmap_next(&client->resources, &cursor, &id))) {
+		state_put_u32(w, id);
+		state_put(w, resource->contents, sizeof(resource->contents));
+	}
+}
+
+int fake_client_load(struct device *dev, struct state_reader *r)
+{
+	const struct renderer_resource_desc desc = {0};
+	struct device_client *client;
+	int err = device_client_create(dev, "loaded", &client);
+
+	if (err)
+		return err;
+	client->id = state_get_u32(r);
+	dev->next_client = MAX(dev->next_client, client->id);
+	client->context = state_get_u32(r);
+	dev->contexts += client->context;
+	client->history = state_get_u64(r);
+	uint32_t count = state_get_u32(r);
+	for (uint32_t i = 0; i < count && !err && !state_bad(r); i++) {
+		uint32_t id = state_get_u32(r);
+		err = device_resource_create(client, id, &desc);
+		if (!err)
+			state_get(r, fake_contents(client, id), FAKE_CONTENTS);
+	}
+	client->next = dev->loaded;
+	dev->loaded = client;
+	return err;
 }

@@ -28,11 +28,25 @@ struct device {
 	size_t last_n;
 	struct renderer_transfer last_transfer;
 	char context_name[80];
+
+	/* State. Clients that were loaded and not claimed; the journal; the record being replayed.
+	 */
+	struct device_client *loaded;
+	uint32_t next_client;
+	struct journal *journal;
+	bool replaying, replay_executed;
 };
 
 void fake_device_init(struct device *dev);
 
 /* The resource's bytes on the device's side, or NULL. */
 uint8_t *fake_contents(struct device_client *client, uint32_t handle);
+
+/* Everything a client did so far, in one number: commands executed twice, or never, show in it. */
+uint64_t fake_history(const struct device_client *client);
+
+/* One section's payload: all of one client, in place of what a real device would write. */
+void fake_client_save(const struct device_client *client, struct state_writer *w);
+int fake_client_load(struct device *dev, struct state_reader *r);
 
 #endif
