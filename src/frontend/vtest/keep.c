@@ -245,6 +245,8 @@ void vtest_thaw(struct vtest *v)
 	if (!v->frozen)
 		return;
 	v->frozen = v->waiting = v->image_due = false;
+	/* What was run again is done; before that shows outside it must not be run once more. */
+	vtest_executed(v);
 	err = vtest_go_on(v);
 	if (err < 0)
 		vtest_fail(v, err, "the connection cannot go on (%s)", strerror(-err));

@@ -33,6 +33,12 @@ static void remember(struct device_client *client, const void *bytes, size_t n)
 		client->history = (client->history ^ p[i]) * 0x100000001b3ull;
 }
 
+static void point(const struct device_client *client)
+{
+	if (client->dev->point)
+		client->dev->point();
+}
+
 static int take_failure(int *failure)
 {
 	int err = *failure;
@@ -108,6 +114,7 @@ int device_capset_get(struct device *dev, uint32_t id, uint32_t version, void *b
 int device_resource_create(
 	struct device_client *client, uint32_t handle, const struct renderer_resource_desc *desc)
 {
+	point(client);
 	int err = take_failure(&client->dev->fail_resource_create);
 	if (err)
 		return err;
@@ -122,6 +129,7 @@ int device_resource_create(
 
 int device_resource_destroy(struct device_client *client, uint32_t handle)
 {
+	point(client);
 	struct fake_resource *resource = idmap_remove(&client->resources, handle);
 	if (!resource)
 		return -ENOENT;
@@ -137,6 +145,7 @@ int device_resource_destroy(struct device_client *client, uint32_t handle)
 int device_resource_attach_backing(
 	struct device_client *client, uint32_t handle, const struct iovec *iov, unsigned n)
 {
+	point(client);
 	struct fake_resource *resource = idmap_get(&client->resources, handle);
 	int err = take_failure(&client->dev->fail_attach);
 	if (err)
@@ -150,6 +159,7 @@ int device_resource_attach_backing(
 int device_transfer(struct device_client *client, enum device_transfer_direction direction,
 	const struct renderer_transfer *t)
 {
+	point(client);
 	struct fake_resource *resource = idmap_get(&client->resources, t->resource_id);
 	int err = take_failure(&client->dev->fail_transfer);
 	const struct iovec *iov = t->n_iov ? t->iov : &resource->backing;
@@ -185,6 +195,7 @@ int device_transfer(struct device_client *client, enum device_transfer_direction
 int device_context_create(struct device_client *client, uint32_t ctx, uint32_t capset,
 	const char *name, size_t name_len)
 {
+	point(client);
 	int err = take_failure(&client->dev->fail_context);
 	if (err)
 		return err;
@@ -206,6 +217,7 @@ int device_context_attach(struct device_client *client, uint32_t ctx, uint32_t h
 
 int device_submit(struct device_client *client, uint32_t ctx, uint32_t *dwords, size_t n)
 {
+	point(client);
 	struct device *dev = client->dev;
 	int err = take_failure(&dev->fail_submit);
 

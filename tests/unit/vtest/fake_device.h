@@ -29,6 +29,9 @@ struct device {
 	struct renderer_transfer last_transfer;
 	char context_name[80];
 
+	/* Called before and after every operation that changes something; may be NULL. */
+	void (*point)(void);
+
 	/* State. Clients that were loaded and not claimed; the journal; the record being replayed.
 	 */
 	struct device_client *loaded;
