@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_STREAM_SAVE_INTERNAL_H
+#define VGPU_STREAM_SAVE_INTERNAL_H
+
+/* What the two halves of saving share. */
+
+#include "base/cleanup.h"
+#include "stream/internal.h"
+#include "stream/save.h"
+
+#include <stdlib.h>
+
+/* Commands on their way out. An error is kept, and nothing is emitted after it. */
+struct save_out {
+	stream_emit_fn emit;
+	void *data;
+	int error;
+	size_t n;
+	uint32_t *dw; /* STREAM_SAVE_DWORDS */
+};
+
+int save_begin(struct save_out *out, stream_emit_fn emit, void *data); /* 0, -ENOMEM */
+void save_flush(struct save_out *out);
+int save_end(struct save_out *out); /* flushes; the first error */
+
+/* A command's payload, `len` dwords to be written. */
+uint32_t *save_put(struct save_out *out, uint32_t opcode, uint32_t type, uint32_t len);
+void save_put1(struct save_out *out, uint32_t opcode, uint32_t type, uint32_t value);
+
+/* In the order in which everything is saved. The caller frees the array. 0, -ENOMEM. */
+int save_sort_sub_contexts(
+	const struct stream *stream, struct stream_sub_context ***ret, uint32_t *ret_n);
+int save_sort_objects(
+	const struct stream_sub_context *sub, struct stream_object ***ret, uint32_t *ret_n);
+
+/* Views, surfaces, shaders and the like are bound at so many places of a sub-context at most. */
+#define SAVE_PLACES                                                                                \
+	(BINDABLES + 1 + VIRGL_COLOUR_BUFFERS + VIRGL_STAGES * (1 + VIRGL_SAMPLER_VIEWS))
+
+/* What is bound although its handle is gone; each has got a temporary handle. */
+struct save_gone {
+	uint32_t next; /* further handles nobody has, downwards */
+	uint32_t n;
+	struct stream_object *object[SAVE_PLACES];
+};
+
+void save_find_gone(const struct stream_sub_context *sub, struct save_gone *gone);
+uint32_t save_unused_handle(const struct stream_sub_context *sub, struct save_gone *gone);
+
+static inline uint32_t save_handle(const struct stream_object *object)
+{
+	if (!object)
+		return 0;
+	return object->gone ? object->temporary : object->handle;
+}
+
+/* The library keeps waiting for the text of a shader that is gone: no other can be made. */
+bool save_awaits_lost_text(const struct stream_sub_context *sub, uint32_t stage);
+
+/* Viewports set while a rasterizer of the other kind of depth range was bound than now. */
+uint32_t save_viewports_of_other_range(const struct stream_sub_context *sub);
+
+#endif
