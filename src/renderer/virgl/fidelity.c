@@ -6,6 +6,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 
+#include <epoxy/gl.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,9 +24,12 @@ enum {
 
 enum fidelity_kind { KIND_FLAT, KIND_VOLUME, KIND_LAYERS, KIND_SAMPLES, KIND_COUNT };
 
+enum found { FOUND_NOTHING, FOUND_EXACT, FOUND_LOSSY, FOUND_UNREADABLE, FOUND_IMPOSSIBLE };
+
 struct fidelity {
 	struct contents *contents;
-	/* 1 + enum renderer_fidelity; 0: not tried yet */
+	bool samples_tried;
+	/* enum found; FOUND_NOTHING: not tried yet */
 	uint8_t found[FIDELITY_FORMATS][KIND_COUNT];
 };
 
@@ -225,40 +229,52 @@ static int try_create(const struct renderer_resource_desc *desc)
 		.nr_samples = desc->nr_samples,
 	};
 	virgl_renderer_force_ctx_0();
-	return virgl_renderer_resource_create(&args, NULL, 0) ? -EINVAL : 0;
+	glGetError();
+	if (virgl_renderer_resource_create(&args, NULL, 0))
+		return -EINVAL;
+	/* The library does not see that GL made no storage. */
+	if (glGetError() == GL_NO_ERROR)
+		return 0;
+	virgl_renderer_resource_unref(FIDELITY_TRY_ID);
+	return -EINVAL;
 }
 
-/* Of many samples the first and the last are tried: the way of each is the same. */
-static bool try_this_part(const struct renderer_resource_desc *desc, uint32_t part)
+/*
+ * Of many samples all are tried with the first format, and then the last one: that samples keep
+ * apart is the driver's matter, not the format's.
+ */
+static bool try_this_part(
+	const struct fidelity *f, const struct renderer_resource_desc *desc, uint32_t part)
 {
-	return desc->nr_samples <= 1 || part == 0 || part == desc->nr_samples - 1;
+	return desc->nr_samples <= 1 || !f->samples_tried || part == desc->nr_samples - 1;
 }
 
-static enum renderer_fidelity try_parts(
+static enum found try_parts(
 	struct fidelity *f, const struct renderer_resource_desc *desc, uint8_t *want, uint8_t *got)
 {
 	struct format_content_part p;
 
 	for (uint32_t part = 0; format_content_part(desc, part, &p); part++) {
-		if (!try_this_part(desc, part))
+		if (!try_this_part(f, desc, part))
 			continue;
 		pattern_make(desc->format, part, want, p.bytes);
 		if (contents_write(f->contents, FIDELITY_TRY_ID, desc, part, want, p.bytes) < 0)
-			return RENDERER_UNREADABLE;
+			return FOUND_UNREADABLE;
 	}
 	for (uint32_t part = 0; format_content_part(desc, part, &p); part++) {
-		if (!try_this_part(desc, part))
+		if (!try_this_part(f, desc, part))
 			continue;
 		pattern_make(desc->format, part, want, p.bytes);
 		if (contents_read(f->contents, FIDELITY_TRY_ID, desc, part, got, p.bytes) < 0)
-			return RENDERER_UNREADABLE;
+			return FOUND_UNREADABLE;
 		if (!pattern_same(desc->format, got, want, p.bytes))
-			return RENDERER_LOSSY;
+			return FOUND_LOSSY;
 	}
-	return RENDERER_EXACT;
+	f->samples_tried |= desc->nr_samples > 1;
+	return FOUND_EXACT;
 }
 
-static enum renderer_fidelity fidelity_try(
+static enum found fidelity_try(
 	struct fidelity *f, uint32_t format, enum fidelity_kind kind, uint32_t samples)
 {
 	static const uint32_t targets[] = {
@@ -284,13 +300,25 @@ static enum renderer_fidelity fidelity_try(
 	else if (kind == KIND_SAMPLES)
 		desc.bind |= BIND_RENDER_TARGET;
 	if (!format_content_part(&desc, 0, &p))
-		return RENDERER_UNREADABLE;
+		return FOUND_IMPOSSIBLE;
 	cleanup_free uint8_t *bytes = malloc(p.bytes * 2);
-	if (!bytes || try_create(&desc) < 0)
-		return RENDERER_UNREADABLE;
-	enum renderer_fidelity found = try_parts(f, &desc, bytes, bytes + p.bytes);
+	if (!bytes)
+		return FOUND_UNREADABLE;
+	if (try_create(&desc) < 0)
+		return FOUND_IMPOSSIBLE;
+	enum found found = try_parts(f, &desc, bytes, bytes + p.bytes);
 	virgl_renderer_resource_unref(FIDELITY_TRY_ID);
 	return found;
+}
+
+static enum found fidelity_find(
+	struct fidelity *f, uint32_t format, enum fidelity_kind kind, uint32_t samples)
+{
+	uint8_t *found = &f->found[format][kind];
+
+	if (*found == FOUND_NOTHING)
+		*found = (uint8_t)fidelity_try(f, format, kind, samples);
+	return *found;
 }
 
 enum renderer_fidelity fidelity_of(struct fidelity *f, const struct renderer_resource_desc *desc)
@@ -300,9 +328,28 @@ enum renderer_fidelity fidelity_of(struct fidelity *f, const struct renderer_res
 		return RENDERER_EXACT;
 	if (desc->format >= FIDELITY_FORMATS)
 		return RENDERER_UNREADABLE;
-	enum fidelity_kind kind = fidelity_kind(desc);
-	uint8_t *found = &f->found[desc->format][kind];
-	if (!*found)
-		*found = (uint8_t)(1 + fidelity_try(f, desc->format, kind, desc->nr_samples));
-	return *found - 1;
+	switch (fidelity_find(f, desc->format, fidelity_kind(desc), desc->nr_samples)) {
+	case FOUND_EXACT:
+		return RENDERER_EXACT;
+	case FOUND_LOSSY:
+		return RENDERER_LOSSY;
+	default:
+		return RENDERER_UNREADABLE;
+	}
+}
+
+bool fidelity_format_exact(struct fidelity *f, uint32_t format, bool many)
+{
+	const uint32_t usual_samples = 4;
+
+	if (format >= FIDELITY_FORMATS)
+		return false;
+	if (many)
+		return fidelity_find(f, format, KIND_SAMPLES, usual_samples) == FOUND_EXACT;
+	for (enum fidelity_kind kind = KIND_FLAT; kind <= KIND_LAYERS; kind++) {
+		enum found found = fidelity_find(f, format, kind, 0);
+		if (found != FOUND_EXACT && (found != FOUND_IMPOSSIBLE || kind == KIND_FLAT))
+			return false;
+	}
+	return true;
 }

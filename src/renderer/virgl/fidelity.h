@@ -10,6 +10,8 @@
 
 #include "renderer/virgl/contents.h"
 
+#include <stdbool.h>
+
 struct fidelity;
 
 int fidelity_create(struct contents *contents, struct fidelity **ret);
@@ -17,5 +19,8 @@ void fidelity_destroy(struct fidelity *f); /* NULL-safe */
 
 /* Leaves the library's context 0 current. */
 enum renderer_fidelity fidelity_of(struct fidelity *f, const struct renderer_resource_desc *desc);
+
+/* True when every kind of texture the host can make of it, of one sample or of `many`, is exact. */
+bool fidelity_format_exact(struct fidelity *f, uint32_t format, bool many);
 
 #endif

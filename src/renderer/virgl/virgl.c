@@ -2,12 +2,14 @@
 #include "renderer/virgl/virgl.h"
 
 #include "renderer/format.h"
+#include "renderer/virgl/capset.h"
 #include "renderer/virgl/clip_planes.h"
 #include "renderer/virgl/contents.h"
 #include "renderer/virgl/fences.h"
 #include "renderer/virgl/fidelity.h"
 
 #include "base/checked.h"
+#include "base/cleanup.h"
 #include "base/idmap.h"
 #include "base/log.h"
 
@@ -26,14 +28,8 @@ struct virgl_box {
 	uint32_t x, y, z, w, h, d;
 };
 
-/* Offsets in struct virgl_caps_v2 of the virgl protocol, fixed for ever by its guests. */
-#define CAPSET_VIRGL            1
-#define CAPSET_VIRGL2           2
-#define CAPS_V2_BITS_AT         392u       /* uint32_t, what the host can do */
-#define CAPS_V2_BITS2_AT        688u       /* uint32_t, more of the same */
-#define CAPS_V2_VIDEO_MEMORY_AT 692u       /* uint32_t, MiB */
-#define CAP_BUFFER_STORAGE      (1u << 31) /* needs blob resources, which are not offered */
-#define CAP2_VIDEO_MEMORY       (1u << 2)
+#define CAP_BUFFER_STORAGE (1u << 31) /* needs blob resources, which are not offered */
+#define CAP2_VIDEO_MEMORY  (1u << 2)
 
 /* The library tells neither of these of a resource. */
 struct virgl_resource_note {
@@ -50,6 +46,7 @@ struct renderer {
 	struct virgl_renderer_callbacks callbacks;
 	char *render_node; /* NULL: software */
 	uint64_t vram_bytes;
+	bool exact_only;
 	char description[128];
 	struct virgl_fences *fences;
 	EGLContext current;     /* GL context of the last work */
@@ -146,6 +143,7 @@ static int virgl_create(const struct renderer_config *config, const struct rende
 	r->events = *events;
 	r->events_data = events_data;
 	r->vram_bytes = config->vram_bytes;
+	r->exact_only = config->exact_only;
 	idmap_init(&r->resources, 0);
 	if (config->render_node && !(r->render_node = strdup(config->render_node)))
 		goto free_renderer;
@@ -222,15 +220,20 @@ static void virgl_adjust_caps(const struct renderer *r, uint8_t *caps, size_t si
 {
 	uint32_t bits, bits2, mib = (uint32_t)MIN(r->vram_bytes >> 20, (uint64_t)UINT32_MAX);
 
-	if (size < CAPS_V2_VIDEO_MEMORY_AT + sizeof(mib))
+	if (size < CAPSET_VIDEO_MEMORY_AT + sizeof(mib))
 		return;
-	memcpy(&bits, caps + CAPS_V2_BITS_AT, sizeof(bits));
-	memcpy(&bits2, caps + CAPS_V2_BITS2_AT, sizeof(bits2));
+	memcpy(&bits, caps + CAPSET_BITS_AT, sizeof(bits));
+	memcpy(&bits2, caps + CAPSET_BITS2_AT, sizeof(bits2));
 	bits &= ~CAP_BUFFER_STORAGE;
 	bits2 |= CAP2_VIDEO_MEMORY;
-	memcpy(caps + CAPS_V2_BITS_AT, &bits, sizeof(bits));
-	memcpy(caps + CAPS_V2_BITS2_AT, &bits2, sizeof(bits2));
-	memcpy(caps + CAPS_V2_VIDEO_MEMORY_AT, &mib, sizeof(mib));
+	memcpy(caps + CAPSET_BITS_AT, &bits, sizeof(bits));
+	memcpy(caps + CAPSET_BITS2_AT, &bits2, sizeof(bits2));
+	memcpy(caps + CAPSET_VIDEO_MEMORY_AT, &mib, sizeof(mib));
+}
+
+static bool virgl_format_exact(void *data, uint32_t format, bool many)
+{
+	return fidelity_format_exact(((struct renderer *)data)->fidelity, format, many);
 }
 
 static int virgl_capset_get(
@@ -249,6 +252,8 @@ static int virgl_capset_get(
 	/* The library tries out framebuffers in the current context and leaves none bound there. */
 	virgl_renderer_force_ctx_0();
 	virgl_renderer_fill_caps(id, version, caps);
+	if (r->exact_only)
+		capset_keep_exact(caps, max_size, virgl_format_exact, r);
 	virgl_note_context(r, false);
 	if (id == CAPSET_VIRGL2)
 		virgl_adjust_caps(r, caps, max_size);
@@ -256,6 +261,22 @@ static int virgl_capset_get(
 	memcpy(buf, caps, MIN(size, max_size));
 	free(caps);
 	return 0;
+}
+
+static int virgl_capset_covers(struct renderer *r, uint32_t id, uint32_t version, const void *saved,
+	size_t saved_size, char *why, size_t why_size)
+{
+	uint32_t max_version = 0, max_size = 0;
+
+	virgl_renderer_get_cap_set(id, &max_version, &max_size);
+	cleanup_free uint8_t *here = calloc(1, MAX(max_size, 1u));
+	if (!here)
+		return -ENOMEM;
+	if (virgl_capset_get(r, id, MIN(version, max_version), here, max_size) < 0) {
+		snprintf(why, why_size, "capability set %u", id);
+		return -EOPNOTSUPP;
+	}
+	return capset_covers(saved, saved_size, here, max_size, why, why_size) ? 0 : -EOPNOTSUPP;
 }
 
 /* ---- contexts and resources ---- */
@@ -579,6 +600,7 @@ const struct renderer_ops renderer_virgl = {
 	.poll = virgl_poll,
 	.finish = virgl_finish,
 	.read_pixels = virgl_read_pixels,
+	.capset_covers = virgl_capset_covers,
 	.fidelity = virgl_fidelity,
 	.content_read = virgl_content_read,
 	.content_write = virgl_content_write,
