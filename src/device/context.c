@@ -21,9 +21,29 @@ struct context *device_find_context(struct device_client *client, uint32_t handl
 	return idmap_get(&client->contexts, handle);
 }
 
+/* A saved stream has the renderer's ids, of any resource of the client; also of some that are
+ * attached no more: objects made before go on. */
+static struct stream_resource *context_resolve_id(struct context *ctx, uint32_t id)
+{
+	struct device *dev = ctx->client->device;
+	struct resource *res = idmap_get(&dev->resource_ids, id);
+
+	if (!res || res->client != ctx->client)
+		return NULL;
+	if (!idmap_get(ctx->borrowed, id)) {
+		if (idmap_add(ctx->borrowed, id, res) < 0)
+			return NULL;
+		dev->ops->context_attach(dev->renderer, ctx->id, id);
+	}
+	return &res->stream;
+}
+
 static struct stream_resource *context_resolve(void *data, uint32_t handle)
 {
-	const struct context *ctx = data;
+	struct context *ctx = data;
+
+	if (ctx->borrowed)
+		return context_resolve_id(ctx, handle);
 	struct resource *res = idmap_get(&ctx->attached, handle);
 	return res ? &res->stream : NULL;
 }
@@ -31,8 +51,10 @@ static struct stream_resource *context_resolve(void *data, uint32_t handle)
 static void context_released(void *data, struct stream_resource *stream)
 {
 	struct resource *res = container_of(stream, struct resource, stream);
-	if (res->gone)
-		free(res);
+	struct context *ctx = data;
+
+	if (!res->handle && !ctx->borrowed)
+		resource_condemn(res);
 }
 
 /* Quota and what is left of it, KiB; there is no staging memory and nothing is ever evicted. */
@@ -40,20 +62,21 @@ static void context_memory_info(void *data, uint32_t handle)
 {
 	const struct context *ctx = data;
 	const struct device *dev = ctx->client->device;
-	const struct resource *res = idmap_get(&ctx->attached, handle);
+	const struct resource *res = ctx->borrowed ? NULL : idmap_get(&ctx->attached, handle);
 	uint64_t total = dev->config.vram_bytes >> 10;
 	uint64_t left = (dev->config.vram_bytes - dev->vram_used) >> 10;
 	const uint32_t info[6] = {(uint32_t)MIN(total, (uint64_t)UINT32_MAX),
 		(uint32_t)MIN(left, (uint64_t)UINT32_MAX)};
 
-	if (res)
-		iov_write(res->iov, res->n_iov, 0, info, sizeof(info));
+	if (res && !(dev->replay.on && dev->replay.executed))
+		iov_write(resource_backing(res), res->n_iov, 0, info, sizeof(info));
 }
 
 static const struct stream_resource_ops context_resource_ops = {
 	.resolve = context_resolve,
 	.released = context_released,
 	.memory_info = context_memory_info,
+	.transfer = context_transfer,
 };
 
 static void context_set_name(struct context *ctx, const char *name, size_t len)
@@ -65,15 +88,15 @@ static void context_set_name(struct context *ctx, const char *name, size_t len)
 		memcpy(ctx->name, "context", sizeof("context"));
 }
 
-int device_context_create(struct device_client *client, uint32_t handle, uint32_t capset,
-	const char *name, size_t name_len)
+int context_make(struct device_client *client, uint32_t handle, uint32_t id, const char *name,
+	size_t name_len, struct context **ret)
 {
 	struct device *dev = client->device;
 	int err = -ENOMEM;
 
-	if (!handle || (capset && capset != 1 && capset != 2))
+	if (!handle)
 		return -EINVAL;
-	if (device_find_context(client, handle))
+	if (device_find_context(client, handle) || (id && idmap_get(&dev->context_ids, id)))
 		return -EEXIST;
 	if (dev->context_ids.count >= DEVICE_MAX_CONTEXTS)
 		return -ENOSPC;
@@ -88,7 +111,7 @@ int device_context_create(struct device_client *client, uint32_t handle, uint32_
 		&ctx->stream);
 	if (err < 0)
 		goto free_context;
-	ctx->id = device_pick_id(&dev->context_ids, handle, &dev->next_context_id);
+	ctx->id = id ? id : device_pick_id(&dev->context_ids, handle, &dev->next_context_id);
 	err = idmap_add(&dev->context_ids, ctx->id, ctx);
 	if (err < 0)
 		goto destroy_stream;
@@ -100,6 +123,8 @@ int device_context_create(struct device_client *client, uint32_t handle, uint32_
 	if (err < 0)
 		goto unregister;
 	vgpu_stats_set(&dev->config.stats->contexts, dev->context_ids.count);
+	if (ret)
+		*ret = ctx;
 	return 0;
 
 unregister:
@@ -113,6 +138,14 @@ free_context:
 	return err;
 }
 
+int device_context_create(struct device_client *client, uint32_t handle, uint32_t capset,
+	const char *name, size_t name_len)
+{
+	if (capset && capset != 1 && capset != 2)
+		return -EINVAL;
+	return context_make(client, handle, 0, name, name_len, NULL);
+}
+
 void context_free(struct context *ctx)
 {
 	struct device *dev = ctx->client->device;
@@ -124,6 +157,7 @@ void context_free(struct context *ctx)
 	stream_destroy(ctx->stream);
 	idmap_finish(&ctx->attached);
 	free(ctx);
+	resources_bury(dev);
 }
 
 int device_context_destroy(struct device_client *client, uint32_t handle)
@@ -193,6 +227,21 @@ static void context_count(struct context *ctx)
 	ctx->counted = *now;
 }
 
+/* The renderer's names for the queries that it made just now, in the stream's order. */
+static void context_name_queries(struct context *ctx)
+{
+	struct device *dev = ctx->client->device;
+	uint32_t ids[64];
+	unsigned left;
+
+	while (dev->ops->queries_made && (left = stream_queries_unnamed(ctx->stream))) {
+		unsigned n = dev->ops->queries_made(
+			dev->renderer, ids, MIN(left, (unsigned)ARRAY_SIZE(ids)));
+		if (!n || stream_name_queries(ctx->stream, ids, n) < 0)
+			break;
+	}
+}
+
 /* Hands checked commands to the renderer. */
 static int context_execute(struct context *ctx, uint32_t *dwords, size_t n)
 {
@@ -200,14 +249,19 @@ static int context_execute(struct context *ctx, uint32_t *dwords, size_t n)
 	bool asks_query = stream_counters(ctx->stream)->query_results != ctx->counted.query_results;
 
 	context_count(ctx);
+	ctx->reads_back = false;
 	dev->unfenced = true;
 	int err = dev->ops->submit(dev->renderer, ctx->id, dwords, n, asks_query);
 	if (err < 0)
 		context_lose(ctx, "the renderer refused its commands");
+	else
+		context_name_queries(ctx);
+	resources_bury(dev);
+	replay_step(dev);
 	return err;
 }
 
-static int context_emit(void *data, uint32_t *dwords, size_t n)
+int context_emit(void *data, uint32_t *dwords, size_t n)
 {
 	const struct context *ctx = data;
 	const struct device *dev = ctx->client->device;
@@ -226,22 +280,30 @@ static void context_keep_clip_planes(struct context *ctx)
 		context_lose(ctx, "its shaders could not be translated again");
 }
 
-int device_submit(struct device_client *client, uint32_t handle, uint32_t *dwords, size_t n)
+/* stream_check() stopped at a command: runs what comes before it. */
+static void context_interrupt(struct context *ctx, int why, uint32_t *dwords, size_t n)
 {
-	struct context *ctx = device_find_context(client, handle);
+	if (n)
+		context_execute(ctx, dwords, n);
+	ctx->stopped = why == -EAGAIN;
+	if (!ctx->lost && why == -ERESTART)
+		context_keep_clip_planes(ctx);
+}
+
+int context_run(struct context *ctx, uint32_t *dwords, size_t n)
+{
 	struct stream_fault fault = {0};
 	char why[160];
-	int err;
+	int err = 0;
 
-	if (!ctx)
-		return -ENOENT;
-	while (!ctx->lost && (err = stream_check(ctx->stream, dwords, n, &fault)) == -ERESTART) {
-		if (fault.offset)
-			context_execute(ctx, dwords, fault.offset);
+	ctx->stopped = ctx->reads_back = false;
+	while (!ctx->lost) {
+		err = stream_check(ctx->stream, dwords, n, &fault);
+		if (err != -ERESTART && err != -EAGAIN)
+			break;
+		context_interrupt(ctx, err, dwords, fault.offset);
 		dwords += fault.offset;
 		n -= fault.offset;
-		if (!ctx->lost)
-			context_keep_clip_planes(ctx);
 	}
 	if (ctx->lost)
 		return -EIO;
@@ -254,4 +316,21 @@ int device_submit(struct device_client *client, uint32_t handle, uint32_t *dword
 		return -EIO;
 	}
 	return context_execute(ctx, dwords, n) < 0 ? -EIO : 0;
+}
+
+int device_submit(struct device_client *client, uint32_t handle, uint32_t *dwords, size_t n)
+{
+	struct device *dev = client->device;
+	struct context *ctx = device_find_context(client, handle);
+
+	if (!ctx)
+		return -ENOENT;
+	if (dev->replay.skip)
+		context_lose(ctx, "a command of it crashed the host's driver twice");
+	if (ctx->lost)
+		return -EIO;
+	device_busy(dev);
+	int err = context_run(ctx, dwords, n);
+	device_idle(dev);
+	return err;
 }

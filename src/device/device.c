@@ -20,6 +20,7 @@ static void device_renderer_failed(void *data, const char *why)
 	struct device *dev = data;
 
 	device_notice(dev, "%s", why);
+	dev->replay.failed = true;
 	if (dev->events.failed)
 		dev->events.failed(dev->events_data);
 }
@@ -57,9 +58,11 @@ int device_create(const struct device_config *config, const struct device_events
 		log_debug("no random seed for the id tables: %m");
 	idmap_init(&dev->resource_ids, seed);
 	idmap_init(&dev->context_ids, seed);
-	dev->next_resource_id = dev->next_context_id = 1;
-	dev->stream_budget = (struct stream_budget){
-		.max_sub_contexts = DEVICE_MAX_SUB_CONTEXTS, .max_bytes = DEVICE_MAX_OBJECT_BYTES};
+	dev->next_resource_id = dev->next_context_id = dev->next_client_id = 1;
+	dev->next_serial = 1;
+	dev->stream_budget = (struct stream_budget){.max_sub_contexts = DEVICE_MAX_SUB_CONTEXTS,
+		.max_bytes = DEVICE_MAX_OBJECT_BYTES,
+		.epoch = 1};
 	for (uint32_t i = 0; i < config->heads; i++)
 		dev->screens[i].preferred = (struct display_mode){.enabled = i == 0,
 			.width = MIN(config->max_width, 1024u),
@@ -68,6 +71,7 @@ int device_create(const struct device_config *config, const struct device_events
 		.render_node = config->render_node,
 		.vram_bytes = config->vram_bytes,
 		.plain_shaders = config->plain_shaders,
+		.exact_only = config->exact_only,
 	};
 	int err = dev->ops->create(&renderer_config, &device_renderer_events, dev, &dev->renderer);
 	if (err < 0) {
@@ -88,7 +92,10 @@ void device_destroy(struct device *dev)
 	for (uint32_t i = 0; i < DISPLAY_MAX_HEADS; i++) {
 		free(dev->screens[i].pixels);
 		free(dev->screens[i].fresh);
+		free(dev->screens[i].cursor_image);
 	}
+	for (uint32_t i = 0; i < dev->n_promised; i++)
+		free(dev->promised[i].bytes);
 	dev->ops->destroy(dev->renderer);
 	idmap_finish(&dev->resource_ids);
 	idmap_finish(&dev->context_ids);
@@ -117,20 +124,48 @@ void device_notice(struct device *dev, const char *format, ...)
 
 /* ---- clients ---- */
 
-int device_client_create(struct device *dev, const char *name, struct device_client **ret)
+struct device_client *client_new(struct device *dev, uint32_t id, const char *name)
 {
 	struct device_client *client = calloc(1, sizeof(*client));
 	if (!client)
-		return -ENOMEM;
+		return NULL;
 	client->device = dev;
+	client->id = id;
 	snprintf(client->name, sizeof(client->name), "%s", name);
 	idmap_init(&client->resources, dev->resource_ids.seed);
 	idmap_init(&client->contexts, dev->resource_ids.seed);
 	client->next = dev->clients;
 	dev->clients = client;
 	vgpu_stats_add(&dev->config.stats->clients, 1);
+	return client;
+}
+
+int device_client_create(struct device *dev, const char *name, struct device_client **ret)
+{
+	if (dev->next_client_id == UINT32_MAX)
+		return -ENOSPC;
+	struct device_client *client = client_new(dev, dev->next_client_id, name);
+	if (!client)
+		return -ENOMEM;
+	dev->next_client_id++;
 	*ret = client;
 	return 0;
+}
+
+uint32_t device_client_id(const struct device_client *client)
+{
+	return client->id;
+}
+
+struct device_client *device_client_claim(struct device *dev, uint32_t id)
+{
+	for (struct device_client *client = dev->clients; client; client = client->next) {
+		if (client->id != id || !client->unclaimed)
+			continue;
+		client->unclaimed = false;
+		return client;
+	}
+	return NULL;
 }
 
 void device_client_reset(struct device_client *client)
@@ -208,12 +243,35 @@ void device_uncharge(struct device *dev, uint64_t bytes)
 
 /* ---- capabilities ---- */
 
+static const struct promised_capset *capset_promised(const struct device *dev, uint32_t id)
+{
+	for (uint32_t i = 0; i < dev->n_promised; i++) {
+		if (dev->promised[i].info.id == id)
+			return &dev->promised[i];
+	}
+	return NULL;
+}
+
 int device_capset_info(struct device *dev, unsigned index, struct renderer_capset *ret)
 {
-	return dev->ops->capset_info(dev->renderer, index, ret);
+	int err = dev->ops->capset_info(dev->renderer, index, ret);
+	const struct promised_capset *promised = err < 0 ? NULL : capset_promised(dev, ret->id);
+
+	if (promised)
+		*ret = promised->info;
+	return err;
 }
 
 int device_capset_get(struct device *dev, uint32_t id, uint32_t version, void *buf, size_t size)
 {
+	const struct promised_capset *promised = capset_promised(dev, id);
+
+	if (promised) {
+		if (version > promised->info.max_version)
+			return -EINVAL;
+		memset(buf, 0, size);
+		memcpy(buf, promised->bytes, MIN(size, (size_t)promised->info.max_size));
+		return 0;
+	}
 	return dev->ops->capset_get(dev->renderer, id, version, buf, size);
 }

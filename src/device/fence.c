@@ -2,6 +2,8 @@
 #include "device/private.h"
 
 #include "base/checked.h"
+#include "base/clock.h"
+#include "state/journal.h"
 
 #include <errno.h>
 
@@ -40,11 +42,26 @@ int device_fence(struct device_client *client, uint32_t ctx_handle, struct devic
 	}
 	*dev->fences_end = fence;
 	dev->fences_end = &fence->next;
+	if (dev->journal && !dev->pending_since) {
+		dev->pending_since = clock_ns();
+		device_idle(dev);
+	}
 	return 0;
+}
+
+/* One fence after the other gets done: the driver is at the next one since now. */
+static void fences_progress(struct device *dev)
+{
+	if (!dev->pending_since)
+		return;
+	dev->pending_since = dev->fences ? clock_ns() : 0;
+	device_idle(dev);
 }
 
 void fences_complete(struct device *dev, uint64_t done)
 {
+	bool progress = false;
+
 	dev->fence_done = MAX(dev->fence_done, done);
 	while (dev->fences && dev->fences->id <= dev->fence_done) {
 		struct device_fence *fence = dev->fences;
@@ -52,7 +69,10 @@ void fences_complete(struct device *dev, uint64_t done)
 		if (!dev->fences)
 			dev->fences_end = &dev->fences;
 		fence_run(fence);
+		progress = true;
 	}
+	if (progress)
+		fences_progress(dev);
 }
 
 void fences_flush_client(struct device_client *client)
@@ -72,6 +92,7 @@ void fences_flush_client(struct device_client *client)
 		mine_end = &fence->next;
 	}
 	dev->fences_end = at;
+	fences_progress(dev);
 	while (mine) {
 		struct device_fence *fence = mine;
 		mine = fence->next;
@@ -94,14 +115,33 @@ void device_poll(struct device *dev)
 	dev->ops->poll(dev->renderer);
 }
 
-void device_finish(struct device_client *client, uint32_t ctx)
+void device_finish_all(struct device *dev)
 {
-	struct device *dev = client->device;
-
-	/* Not by the list of fences: another client may have taken its own off unfinished. */
+	/* Not by the list of fences: a client may have taken its own off unfinished. */
 	if (!dev->unfenced && dev->fence_done >= dev->fence_last)
 		return;
+	device_busy(dev);
 	dev->ops->finish(dev->renderer);
 	dev->unfenced = false;
 	fences_complete(dev, dev->fence_last);
+	device_idle(dev);
+}
+
+void device_finish(struct device_client *client, uint32_t ctx)
+{
+	device_finish_all(client->device);
+}
+
+/* ---- what the keeper watches ---- */
+
+void device_busy(struct device *dev)
+{
+	if (dev->journal && !dev->pending_since)
+		journal_busy(dev->journal, clock_ns());
+}
+
+void device_idle(struct device *dev)
+{
+	if (dev->journal)
+		journal_busy(dev->journal, dev->pending_since);
 }

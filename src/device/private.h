@@ -8,6 +8,7 @@
 
 #include "base/idmap.h"
 #include "base/log.h"
+#include "stream/save.h"
 #include "stream/stream.h"
 
 #include "protocol/stats.h"
@@ -16,6 +17,9 @@
  */
 #define DEVICE_MAX_RESOURCES    65536u
 #define DEVICE_MAX_CONTEXTS     512u
+#define DEVICE_MAX_CLIENTS      4096u /* in a state that is loaded */
+#define DEVICE_MAX_CAPSETS      4u
+#define DEVICE_MAX_CAPSET_BYTES 65536u
 #define DEVICE_MAX_BACKING      32768u /* scatter entries of one resource */
 #define DEVICE_MAX_DISPLAYS     2
 #define DEVICE_MAX_SUB_CONTEXTS 512u           /* a GL context of the host each */
@@ -25,15 +29,22 @@
 
 struct resource {
 	struct device_client *client;
-	uint32_t handle;               /* the client's */
+	uint32_t handle;               /* the client's; 0: it destroyed it, streams refer to it */
 	struct stream_resource stream; /* .id: the renderer's */
-	bool gone;                     /* destroyed, but streams still refer to it */
+	uint64_t serial;               /* never used again, by no process */
 	struct renderer_resource_desc desc;
 	uint64_t cost; /* charged to the quota, bytes */
 	struct iovec *iov;
 	unsigned n_iov;
 	uint64_t backing_bytes;
 	uint64_t backing_cost; /* of the list itself, charged to the quota, bytes */
+	struct iovec *real;    /* while `iov` points to scratch memory: the backing; else NULL */
+	uint8_t *scratch;
+	size_t scratch_size;
+	struct resource *next_condemned;
+	bool condemned;  /* on the device's list */
+	uint64_t copied; /* epoch at which its contents were last copied ahead; 0: never */
+	uint32_t parts;  /* of its contents that came, while loading */
 	bool has_uuid;
 	uint8_t uuid[16];
 	uint32_t scanouts; /* bit per head that shows it */
@@ -47,6 +58,9 @@ struct context {
 	struct stream *stream;
 	struct idmap attached;          /* by the client's handle: struct resource */
 	struct stream_counters counted; /* already in the stats page */
+	bool stopped;                   /* before a transfer; what precedes it was run */
+	bool reads_back;                /* commands that were checked but not run write backings */
+	struct idmap *borrowed; /* while loading: resources by the renderer's id, attached so far */
 	char name[DEVICE_NAME_MAX];
 };
 
@@ -57,14 +71,24 @@ struct screen {
 	uint8_t *fresh;            /* the same size, for the next reading */
 	bool dmabuf;               /* the viewer took a dma-buf */
 	struct display_mode preferred;
+	struct display_cursor cursor;
+	uint32_t *cursor_image; /* DISPLAY_CURSOR_SIZE squared; NULL: there was none */
 };
 
 struct device_client {
 	struct device *device;
 	struct device_client *next;
+	uint32_t id;
+	bool unclaimed; /* loaded, and nobody asked for it yet */
 	char name[DEVICE_NAME_MAX];
 	struct idmap resources; /* by handle */
 	struct idmap contexts;  /* by handle */
+};
+
+/* What guests were promised, when that was by a predecessor. */
+struct promised_capset {
+	struct renderer_capset info;
+	uint8_t *bytes;
 };
 
 struct device {
@@ -77,9 +101,30 @@ struct device {
 	struct device_client *clients;
 	struct idmap resource_ids; /* renderer ids in use */
 	struct idmap context_ids;
-	uint32_t next_resource_id, next_context_id;
+	uint32_t next_resource_id, next_context_id, next_client_id;
+	uint64_t next_serial;
+	struct resource *condemned; /* nobody refers to them, but commands may not have run yet */
 	uint64_t vram_used;
 	struct stream_budget stream_budget;
+	struct promised_capset promised[DEVICE_MAX_CAPSETS];
+	uint32_t n_promised;
+
+	struct journal *journal;
+	bool journal_full; /* a payload found no room: the later ones stay out, too */
+	uint64_t
+		pending_since; /* what the driver is at since then; 0: nothing that is waited for */
+	struct {
+		bool on, careful;    /* careful: wait for the driver after each step */
+		bool executed, skip; /* the record at hand */
+		bool failed;         /* payloads that do not fit, or a driver that gave up */
+	} replay;
+	struct {
+		uint64_t epoch;   /* when the round began; 0: none is under way */
+		uint64_t done;    /* serial up to which it got */
+		uint64_t end;     /* serials from here on are the next round's */
+		uint64_t part_of; /* serial of which it copied only */
+		uint32_t parts;   /* so many parts */
+	} precopy;
 
 	uint64_t fence_last;                       /* highest renderer fence asked for */
 	uint64_t fence_done;                       /* highest reported complete */
@@ -109,10 +154,74 @@ uint32_t device_pick_id(const struct idmap *used, uint32_t wanted, uint32_t *nex
 int device_charge(struct device *dev, uint64_t bytes);
 void device_uncharge(struct device *dev, uint64_t bytes);
 
+/* How a resource comes into being, for a client (id 0: any) and when loading. */
+struct resource_wish {
+	struct device_client *client;
+	uint32_t handle, id; /* handle 0: its owner destroyed it */
+	bool free_of_charge;
+	const struct renderer_resource_desc *desc;
+};
+int resource_make(const struct resource_wish *wish, struct resource **ret);
+/* Its owner is done with it; it stays as long as streams refer to it. */
 void resource_free(struct resource *res);
+void resource_release(struct resource *res);
+/* Streams refer to it no more; commands that were checked and not run yet may use it. */
+void resource_condemn(struct resource *res);
+/* Everything that was checked has run. */
+void resources_bury(struct device *dev);
+uint64_t resource_cost(const struct renderer_resource_desc *desc); /* 0: impossible */
+/* Bytes are nowhere but in its backing: what the library keeps of it is never used while it has
+ * one. */
+bool resource_is_guests(const struct resource *res);
+
+/* What the library puts into the buffer of a query whose result is asked for. */
+struct virgl_query_result {
+	uint32_t state, size; /* VIRGL_QUERY_RESULT_* */
+	uint64_t result;
+};
+enum { VIRGL_QUERY_RESULT_DONE = 1 };
+bool resource_is_query_result(const struct resource *res);
+static inline const struct iovec *resource_backing(const struct resource *res)
+{
+	return res->real ? res->real : res->iov;
+}
+/* Lets the renderer see private memory in place of the backing, or the backing again. The list it
+ * holds stays where it is and only points elsewhere, so nothing is copied in or out. */
+int resource_divert(struct resource *res);
+void resource_undivert(struct resource *res);
+
+/* Renderer id 0: any. */
+int context_make(struct device_client *client, uint32_t handle, uint32_t id, const char *name,
+	size_t name_len, struct context **ret);
 void context_free(struct context *ctx);
 void context_lose(struct context *ctx, const char *why);
+/* Checks and runs commands: -EIO when the context is lost by that. */
+int context_run(struct context *ctx, uint32_t *dwords, size_t n);
+/* For commands that came out of a stream. */
+int context_emit(void *data, uint32_t *dwords, size_t n);
 
+/* Decides what becomes of a transfer inside a stream (struct stream_resource_ops). */
+int context_transfer(void *data, const struct stream_transfer *t);
+
+/* Everything given to the driver is complete, due callbacks have run. */
+void device_finish_all(struct device *dev);
+/* Around whatever can hang: tells the keeper since when. */
+void device_busy(struct device *dev);
+void device_idle(struct device *dev);
+/* After each step of a replay. */
+void replay_step(struct device *dev);
+/* Of a buffer in scratch memory: a result that comes now can be told from what was there. */
+void replay_expect_result(struct resource *res);
+
+struct device_client *client_new(struct device *dev, uint32_t id, const char *name);
+
+/* -EINVAL when a head cannot show that. */
+int screen_show(
+	struct device *dev, uint32_t head, struct resource *res, const struct display_rect *rect);
+/* Reads the whole head anew. */
+int screen_refresh(struct device *dev, uint32_t head);
+int screen_set_cursor(
+	struct device *dev, const struct display_cursor *cursor, const uint32_t *image);
 /* The resource ends: heads that show it go dark. */
 void screens_forget(struct device *dev, struct resource *res);
 

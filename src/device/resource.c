@@ -18,7 +18,7 @@ struct resource *device_find_resource(struct device_client *client, uint32_t han
 static int resource_register(struct device *dev, struct resource *res)
 {
 	int err = idmap_add(&dev->resource_ids, res->stream.id, res);
-	if (err < 0)
+	if (err < 0 || !res->handle)
 		return err;
 	err = idmap_add(&res->client->resources, res->handle, res);
 	if (err < 0)
@@ -29,45 +29,71 @@ static int resource_register(struct device *dev, struct resource *res)
 static void resource_unregister(struct device *dev, struct resource *res)
 {
 	idmap_remove(&dev->resource_ids, res->stream.id);
-	idmap_remove(&res->client->resources, res->handle);
+	if (res->handle)
+		idmap_remove(&res->client->resources, res->handle);
+	vgpu_stats_set(&dev->config.stats->resources, dev->resource_ids.count);
 }
 
-int device_resource_create(
-	struct device_client *client, uint32_t handle, const struct renderer_resource_desc *desc)
+uint64_t resource_cost(const struct renderer_resource_desc *desc)
+{
+	uint64_t bytes;
+	return format_resource_size(desc, &bytes) ? MAX(bytes, (uint64_t)DEVICE_RESOURCE_COST) : 0;
+}
+
+static int resource_charge(struct device_client *client, uint64_t cost)
 {
 	struct device *dev = client->device;
-	uint64_t bytes;
-
-	if (!handle || !format_resource_size(desc, &bytes))
-		return -EINVAL;
-	if (device_find_resource(client, handle))
-		return -EEXIST;
-	if (dev->resource_ids.count >= DEVICE_MAX_RESOURCES)
-		return -ENOSPC;
-	uint64_t cost = MAX(bytes, (uint64_t)DEVICE_RESOURCE_COST);
 	int err = device_charge(dev, cost);
-	if (err < 0) {
+
+	if (err < 0)
 		device_notice(dev,
 			"over quota: %s asked for %llu KiB of VRAM, %llu of %llu MiB are in use",
 			client->name, (unsigned long long)(cost >> 10),
 			(unsigned long long)(dev->vram_used >> 20),
 			(unsigned long long)(dev->config.vram_bytes >> 20));
+	return err;
+}
+
+int resource_make(const struct resource_wish *wish, struct resource **ret)
+{
+	struct device *dev = wish->client->device;
+	uint64_t cost = resource_cost(wish->desc);
+
+	if (!cost)
+		return -EINVAL;
+	if ((wish->handle && device_find_resource(wish->client, wish->handle)) ||
+		(wish->id && idmap_get(&dev->resource_ids, wish->id)))
+		return -EEXIST;
+	if (dev->resource_ids.count >= DEVICE_MAX_RESOURCES)
+		return -ENOSPC;
+	if (wish->free_of_charge)
+		cost = 0;
+	int err = resource_charge(wish->client, cost);
+	if (err < 0)
 		return err;
-	}
 	struct resource *res = calloc(1, sizeof(*res));
 	if (!res) {
 		err = -ENOMEM;
 		goto uncharge;
 	}
-	*res = (struct resource){.client = client, .handle = handle, .desc = *desc, .cost = cost};
-	res->stream.id = device_pick_id(&dev->resource_ids, handle, &dev->next_resource_id);
+	*res = (struct resource){.client = wish->client,
+		.handle = wish->handle,
+		.desc = *wish->desc,
+		.cost = cost,
+		.serial = dev->next_serial,
+		.stream = {.written = dev->stream_budget.epoch}};
+	res->stream.id =
+		wish->id ? wish->id
+			 : device_pick_id(&dev->resource_ids, wish->handle, &dev->next_resource_id);
 	err = resource_register(dev, res);
 	if (err < 0)
 		goto free_resource;
-	err = dev->ops->resource_create(dev->renderer, res->stream.id, desc);
+	err = dev->ops->resource_create(dev->renderer, res->stream.id, wish->desc);
 	if (err < 0)
 		goto unregister;
+	dev->next_serial++;
 	vgpu_stats_set(&dev->config.stats->resources, dev->resource_ids.count);
+	*ret = res;
 	return 0;
 
 unregister:
@@ -79,6 +105,19 @@ uncharge:
 	return err;
 }
 
+int device_resource_create(
+	struct device_client *client, uint32_t handle, const struct renderer_resource_desc *desc)
+{
+	struct resource *res;
+
+	if (!handle)
+		return -EINVAL;
+	if (client->device->replay.skip)
+		return -EIO;
+	return resource_make(
+		&(struct resource_wish){.client = client, .handle = handle, .desc = desc}, &res);
+}
+
 static void resource_drop_backing(struct resource *res)
 {
 	struct device *dev = res->client->device;
@@ -86,31 +125,65 @@ static void resource_drop_backing(struct resource *res)
 		return;
 	dev->ops->resource_detach_iov(dev->renderer, res->stream.id);
 	free(res->iov);
+	free(res->real);
+	free(res->scratch);
 	device_uncharge(dev, res->backing_cost);
-	res->iov = NULL;
+	res->iov = res->real = NULL;
+	res->scratch = NULL;
 	res->n_iov = 0;
 	res->backing_bytes = 0;
+}
+
+void resource_release(struct resource *res)
+{
+	struct device *dev = res->client->device;
+
+	dev->ops->resource_destroy(dev->renderer, res->stream.id);
+	resource_unregister(dev, res);
+	device_uncharge(dev, res->cost);
+	free(res);
+}
+
+void resource_condemn(struct resource *res)
+{
+	struct device *dev = res->client->device;
+
+	if (res->condemned)
+		return;
+	res->condemned = true;
+	res->next_condemned = dev->condemned;
+	dev->condemned = res;
+}
+
+void resources_bury(struct device *dev)
+{
+	while (dev->condemned) {
+		struct resource *res = dev->condemned;
+		dev->condemned = res->next_condemned;
+		res->condemned = false;
+		if (!res->stream.refs)
+			resource_release(res);
+	}
 }
 
 void resource_free(struct resource *res)
 {
 	struct device_client *client = res->client;
-	struct device *dev = client->device;
 	uint32_t cursor = 0;
 	struct context *ctx;
 
-	screens_forget(dev, res);
+	screens_forget(client->device, res);
 	while ((ctx = idmap_next(&client->contexts, &cursor, NULL)))
 		idmap_remove(&ctx->attached, res->handle);
 	resource_drop_backing(res);
-	dev->ops->resource_destroy(dev->renderer, res->stream.id);
-	resource_unregister(dev, res);
-	device_uncharge(dev, res->cost);
-	vgpu_stats_set(&dev->config.stats->resources, dev->resource_ids.count);
-	if (res->stream.refs)
-		res->gone = true;
-	else
-		free(res);
+	if (!res->stream.refs) {
+		resource_release(res);
+		return;
+	}
+	/* Objects of a stream go on using it: it can still be read, and takes up room. */
+	idmap_remove(&client->resources, res->handle);
+	res->handle = 0;
+	res->has_uuid = false;
 }
 
 int device_resource_destroy(struct device_client *client, uint32_t handle)
@@ -122,42 +195,112 @@ int device_resource_destroy(struct device_client *client, uint32_t handle)
 	return 0;
 }
 
-int device_resource_attach_backing(
-	struct device_client *client, uint32_t handle, const struct iovec *iov, unsigned n)
-{
-	struct device *dev = client->device;
-	struct resource *res = device_find_resource(client, handle);
+/* Of the virgl protocol. */
+#define BIND_CUSTOM  (1u << 17)
+#define BIND_STAGING (1u << 19)
 
-	if (!res)
-		return -ENOENT;
+bool resource_is_guests(const struct resource *res)
+{
+	uint32_t bind = res->desc.bind;
+	return res->desc.target == PIPE_BUFFER && (bind == BIND_CUSTOM || bind == BIND_STAGING);
+}
+
+bool resource_is_query_result(const struct resource *res)
+{
+	return res->desc.target == PIPE_BUFFER && (res->desc.bind & BIND_CUSTOM) &&
+	       res->desc.width == sizeof(struct virgl_query_result);
+}
+
+int resource_divert(struct resource *res)
+{
+	struct iovec *real = calloc(res->n_iov, sizeof(*real));
+	size_t size = MAX(MIN(res->backing_bytes, (uint64_t)res->desc.width), 1u);
+	uint8_t *scratch = calloc(1, size);
+
+	if (!real || !scratch) {
+		free(real);
+		free(scratch);
+		return -ENOMEM;
+	}
+	memcpy(real, res->iov, res->n_iov * sizeof(*real));
+	iov_read(real, res->n_iov, 0, scratch, size);
+	res->real = real;
+	res->scratch = scratch;
+	res->scratch_size = size;
+	for (unsigned i = 0; i < res->n_iov; i++)
+		res->iov[i] = (struct iovec){scratch, i ? 0 : size};
+	return 0;
+}
+
+void resource_undivert(struct resource *res)
+{
+	if (!res->real)
+		return;
+	memcpy(res->iov, res->real, res->n_iov * sizeof(*res->real));
+	free(res->real);
+	free(res->scratch);
+	res->real = NULL;
+	res->scratch = NULL;
+}
+
+/*
+ * Attaching makes the renderer write what it keeps of a buffer that is the guest's into its
+ * backing. `untouched`: into scratch memory instead.
+ */
+static int resource_attach(
+	struct resource *res, const struct iovec *iov, unsigned n, bool untouched)
+{
+	struct device *dev = res->client->device;
+	uint64_t bytes = iov_size(iov, n);
+
 	if (res->iov)
 		return -EEXIST;
-	uint64_t bytes = iov_size(iov, n);
 	if (!n || n > DEVICE_MAX_BACKING || bytes == UINT64_MAX)
 		return -EINVAL;
 	uint64_t cost = n * sizeof(*iov);
 	int err = device_charge(dev, cost);
 	if (err < 0)
 		return err;
-	struct iovec *copy = calloc(n, sizeof(*copy));
-	if (!copy) {
-		err = -ENOMEM;
-		goto uncharge;
+	res->iov = calloc(n, sizeof(*iov));
+	if (!res->iov) {
+		device_uncharge(dev, cost);
+		return -ENOMEM;
 	}
-	memcpy(copy, iov, cost);
-	err = dev->ops->resource_attach_iov(dev->renderer, res->stream.id, copy, n);
-	if (err < 0)
-		goto free_copy;
-	res->iov = copy;
+	memcpy(res->iov, iov, cost);
 	res->n_iov = n;
 	res->backing_bytes = bytes;
 	res->backing_cost = cost;
-	return 0;
+	if (untouched && resource_is_guests(res))
+		err = resource_divert(res);
+	if (!err)
+		err = dev->ops->resource_attach_iov(dev->renderer, res->stream.id, res->iov, n);
+	if (err < 0) {
+		resource_undivert(res);
+		free(res->iov);
+		res->iov = NULL;
+		device_uncharge(dev, cost);
+	} else if (res->real) {
+		replay_expect_result(res);
+	}
+	return err;
+}
 
-free_copy:
-	free(copy);
-uncharge:
-	device_uncharge(dev, cost);
+int device_resource_attach_backing(
+	struct device_client *client, uint32_t handle, const struct iovec *iov, unsigned n)
+{
+	struct resource *res = device_find_resource(client, handle);
+
+	return res ? resource_attach(res, iov, n, client->device->replay.on) : -ENOENT;
+}
+
+int device_resource_reattach(
+	struct device_client *client, uint32_t handle, const struct iovec *iov, unsigned n)
+{
+	struct resource *res = device_find_resource(client, handle);
+	int err = res ? resource_attach(res, iov, n, true) : -ENOENT;
+
+	if (!err && !client->device->replay.on)
+		resource_undivert(res);
 	return err;
 }
 
@@ -192,64 +335,4 @@ int device_resource_uuid(struct device_client *client, uint32_t handle, uint8_t 
 	}
 	memcpy(ret_uuid, res->uuid, sizeof(res->uuid));
 	return 0;
-}
-
-/*
- * Mesa's guest driver waits for a query by reading its buffer (a "custom" one of 16 bytes) until
- * the host says there that the result has come. A lost context's results never come, and no error
- * reaches the guest's program: it would read for ever. So such a reading finds "done, 0".
- */
-static void transfer_answer_lost(
-	const struct resource *res, enum device_transfer_direction direction)
-{
-	static const struct {
-		uint32_t state, size; /* state 1: the result is there */
-		uint64_t result;
-	} done = {.state = 1, .size = sizeof(done.result)};
-	const uint32_t bind_custom = 1u << 17; /* as virgl numbers it */
-
-	if (direction == DEVICE_FROM_HOST && res->desc.target == PIPE_BUFFER &&
-		(res->desc.bind & bind_custom) && res->desc.width == sizeof(done) && res->iov)
-		iov_write(res->iov, res->n_iov, 0, &done, sizeof(done));
-}
-
-int device_transfer(struct device_client *client, enum device_transfer_direction direction,
-	const struct renderer_transfer *t)
-{
-	struct device *dev = client->device;
-	struct resource *res = device_find_resource(client, t->resource_id);
-	struct renderer_transfer own = *t;
-	uint64_t bytes, end;
-
-	if (!res)
-		return -ENOENT;
-	own.resource_id = res->stream.id;
-	if (t->ctx_id) {
-		struct context *ctx = device_find_context(client, t->ctx_id);
-		if (!ctx)
-			return -ENOENT;
-		if (!idmap_get(&ctx->attached, res->handle))
-			return -ENOENT;
-		if (ctx->lost) {
-			transfer_answer_lost(res, direction);
-			return -EIO;
-		}
-		own.ctx_id = ctx->id;
-	}
-	uint64_t room = t->n_iov ? iov_size(t->iov, t->n_iov) : res->backing_bytes;
-	if (!format_box_inside(&res->desc, t->level, &t->box) ||
-		!format_box_bytes(
-			&res->desc, t->level, &t->box, t->stride, t->layer_stride, &bytes) ||
-		!checked_add(t->offset, bytes, &end) || end > room)
-		return -EINVAL;
-	if (!bytes)
-		return 0;
-	struct vgpu_stats *stats = dev->config.stats;
-	if (direction == DEVICE_FROM_HOST) {
-		vgpu_stats_add(&stats->transfer_from_host_bytes_total, bytes);
-		return dev->ops->transfer_from_host(dev->renderer, &own);
-	}
-	vgpu_stats_add(&stats->transfer_to_host_bytes_total, bytes);
-	dev->unfenced = true;
-	return dev->ops->transfer_to_host(dev->renderer, &own);
 }

@@ -20,6 +20,8 @@ int device_add_display(struct device *dev, const struct display_ops *ops, void *
 		dev->displays[i].data = data;
 		for (uint32_t head = 0; head < dev->config.heads; head++) {
 			const struct screen *screen = &dev->screens[head];
+			if (screen->cursor.visible)
+				ops->cursor(data, &screen->cursor, screen->cursor_image);
 			if (!screen->resource)
 				continue;
 			const struct display_rect all = {0, 0, screen->rect.w, screen->rect.h};
@@ -151,14 +153,19 @@ int device_set_scanout(struct device_client *client, uint32_t head, uint32_t han
 
 	if (head >= dev->config.heads)
 		return -EINVAL;
-	struct screen *screen = &dev->screens[head];
 	if (!handle) {
 		screen_off(dev, head);
 		return 0;
 	}
 	struct resource *res = device_find_resource(client, handle);
-	if (!res)
-		return -ENOENT;
+	return res ? screen_show(dev, head, res, rect) : -ENOENT;
+}
+
+int screen_show(
+	struct device *dev, uint32_t head, struct resource *res, const struct display_rect *rect)
+{
+	struct screen *screen = &dev->screens[head];
+
 	if (!screen_can_show(dev, res, rect))
 		return -EINVAL;
 	int resized = screen_resize(screen, rect->w, rect->h);
@@ -241,6 +248,11 @@ static int screen_flush(struct device *dev, uint32_t head, const struct display_
 	return 0;
 }
 
+int screen_refresh(struct device *dev, uint32_t head)
+{
+	return screen_flush(dev, head, &dev->screens[head].rect);
+}
+
 int device_flush(struct device_client *client, uint32_t handle, const struct display_rect *rect)
 {
 	struct device *dev = client->device;
@@ -290,10 +302,23 @@ int device_cursor(struct device_client *client, uint32_t handle,
 		have_image = true;
 	}
 	shown.visible = image ? handle != 0 : cursor->visible;
+	return screen_set_cursor(dev, &shown, have_image ? pixels : NULL);
+}
+
+int screen_set_cursor(
+	struct device *dev, const struct display_cursor *cursor, const uint32_t *image)
+{
+	const size_t bytes = sizeof(uint32_t) * DISPLAY_CURSOR_SIZE * DISPLAY_CURSOR_SIZE;
+	struct screen *screen = &dev->screens[cursor->head];
+
+	if (image && !screen->cursor_image && !(screen->cursor_image = malloc(bytes)))
+		return -ENOMEM;
+	if (image)
+		memcpy(screen->cursor_image, image, bytes);
+	screen->cursor = *cursor;
 	for (size_t i = 0; i < ARRAY_SIZE(dev->displays); i++) {
 		if (dev->displays[i].ops)
-			dev->displays[i].ops->cursor(
-				dev->displays[i].data, &shown, have_image ? pixels : NULL);
+			dev->displays[i].ops->cursor(dev->displays[i].data, cursor, image);
 	}
 	return 0;
 }

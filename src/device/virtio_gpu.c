@@ -6,6 +6,7 @@
 #include "base/iov.h"
 #include "base/log.h"
 #include "device/private.h"
+#include "device/virtio_gpu_private.h"
 #include "renderer/format.h"
 
 #include "protocol/virtio_gpu.h"
@@ -18,29 +19,6 @@
 #define GPU_MAX_SUBMIT  (16u << 20) /* bytes; Mesa flushes at 64 KiB dwords */
 #define GPU_MAX_CAPSET  8192u
 #define GPU_RES_BIND_RT (1u << 1)
-
-/* Where a resource's bytes are, as the driver said it: kept to translate again when memory moves.
- */
-struct gpu_backing {
-	uint32_t handle;
-	uint32_t n;
-	struct virtio_gpu_mem_entry entries[];
-};
-
-struct virtio_gpu {
-	struct device *dev;
-	struct device_client *client;
-	const struct virtio_gpu_transport_ops *ops;
-	void *data;
-	uint64_t offered, accepted;
-	uint32_t num_capsets;
-	uint32_t pending;
-	struct virtio_gpu_request
-		*info_waiting; /* GET_DISPLAY_INFO until the viewer has answered */
-	struct idmap backings; /* struct gpu_backing by resource */
-	uint32_t *submit;      /* grows up to GPU_MAX_SUBMIT, kept */
-	size_t submit_size;
-};
 
 union gpu_command {
 	struct virtio_gpu_ctrl_hdr hdr;
@@ -143,7 +121,9 @@ static uint32_t gpu_fill_display_info(struct virtio_gpu *gpu, struct gpu_call *c
 
 static uint32_t gpu_get_display_info(struct virtio_gpu *gpu, struct gpu_call *call)
 {
-	if (!gpu->ops->query_display_info || !gpu->ops->query_display_info(gpu->data))
+	/* What a predecessor's viewer said to it is in the preferred mode. */
+	if (!gpu->ops->query_display_info || device_replaying(gpu->dev) ||
+		!gpu->ops->query_display_info(gpu->data))
 		return gpu_fill_display_info(gpu, call);
 	call->deferred = true;
 	call->request->next = gpu->info_waiting;
@@ -258,15 +238,27 @@ static uint32_t gpu_resource_create_3d(struct virtio_gpu *gpu, struct gpu_call *
 		VIRTIO_GPU_RESP_ERR_UNSPEC);
 }
 
-static uint64_t gpu_backing_cost(uint32_t entries)
+struct gpu_backing *gpu_new_backing(struct virtio_gpu *gpu, uint32_t handle, uint32_t n)
 {
-	return sizeof(struct gpu_backing) + entries * sizeof(struct virtio_gpu_mem_entry);
+	uint64_t cost = sizeof(struct gpu_backing) + n * sizeof(struct virtio_gpu_mem_entry);
+
+	if (device_charge(gpu->dev, cost) < 0)
+		return NULL;
+	struct gpu_backing *backing = malloc(cost);
+	if (!backing) {
+		device_uncharge(gpu->dev, cost);
+		return NULL;
+	}
+	backing->handle = handle;
+	backing->n = n;
+	backing->cost = cost;
+	return backing;
 }
 
-static void gpu_free_backing(struct virtio_gpu *gpu, struct gpu_backing *backing)
+void gpu_free_backing(struct virtio_gpu *gpu, struct gpu_backing *backing)
 {
 	if (backing)
-		device_uncharge(gpu->dev, gpu_backing_cost(backing->n));
+		device_uncharge(gpu->dev, backing->cost);
 	free(backing);
 }
 
@@ -312,7 +304,7 @@ static int gpu_append(struct iovec *iov, unsigned *n, const struct iovec *part)
 	return 0;
 }
 
-static int gpu_attach(struct virtio_gpu *gpu, const struct gpu_backing *backing)
+int gpu_attach(struct virtio_gpu *gpu, const struct gpu_backing *backing, gpu_attach_fn attach)
 {
 	struct iovec part[16];
 	unsigned n = 0;
@@ -329,7 +321,7 @@ static int gpu_attach(struct virtio_gpu *gpu, const struct gpu_backing *backing)
 			err = gpu_append(iov, &n, &part[k]);
 	}
 	if (!err)
-		err = device_resource_attach_backing(gpu->client, backing->handle, iov, n);
+		err = attach(gpu->client, backing->handle, iov, n);
 	free(iov);
 	return err;
 }
@@ -342,18 +334,14 @@ static uint32_t gpu_attach_backing(struct virtio_gpu *gpu, struct gpu_call *call
 
 	if (!n || n > DEVICE_MAX_BACKING || bytes > call->trailing)
 		return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
-	if (device_charge(gpu->dev, gpu_backing_cost(n)) < 0)
+	struct gpu_backing *backing = gpu_new_backing(gpu, le32toh(c->resource_id), n);
+	if (!backing)
 		return VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
-	struct gpu_backing *backing = malloc(gpu_backing_cost(n));
-	if (!backing) {
-		device_uncharge(gpu->dev, gpu_backing_cost(n));
-		return VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
-	}
-	backing->handle = le32toh(c->resource_id);
-	backing->n = n;
 	iov_read(call->request->out, call->request->n_out, call->trailing_at, backing->entries,
 		bytes);
-	int err = idmap_get(&gpu->backings, backing->handle) ? -EEXIST : gpu_attach(gpu, backing);
+	int err = idmap_get(&gpu->backings, backing->handle)
+			  ? -EEXIST
+			  : gpu_attach(gpu, backing, device_resource_attach_backing);
 	if (!err)
 		err = idmap_add(&gpu->backings, backing->handle, backing);
 	if (err < 0)
@@ -725,7 +713,7 @@ void virtio_gpu_memory_change_end(struct virtio_gpu *gpu)
 	uint32_t cursor = 0;
 
 	while ((backing = idmap_next(&gpu->backings, &cursor, NULL))) {
-		int err = gpu_attach(gpu, backing);
+		int err = gpu_attach(gpu, backing, device_resource_reattach);
 		if (err < 0)
 			log_limited(&gpu->dev->log, LOG_LEVEL_WARNING,
 				"%s: resource %u lost its guest memory: %s", gpu->dev->name,

@@ -82,4 +82,17 @@ void virtio_gpu_reset(struct virtio_gpu *gpu);
 void virtio_gpu_memory_change_begin(struct virtio_gpu *gpu);
 void virtio_gpu_memory_change_end(struct virtio_gpu *gpu);
 
+/*
+ * State: what the driver chose, its backings as guest addresses, and which client of the device is
+ * the guest. Loading takes the place of virtio_gpu_create()'s empty client; guest memory must be
+ * mapped by then, no byte of it is changed. -EBADMSG, -ENOENT: there is no such client, -ENOMEM.
+ *
+ * Requests that are replayed are given to virtio_gpu_request() with `out` in private memory and,
+ * where the guest has its answer, with n_in 0: nothing is written then.
+ */
+struct state_reader;
+struct state_writer;
+void virtio_gpu_save(struct virtio_gpu *gpu, struct state_writer *w);
+int virtio_gpu_load(struct virtio_gpu *gpu, struct state_reader *r);
+
 #endif

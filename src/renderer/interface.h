@@ -126,7 +126,9 @@ struct renderer_ops {
 	int (*resource_create)(
 		struct renderer *r, uint32_t id, const struct renderer_resource_desc *desc);
 	void (*resource_destroy)(struct renderer *r, uint32_t id);
-	/* `iov` stays the caller's and must stay valid until detached or destroyed. */
+	/* `iov` stays the caller's and must stay valid until detached or destroyed. The renderer
+	 * keeps the pointer and reads the list each time: between calls its owner may change where
+	 * the entries point. */
 	int (*resource_attach_iov)(struct renderer *r, uint32_t id, struct iovec *iov, unsigned n);
 	void (*resource_detach_iov)(struct renderer *r, uint32_t id);
 
