@@ -88,12 +88,12 @@ void state_problems(struct device *dev, state_problem_fn found, void *data)
 	if (state_resources(dev, &resources, &n_resources) < 0 ||
 		state_contexts(dev, &contexts, &n_contexts) < 0)
 		problem(&p, true, "the host has no memory left");
-	for (size_t i = 0; resources && i < n_resources; i++)
-		problem_of_resource(&p, resources[i]);
 	for (size_t i = 0; contexts && i < n_contexts; i++) {
 		if (!contexts[i]->lost)
 			problem_of_context(&p, contexts[i]);
 	}
+	for (size_t i = 0; resources && i < n_resources; i++)
+		problem_of_resource(&p, resources[i]);
 	free(resources);
 	free(contexts);
 }
