@@ -239,14 +239,17 @@ static int vtest_message_load(struct vtest *v, struct state_reader *r)
 			pass.kind != KEEPER_CUSTODY_EVENT))
 		return -EBADMSG;
 	int err = vtest_send(v, bytes, len, &pass);
-	if (err || out->count == before)
+	if (err || !pass.kind)
 		return err;
-	struct vtest_message *message = container_of(out->last, struct vtest_message, next);
-	if (message->pass.kind) {
+	struct vtest_message *message =
+		out->count > before ? container_of(out->last, struct vtest_message, next) : NULL;
+	if (message && message->pass.kind) {
 		message->drop = drop;
-		if (++out->pending > VTEST_QUEUED_FDS)
-			return -EBADMSG;
+		return ++out->pending > VTEST_QUEUED_FDS ? -EBADMSG : 0;
 	}
+	/* Sent since; the predecessor may not have come to this any more. */
+	if (drop)
+		vtest_drop(v, pass.kind, pass.number);
 	return 0;
 }
 

@@ -330,6 +330,53 @@ static void sync_round(struct run *run, unsigned round)
 	}
 }
 
+/*
+ * Reads nothing while answers and descriptors pile up, and lets go of what some of them stand for
+ * before they were read.
+ */
+static void unread(struct run *run, unsigned round)
+{
+	const uint32_t version = run->s->version, first = 4000 + 10 * round;
+	uint32_t sync = version >= 3 ? make_sync(run, 0) : 0;
+	int fds[2];
+
+	for (unsigned i = 0; i < 12; i++)
+		message(run, VTEST_GET_CAPS2, NULL, 0);
+	for (unsigned i = 0; i < 3; i++)
+		MESSAGE(run, VTEST_RESOURCE_CREATE2, version >= 3 ? 0 : first + i, 0, 64, 16, 8000,
+			1, 1, 0, 0, 0, 8000);
+	if (version >= 3)
+		for (unsigned i = 0; i < 2; i++)
+			MESSAGE(run, VTEST_SYNC_WAIT, 0, UINT32_MAX, sync, 1 + i, 0);
+	else
+		MESSAGE(run, VTEST_RESOURCE_UNREF, first);
+	if (version >= 3)
+		MESSAGE(run, VTEST_SYNC_WRITE, sync, 1, 0);
+	for (unsigned i = 0; i < 6; i++)
+		wait_for(run);
+	for (unsigned i = 0; i < 12; i++)
+		answer(run, 8 + 1020);
+	struct shared shared[3];
+	for (unsigned i = 0; i < 3; i++)
+		shared[i] = shared_answer(run, first + i, 8000);
+	for (unsigned i = 0; i < 2 && version >= 3; i++) {
+		answer(run, 8);
+		fds[i] = answer_fd(run);
+	}
+	for (unsigned i = 0; i < 3; i++) {
+		if (i)
+			shared_transfers(run, &shared[i], round);
+		munmap(shared[i].map, shared[i].size);
+		if (i == 1)
+			MESSAGE(run, VTEST_RESOURCE_UNREF, shared[i].handle);
+	}
+	ping(run);
+	for (unsigned i = 0; i < 2 && version >= 3; i++) {
+		note_ready(run, fds[i]);
+		close(fds[i]);
+	}
+}
+
 bool script_run(struct script *s)
 {
 	struct run run = {.s = s};
@@ -344,6 +391,8 @@ bool script_run(struct script *s)
 			shared_round(&run, round);
 		if (s->version >= 3)
 			sync_round(&run, round);
+		if (s->version >= 2)
+			unread(&run, round);
 	}
 	ping(&run);
 	return true;
