@@ -43,7 +43,8 @@ enum vhost_user_flag {
 	X(CONFIG, 9)                                                                               \
 	X(INFLIGHT_SHMFD, 12)                                                                      \
 	X(RESET_DEVICE, 13)                                                                        \
-	X(CONFIGURE_MEM_SLOTS, 15)
+	X(CONFIGURE_MEM_SLOTS, 15)                                                                 \
+	X(DEVICE_STATE, 19)
 
 enum vhost_user_protocol_feature {
 	VHOST_USER_PROTOCOL_NONE = 63, /* the row needs no protocol feature */
@@ -90,7 +91,9 @@ enum vhost_user_protocol_feature {
 	X(RESET_DEVICE, 34, 0, 0, 0, ACK, RESET_DEVICE)                                            \
 	X(GET_MAX_MEM_SLOTS, 36, 0, 0, 0, OWN, CONFIGURE_MEM_SLOTS)                                \
 	X(ADD_MEM_REG, 37, 40, 40, 1, ACK, CONFIGURE_MEM_SLOTS)                                    \
-	X(REM_MEM_REG, 38, 40, 40, 1, ACK, CONFIGURE_MEM_SLOTS)
+	X(REM_MEM_REG, 38, 40, 40, 1, ACK, CONFIGURE_MEM_SLOTS)                                    \
+	X(SET_DEVICE_STATE_FD, 42, 8, 8, 1, OWN, DEVICE_STATE)                                     \
+	X(CHECK_DEVICE_STATE, 43, 0, 0, 0, OWN, DEVICE_STATE)
 /* clang-format on */
 
 enum vhost_user_request {
@@ -144,6 +147,16 @@ struct vhost_user_inflight {
 	uint16_t num_queues;
 	uint16_t queue_size;
 	uint32_t pad;
+};
+
+enum vhost_user_state_direction { VHOST_USER_STATE_SAVE, VHOST_USER_STATE_LOAD };
+enum vhost_user_state_phase { VHOST_USER_STATE_STOPPED };
+
+/* The answer: an error code of 8 bits, and whether the front end's own descriptor is used. */
+#define VHOST_USER_STATE_NO_FD (1u << 8)
+
+struct vhost_user_state {
+	uint32_t direction, phase;
 };
 
 /* The inflight region of one split ring: this header, then one entry a descriptor. */

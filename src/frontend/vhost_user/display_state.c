@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CURSOR_BYTES     (DISPLAY_CURSOR_SIZE * DISPLAY_CURSOR_SIZE * sizeof(uint32_t))
 #define MODIFIER_LINEAR  0ull
 #define MODIFIER_INVALID 0x00ffffffffffffffull
 
@@ -139,10 +138,10 @@ void display_state_cursor(
 	if (!image)
 		return;
 	if (!head->image)
-		head->image = malloc(CURSOR_BYTES);
+		head->image = malloc(DISPLAY_CURSOR_BYTES);
 	if (!head->image)
 		return;
-	memcpy(head->image, image, CURSOR_BYTES);
+	memcpy(head->image, image, DISPLAY_CURSOR_BYTES);
 	head->image_dirty = true;
 }
 
@@ -273,7 +272,7 @@ static size_t next_cursor(
 		return display_message(
 			buf, VHOST_USER_GPU_CURSOR_POS, &message.pos, sizeof(message.pos));
 	head->image_dirty = false;
-	memcpy(message.data, head->image, CURSOR_BYTES);
+	memcpy(message.data, head->image, DISPLAY_CURSOR_BYTES);
 	return display_message(buf, VHOST_USER_GPU_CURSOR_UPDATE, &message, sizeof(message));
 }
 

@@ -17,6 +17,8 @@
 
 #define DISPLAY_BAND_BYTES 65536u /* most pixel bytes of one UPDATE message */
 #define DISPLAY_MAX_SIDE   16384u /* pixels: one row fills a band */
+/* of a cursor's image */
+#define DISPLAY_CURSOR_BYTES (DISPLAY_CURSOR_SIZE * DISPLAY_CURSOR_SIZE * sizeof(uint32_t))
 #define DISPLAY_MESSAGE_MAX                                                                        \
 	(VHOST_USER_GPU_HEADER_SIZE + sizeof(struct vhost_user_gpu_update) + DISPLAY_BAND_BYTES)
 

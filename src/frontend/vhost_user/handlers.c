@@ -8,14 +8,20 @@
 #include <errno.h>
 #include <string.h>
 
-#define OFFERED_PROTOCOL_FEATURES (VHOST_USER_PROTOCOL_FEATURES(OFFERED_BIT) 0)
-#define OFFERED_BIT(name, bit)    (1ull << (bit)) |
+#define KNOWN_PROTOCOL_FEATURES (VHOST_USER_PROTOCOL_FEATURES(KNOWN_BIT) 0)
+#define KNOWN_BIT(name, bit)    (1ull << (bit)) |
 
 static uint64_t offered_features(const struct vhost_user *vu)
 {
 	return virtio_gpu_features(vu->gpu) | 1ull << VIRTIO_BIT_VERSION_1 |
 	       1ull << VIRTIO_BIT_RING_INDIRECT_DESC | 1ull << VIRTIO_BIT_RING_EVENT_IDX |
 	       1ull << VHOST_USER_BIT_PROTOCOL;
+}
+
+static uint64_t offered_protocol_features(const struct vhost_user *vu)
+{
+	bool state = vu->ops->state_save && vu->ops->state_load;
+	return KNOWN_PROTOCOL_FEATURES & ~(state ? 0 : 1ull << VHOST_USER_PROTOCOL_DEVICE_STATE);
 }
 
 int handler_refuse(struct vhost_user *vu, int err, const char *why)
@@ -59,6 +65,25 @@ void handler_undrain(struct vhost_user *vu)
 	session_wake(vu);
 }
 
+bool handler_must_wait(struct vhost_user *vu)
+{
+	const struct vu_message *m = &vu->channel.in;
+
+	switch (m->request) {
+	case VHOST_USER_RESET_DEVICE:
+	case VHOST_USER_SET_MEM_TABLE:
+	case VHOST_USER_REM_MEM_REG:
+		return !handler_drained(vu, NULL);
+	case VHOST_USER_GET_VRING_BASE:
+		return m->payload.state.index < KEEPER_MAX_RINGS &&
+		       !handler_drained(vu, &vu->rings[m->payload.state.index]);
+	case VHOST_USER_CHECK_DEVICE_STATE:
+		return transfer_busy(&vu->transfer);
+	default:
+		return false;
+	}
+}
+
 /* ---- features ---- */
 
 int handle_GET_FEATURES(struct vhost_user *vu, struct vu_message *m)
@@ -91,13 +116,13 @@ int handle_SET_FEATURES(struct vhost_user *vu, struct vu_message *m)
 
 int handle_GET_PROTOCOL_FEATURES(struct vhost_user *vu, struct vu_message *m)
 {
-	handler_reply(m, OFFERED_PROTOCOL_FEATURES);
+	handler_reply(m, offered_protocol_features(vu));
 	return 0;
 }
 
 int handle_SET_PROTOCOL_FEATURES(struct vhost_user *vu, struct vu_message *m)
 {
-	vu->protocol_features = m->payload.u64 & OFFERED_PROTOCOL_FEATURES;
+	vu->protocol_features = m->payload.u64 & offered_protocol_features(vu);
 	return 0;
 }
 
@@ -156,7 +181,7 @@ int handle_GPU_SET_SOCKET(struct vhost_user *vu, struct vu_message *m)
 	if (fd < 0)
 		return handler_refuse(vu, -EINVAL, "no socket in GPU_SET_SOCKET");
 	session_custody(vu, KEEPER_CUSTODY_GPU_SOCKET, 0, none, fd);
-	int err = display_socket_attach(vu->display, fd);
+	int err = display_socket_attach(vu->display, fd, vu->messages);
 	return err ? handler_refuse(vu, err, "the GPU socket cannot be used") : 0;
 }
 
@@ -208,6 +233,49 @@ int handle_SET_CONFIG(struct vhost_user *vu, struct vu_message *m)
 				     : handler_refuse(vu, -EINVAL, "configuration write refused");
 }
 
+/* ---- the device's state ---- */
+
+static int state_begin(struct vhost_user *vu, struct vu_message *m)
+{
+	const struct vhost_user_state *state = &m->payload.device_state;
+
+	if (m->fds.count != 1 || state->direction > VHOST_USER_STATE_LOAD ||
+		state->phase != VHOST_USER_STATE_STOPPED)
+		return -EINVAL;
+	for (unsigned i = 0; i < KEEPER_MAX_RINGS; i++) {
+		if (vu->rings[i].started)
+			return -EBUSY;
+	}
+	/* What a predecessor began ended with it: the front end finds its pipe closed. */
+	return vu->quiet ? 0
+			 : transfer_begin(&vu->transfer, state->direction == VHOST_USER_STATE_LOAD,
+				   fdpass_take(&m->fds));
+}
+
+int handle_SET_DEVICE_STATE_FD(struct vhost_user *vu, struct vu_message *m)
+{
+	int err = state_begin(vu, m);
+
+	if (err)
+		log_limited(&vu->log_limit, LOG_LEVEL_WARNING,
+			"the device's state is not transferred: %s", strerror(-err));
+	handler_reply(m, VHOST_USER_STATE_NO_FD | (err ? 1u : 0u));
+	return 0;
+}
+
+int handle_CHECK_DEVICE_STATE(struct vhost_user *vu, struct vu_message *m)
+{
+	int result = transfer_result(&vu->transfer);
+
+	if (result == -EBUSY)
+		return SESSION_AGAIN;
+	if (result)
+		log_limited(&vu->log_limit, LOG_LEVEL_WARNING,
+			"transferring the device's state failed: %s", strerror(-result));
+	handler_reply(m, result ? 1 : 0);
+	return 0;
+}
+
 /* ---- dispatch ---- */
 
 static int (*const handlers[VHOST_USER_REQUEST_LIMIT])(struct vhost_user *, struct vu_message *) = {
@@ -244,31 +312,80 @@ static void message_answer(struct vhost_user *vu, const struct vu_message_row *r
 			vu->why ? vu->why : "failed");
 	if (ack)
 		handler_reply(m, result < 0 ? (uint64_t)-result : 0);
-	if (ack || row->own_reply)
+	bool given = vu->replaying &&
+		     vu_channel_replied(&vu->channel, vu_channel_position(&vu->channel));
+	if (given)
+		close_fd(&vu->reply_fd);
+	else if (ack || row->own_reply)
 		vu_channel_reply(&vu->channel, TAKE_FD(vu->reply_fd));
+}
+
+/* Puts channel->in into the journal: 0, -errno. */
+static int message_record(struct vhost_user *vu)
+{
+	const struct vu_message *m = &vu->channel.in;
+	const uint32_t head[4] = {m->fds.count, m->request, m->flags, m->size};
+	const struct iovec parts[] = {
+		{(void *)(uintptr_t)head, sizeof(head)},
+		{(void *)(uintptr_t)m->payload.bytes, m->size},
+	};
+
+	if (!vu->keep || vu->replaying)
+		return 0;
+	return session_record(vu, JOURNAL_VHOST_USER, vu_channel_position(&vu->channel), parts,
+		ARRAY_SIZE(parts));
+}
+
+static void message_wait(struct vhost_user *vu)
+{
+	if (vu->waiting)
+		return;
+	vu->waiting = true;
+	vu->wait_until_ms = clock_ms() + SESSION_DRAIN_MS;
+	/* The viewer is the peer that waits for us now: it will not answer. */
+	display_socket_abandon_info(vu->display);
+}
+
+static int message_execute(struct vhost_user *vu, const struct vu_message_row *row)
+{
+	vu->messages++;
+	int result = message_refused(vu, row);
+	if (!result)
+		result = handlers[vu->channel.in.request](vu, &vu->channel.in);
+	if (result < 0 && vu->keep) /* it had to wait before it was looked at */
+		handler_undrain(vu);
+	return result;
 }
 
 void session_dispatch(struct vhost_user *vu)
 {
-	struct vu_message *m = &vu->channel.in;
-	const struct vu_message_row *row = vu_message_row(m->request);
+	const struct vu_message_row *row = vu_message_row(vu->channel.in.request);
 
 	vu->why = NULL;
-	int result = message_refused(vu, row);
-	if (!result)
-		result = handlers[m->request](vu, m);
-	if (vu->ended)
-		return;
-	if (result == SESSION_AGAIN) {
-		if (!vu->waiting) {
-			vu->waiting = true;
-			vu->wait_until_ms = clock_ms() + SESSION_DRAIN_MS;
-			/* The viewer is the peer that waits for us now: it will not answer. */
-			display_socket_abandon_info(vu->display);
-		}
+	/* What waits is not in the journal: a successor finds it received, and waits as well. */
+	if (vu->keep && !message_refused(vu, row) && handler_must_wait(vu)) {
+		message_wait(vu);
 		return;
 	}
+	int err = message_record(vu);
+	if (err == -EAGAIN)
+		return;
+	if (err < 0) {
+		session_fail(vu, "a message cannot be kept");
+		return;
+	}
+	int result = message_execute(vu, row);
+	if (vu->ended)
+		return;
+	if (result == SESSION_AGAIN) { /* only without keep */
+		message_wait(vu);
+		return;
+	}
+	if (vu->keep)
+		session_keep_fds(vu);
 	vu->waiting = false;
 	message_answer(vu, row, result);
+	if (vu->keep && !vu->replaying)
+		session_executed(vu);
 	vu_channel_next(&vu->channel);
 }

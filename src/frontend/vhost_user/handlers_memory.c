@@ -25,7 +25,9 @@ static void memory_submit(struct vhost_user *vu)
 {
 	vu->memory_serial++;
 	vu->memory_approved = false;
-	vu->ops->memory_done(vu->ops_data, vu->memory_serial);
+	vu->memory_asked = true;
+	if (!vu->loading) /* else once, when all is there: vhost_user_thaw() */
+		vu->ops->memory_done(vu->ops_data, vu->memory_serial);
 }
 
 static int memory_add(struct vhost_user *vu, const struct vhost_user_region *at, int fd)
@@ -82,7 +84,7 @@ int handle_SET_MEM_TABLE(struct vhost_user *vu, struct vu_message *m)
 	int err = memory_replace(vu, table, &m->fds);
 	memory_change_end(vu);
 	/* After a failure too: the old table is gone, and what is left must not be served. */
-	vu->memory_approved = false;
+	vu->memory_approved = vu->memory_asked = false;
 	if (!err)
 		memory_submit(vu);
 	return err;

@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 /* ---- rings ---- */
 
@@ -162,6 +163,28 @@ static bool inflight_busy(struct vhost_user *vu)
 	return false;
 }
 
+/*
+ * In a replay the region is the one that was made then, or one that took its place since; false:
+ * there is none, it is made now.
+ */
+static bool inflight_again(struct vhost_user *vu, struct vhost_user_inflight *in)
+{
+	if (vu->inflight_fd < 0) {
+		vu->inflight_at = (struct keeper_custody){.kind = KEEPER_CUSTODY_INFLIGHT};
+		vu->inflight_fd = vu->keep->take(vu->keep->data, &vu->inflight_at);
+	}
+	if (vu->inflight_fd < 0) {
+		vu->inflight_fd = -1;
+		return false;
+	}
+	in->mmap_size = vu->inflight_at.a;
+	in->mmap_offset = vu->inflight_at.b;
+	if (inflight_attach(&vu->inflight, in, vu->inflight_fd) < 0)
+		return false;
+	vu->reply_fd = fcntl(vu->inflight_fd, F_DUPFD_CLOEXEC, 3);
+	return vu->reply_fd >= 0;
+}
+
 int handle_GET_INFLIGHT_FD(struct vhost_user *vu, struct vu_message *m)
 {
 	struct vhost_user_inflight *in = &m->payload.inflight;
@@ -169,6 +192,10 @@ int handle_GET_INFLIGHT_FD(struct vhost_user *vu, struct vu_message *m)
 
 	if (inflight_busy(vu))
 		return handler_refuse(vu, -EBUSY, "inflight region asked for while a ring runs");
+	if (vu->replaying && inflight_again(vu, in)) {
+		session_claim(vu, KEEPER_CUSTODY_INFLIGHT, 0);
+		return 0;
+	}
 	int err = inflight_create(
 		&vu->inflight, in->num_queues, in->queue_size, &vu->reply_fd, &size);
 	if (err)

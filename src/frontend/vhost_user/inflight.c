@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -168,6 +169,41 @@ static void inflight_finish_batch(
 		head = __atomic_load_n(&desc->next, __ATOMIC_RELAXED);
 	}
 	__atomic_store_n(&queue->used_idx, used_idx, __ATOMIC_RELEASE);
+}
+
+void inflight_untake(struct vhost_user_inflight_queue *queue, uint16_t head)
+{
+	if (queue)
+		__atomic_store_n(&inflight_descs(queue)[head].inflight, 0, __ATOMIC_RELEASE);
+}
+
+bool inflight_has(struct vhost_user_inflight_queue *queue, uint16_t num, uint16_t used_idx,
+	uint16_t head, uint64_t counter)
+{
+	const struct vhost_user_inflight_desc *desc = &inflight_descs(queue)[head];
+
+	if (queue->version != INFLIGHT_VERSION)
+		return false;
+	inflight_finish_batch(queue, num, used_idx);
+	return __atomic_load_n(&desc->inflight, __ATOMIC_ACQUIRE) && desc->counter == counter;
+}
+
+void inflight_reset(struct vhost_user_inflight_queue *queue)
+{
+	queue->version = 0;
+	queue->features = 0;
+}
+
+void inflight_copy(struct vhost_user_inflight_queue *to,
+	const struct vhost_user_inflight_queue *from, uint16_t num)
+{
+	if (!to || !from)
+		return;
+	memcpy(to + 1, from + 1, num * sizeof(struct vhost_user_inflight_desc));
+	to->desc_num = num;
+	to->last_batch_head = from->last_batch_head;
+	to->used_idx = from->used_idx;
+	__atomic_store_n(&to->version, INFLIGHT_VERSION, __ATOMIC_RELEASE);
 }
 
 unsigned inflight_recover(struct vhost_user_inflight_queue *queue, uint16_t num, uint16_t used_idx,

@@ -44,6 +44,17 @@ void inflight_take(struct vhost_user_inflight_queue *queue, uint16_t head, uint6
 void inflight_return_begin(struct vhost_user_inflight_queue *queue, uint16_t head);
 void inflight_return_end(struct vhost_user_inflight_queue *queue, uint16_t head, uint16_t used_idx);
 
+/* The request was not taken after all. */
+void inflight_untake(struct vhost_user_inflight_queue *queue, uint16_t head);
+/* It is marked as taken under that number, and `used_idx` does not cover it yet. */
+bool inflight_has(struct vhost_user_inflight_queue *queue, uint16_t num, uint16_t used_idx,
+	uint16_t head, uint64_t counter);
+/* As if nothing was ever in flight, for a ring that begins. */
+void inflight_reset(struct vhost_user_inflight_queue *queue);
+/* Makes `to` say what `from` says. */
+void inflight_copy(struct vhost_user_inflight_queue *to,
+	const struct vhost_user_inflight_queue *from, uint16_t num);
+
 /*
  * After a restart: heads to take again, oldest first, into `heads` (room for `num`); returns how
  * many. *ret_counter is larger than any counter in use.

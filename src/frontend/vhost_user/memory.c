@@ -66,6 +66,18 @@ static uint64_t file_page(const struct stat *st)
 	return huge ? size : GUEST_PAGE;
 }
 
+/* Guards what region->map is. */
+static const char *guest_region_guard(struct guest_region *region)
+{
+	if (guard_add(region->map, region->map_len, &region->guard) < 0) {
+		munmap(region->map, region->map_len);
+		return "too many memory regions in this process";
+	}
+	/* A core dump is no place for a guest's memory; a refusal changes nothing else. */
+	(void)madvise(region->map, region->map_len, MADV_DONTDUMP);
+	return NULL;
+}
+
 static const char *guest_region_map(struct guest_region *region, int fd)
 {
 	const struct vhost_user_region *at = &region->at;
@@ -87,13 +99,7 @@ static const char *guest_region_map(struct guest_region *region, int fd)
 		return "memory region cannot be mapped";
 	region->map_len = len;
 	region->hva = (uint8_t *)region->map + lead;
-	if (guard_add(region->map, region->map_len, &region->guard) < 0) {
-		munmap(region->map, region->map_len);
-		return "too many memory regions in this process";
-	}
-	/* A core dump is no place for a guest's memory; a refusal changes nothing else. */
-	(void)madvise(region->map, region->map_len, MADV_DONTDUMP);
-	return NULL;
+	return guest_region_guard(region);
 }
 
 int guest_memory_add(struct guest_memory *mem, const struct vhost_user_region *at, int fd,
@@ -116,6 +122,35 @@ int guest_memory_add(struct guest_memory *mem, const struct vhost_user_region *a
 		return -EINVAL;
 	mem->slot[slot] = region;
 	*ret_slot = slot;
+	return 0;
+}
+
+int guest_memory_restore(
+	struct guest_memory *mem, unsigned slot, const struct guest_region *was, int fd)
+{
+	struct guest_region region = {.at = was->at, .dev = was->dev, .ino = was->ino};
+	struct stat st;
+
+	if (slot >= KEEPER_MAX_MEMORY || mem->slot[slot].at.size ||
+		guest_region_check(mem, &was->at))
+		return -EINVAL;
+	bool same =
+		fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == was->dev && st.st_ino == was->ino;
+	const char *reason = NULL;
+	if (same) {
+		reason = guest_region_map(&region, fd);
+	} else {
+		region.map_len = was->at.size;
+		region.map = mmap(NULL, region.map_len, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (region.map == MAP_FAILED)
+			return -ENOMEM;
+		region.hva = region.map;
+		reason = guest_region_guard(&region);
+	}
+	if (reason)
+		return -EINVAL;
+	mem->slot[slot] = region;
 	return 0;
 }
 

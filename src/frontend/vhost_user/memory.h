@@ -48,6 +48,12 @@ void guest_memory_finish(struct guest_memory *mem); /* unmaps everything */
  */
 int guest_memory_add(struct guest_memory *mem, const struct vhost_user_region *at, int fd,
 	unsigned *ret_slot, const char **ret_reason);
+/*
+ * Puts a region that a predecessor had into its slot again. `fd` is its file, or any other or -1:
+ * then memory without a file stands in for it, as it is going to be replaced. -EINVAL.
+ */
+int guest_memory_restore(
+	struct guest_memory *mem, unsigned slot, const struct guest_region *was, int fd);
 void guest_memory_remove(struct guest_memory *mem, unsigned slot);
 /* The slot of exactly that region, in the same file if `fd` is not -1; -ENOENT. */
 int guest_memory_find(const struct guest_memory *mem, const struct vhost_user_region *at, int fd);

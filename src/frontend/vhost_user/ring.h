@@ -13,6 +13,22 @@
  *
  * Draining: the ring takes nothing more, and its owner learns through session_work() when the last
  * request came back.
+ *
+ * Kept rings (with keep). A request's readable bytes are copied once, journalled and executed from
+ * the copy. The order is: mark it in the wire's in-flight queue under the number that its record
+ * will have; record it; execute it; mark the journal executed; used entry; used index; unmark. A
+ * process that is killed
+ *   before the mark       took nothing: the chain is still available;
+ *   before the record     left a mark whose number no record has: the chain is taken again and
+ *                         executed for the first time;
+ *   before the used index left a mark and a record of the same number: the successor executes the
+ *                         record (only then does its device have the effects) and returns the chain
+ *                         itself, writing the same entry to the same place;
+ *   before unmarking      left a used index that the mark's batch explains: it was returned.
+ * Recording before marking would not do: a record without a mark looks like a request that was
+ * returned, while its chain is available still and would be executed twice. A record's number tells
+ * it from an earlier request with the same head. What is read back is the wire's queue, which the
+ * front end cannot write; the front end's own region is kept in line with it.
  */
 
 #include "base/loop.h"
@@ -45,7 +61,8 @@ struct ring {
 	struct ring_request *requests; /* in flight */
 	struct ring_request *spare;    /* small ones, to use again */
 	/* inflight tracking */
-	struct vhost_user_inflight_queue *tracked; /* NULL: not */
+	struct vhost_user_inflight_queue *tracked; /* the front end's; NULL: not */
+	struct vhost_user_inflight_queue *own;     /* the wire's, with keep while started */
 	uint64_t counter;
 	uint16_t *resubmit; /* heads a predecessor left; NULL: none */
 	unsigned n_resubmit, next_resubmit;
@@ -61,6 +78,22 @@ int ring_start(struct ring *ring, int fd, const char **ret_reason);
 void ring_stop(struct ring *ring);
 /* The memory table changed while nothing was in flight: finds the ring's parts anew. */
 void ring_remap(struct ring *ring);
+
+/* Has its kick fd watched, unless the connection is frozen. */
+int ring_watch(struct ring *ring);
+void ring_unwatch(struct ring *ring);
+/*
+ * Takes up a ring that a predecessor served, as the last step before serving: what it left in
+ * flight and was not replayed is taken again. -ENOMEM.
+ */
+int ring_resume(struct ring *ring);
+/*
+ * Executes a recorded request. Its response is dropped, unless the chain is in flight under that
+ * number: then it is returned by ring_return_deferred().
+ */
+int ring_replay(struct ring *ring, uint16_t head, uint64_t number, const void *bytes, size_t size);
+/* Returns what was completed while the connection was being loaded. */
+void ring_return_deferred(struct vhost_user *vu);
 
 /* Takes up to `budget` requests; true when there may be more to take now. */
 bool ring_serve(struct ring *ring, unsigned budget);

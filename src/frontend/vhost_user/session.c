@@ -21,11 +21,23 @@ void session_wake(struct vhost_user *vu)
 		return; /* the counter is full: it is awake */
 }
 
-static void session_stop_source(struct vhost_user *vu)
+static void session_on_socket(void *data, uint32_t events);
+
+void session_unwatch(struct vhost_user *vu)
 {
 	loop_remove(TAKE_PTR(vu->source));
 	for (unsigned i = 0; i < KEEPER_MAX_RINGS; i++)
-		loop_remove(TAKE_PTR(vu->rings[i].kick_source));
+		ring_unwatch(&vu->rings[i]);
+}
+
+int session_watch_all(struct vhost_user *vu)
+{
+	for (unsigned i = 0; i < KEEPER_MAX_RINGS; i++)
+		(void)ring_watch(&vu->rings[i]); /* what cannot be watched never kicked */
+	if (vu->source)
+		return 0;
+	vu->events = EPOLLIN;
+	return loop_add_fd(vu->loop, vu->channel.fd, EPOLLIN, session_on_socket, vu, &vu->source);
 }
 
 void session_fail(struct vhost_user *vu, const char *format, ...)
@@ -38,13 +50,13 @@ void session_fail(struct vhost_user *vu, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(vu->reason, sizeof(vu->reason), format, args);
 	va_end(args);
-	session_stop_source(vu);
+	session_unwatch(vu);
 	session_wake(vu);
 }
 
 bool session_may_serve(struct vhost_user *vu)
 {
-	return !vu->ended && vu->memory_approved;
+	return !vu->ended && vu->memory_approved && !vu->frozen && !vu->paused;
 }
 
 void session_custody(
@@ -52,22 +64,38 @@ void session_custody(
 {
 	struct keeper_custody custody = {
 		.kind = kind, .index = index, .a = abc[0], .b = abc[1], .c = abc[2]};
-	vu->ops->custody(vu->ops_data, &custody, fd);
+
+	if (!vu->keep) {
+		vu->ops->custody(vu->ops_data, &custody, fd);
+		return;
+	}
+	if (vu->keep->journal(vu->keep->data))
+		session_claim(vu, kind, index);
+	if (!vu->quiet && vu->keep->put(vu->keep->data, &custody, fd) < 0)
+		session_fail(vu, "a descriptor cannot be kept");
 }
 
 void session_release(struct vhost_user *vu, uint32_t kind, uint32_t index)
 {
 	struct keeper_custody custody = {.kind = kind, .index = index};
-	vu->ops->release(vu->ops_data, &custody);
+
+	if (!vu->keep) {
+		vu->ops->release(vu->ops_data, &custody);
+		return;
+	}
+	session_unclaim(vu, kind, index);
+	if (!vu->quiet)
+		vu->keep->drop(vu->keep->data, &custody);
 }
 
 void session_update_timer(struct vhost_user *vu)
 {
-	bool need = vu->waiting && !vu->ended;
+	bool need = vu->waiting && !vu->ended && !vu->frozen;
 	struct itimerspec spec = {0};
 
 	for (unsigned i = 0; i < KEEPER_MAX_RINGS; i++)
-		need = need || (vu->rings[i].polled && vu->rings[i].started && !vu->ended);
+		need = need ||
+		       (vu->rings[i].polled && vu->rings[i].started && !vu->ended && !vu->frozen);
 	if (need == vu->timer_running)
 		return;
 	if (need)
@@ -83,7 +111,8 @@ static bool session_read(struct vhost_user *vu)
 {
 	unsigned budget = SESSION_MESSAGE_BUDGET;
 
-	while (budget-- && !vu->ended && !vu->waiting && !vu->channel.out_len) {
+	while (budget-- && !vu->ended && !vu->waiting && !vu->paused &&
+		!vu_channel_busy(&vu->channel)) {
 		const char *reason;
 		int r = vu_channel_receive(&vu->channel, &reason);
 		if (r == 0)
@@ -104,7 +133,8 @@ static void session_watch(struct vhost_user *vu)
 {
 	if (!vu->source)
 		return;
-	uint32_t events = vu->channel.out_len ? (uint32_t)EPOLLOUT : vu->waiting ? 0 : EPOLLIN;
+	bool deaf = vu->waiting || vu->paused;
+	uint32_t events = vu_channel_busy(&vu->channel) ? (uint32_t)EPOLLOUT : deaf ? 0 : EPOLLIN;
 	if (events != vu->events && !loop_set_events(vu->source, events))
 		vu->events = events;
 	session_update_timer(vu);
@@ -114,8 +144,8 @@ static void session_on_socket(void *data, uint32_t events)
 {
 	struct vhost_user *vu = data;
 
-	bool unsent = vu->channel.out_len && vu_channel_flush(&vu->channel) < 0;
-	if (unsent || (vu->waiting && events & (EPOLLHUP | EPOLLERR)))
+	bool unsent = vu_channel_flush(&vu->channel) < 0;
+	if (unsent || ((vu->waiting || vu->paused) && events & (EPOLLHUP | EPOLLERR)))
 		session_fail(vu, "%s", "");
 	else
 		(void)session_read(vu);
@@ -142,13 +172,16 @@ static void session_work(void *data, uint32_t events)
 	struct vhost_user *vu = data;
 	uint64_t count;
 
-	if (read(vu->wake_fd, &count, sizeof(count)) < 0)
+	if (read(vu->wake_fd, &count, sizeof(count)) < 0 || vu->frozen)
 		return;
-	if (vu->waiting && !vu->ended) {
+	if (vu->waiting && !vu->ended && !vu->paused) {
 		session_dispatch(vu);
 		if (!vu->ended && vu_channel_flush(&vu->channel) < 0)
 			session_fail(vu, "%s", "");
 	}
+	bool read = vu->channel.got && !vu->ended && !vu->waiting && !vu->paused;
+	if (read && session_read(vu)) /* a predecessor received it, or there was no room for it */
+		session_wake(vu);
 	if (session_serve_rings(vu))
 		session_wake(vu);
 	session_watch(vu);
@@ -163,7 +196,7 @@ static void session_on_timer(void *data, uint32_t events)
 	struct vhost_user *vu = data;
 	uint64_t count;
 
-	if (read(vu->timer_fd, &count, sizeof(count)) < 0 || vu->ended)
+	if (read(vu->timer_fd, &count, sizeof(count)) < 0 || vu->ended || vu->frozen)
 		return;
 	if (vu->waiting) {
 		device_poll(vu->dev);
@@ -193,7 +226,7 @@ static void transport_complete(void *data, struct virtio_gpu_request *request, u
 static bool transport_query_display_info(void *data)
 {
 	struct vhost_user *vu = data;
-	return display_socket_query_info(vu->display);
+	return !vu->loading && display_socket_query_info(vu->display);
 }
 
 static const struct virtio_gpu_transport_ops transport_ops = {
@@ -217,7 +250,19 @@ static void display_on_detached(void *data, const char *reason)
 		log_limited(&vu->log_limit, LOG_LEVEL_WARNING, "display ended: %s", reason);
 }
 
+/* What a viewer wants is told to the guest: a successor must know it as well. */
+static void display_on_modes(void *data, const void *bytes, size_t size)
+{
+	struct vhost_user *vu = data;
+	const struct iovec part = {(void *)(uintptr_t)bytes, size};
+
+	/* Without room it is forgotten by a successor, which asks again when the guest does. */
+	if (vu->keep && session_record(vu, JOURNAL_DISPLAY, vu->messages, &part, 1) == 0)
+		session_executed(vu);
+}
+
 static const struct display_socket_ops display_ops_here = {
+	.modes = display_on_modes,
 	.info_ready = display_on_info,
 	.detached = display_on_detached,
 };
@@ -233,6 +278,7 @@ void vhost_user_memory_verdict(struct vhost_user *vu, uint32_t serial, bool ok, 
 	if (serial != vu->memory_serial)
 		return; /* of a table that is no longer the last one */
 	vu->memory_approved = true;
+	vu->memory_asked = false;
 	session_wake(vu);
 }
 
@@ -269,13 +315,18 @@ int vhost_user_create(struct device *dev, struct loop *loop, int fd,
 	vu->ops_data = data;
 	vu->wake_fd = vu->timer_fd = vu->reply_fd = -1;
 	vu->log_limit = (struct log_limit)LOG_LIMIT_INIT;
-	vu_channel_init(&vu->channel, TAKE_FD(socket));
+	vu->inflight_fd = -1;
+	vu->deferred_end = &vu->deferred;
+	transfer_init(&vu->transfer, vu);
 	guest_memory_init(&vu->memory);
+	vu->wire = wire_create_private();
+	vu_channel_init(&vu->channel, TAKE_FD(socket), vu->wire ? &vu->wire->socket : NULL);
 	for (unsigned i = 0; i < KEEPER_MAX_RINGS; i++)
 		ring_init(&vu->rings[i], vu, i);
-	int err = virtio_gpu_create(dev, &transport_ops, vu, &vu->gpu);
+	int err = vu->wire ? virtio_gpu_create(dev, &transport_ops, vu, &vu->gpu) : -ENOMEM;
 	if (!err)
-		err = display_socket_create(dev, loop, &display_ops_here, vu, &vu->display);
+		err = display_socket_create(
+			dev, loop, &vu->wire->display, &display_ops_here, vu, &vu->display);
 	if (!err)
 		err = session_open_fds(vu);
 	if (err) {
@@ -291,17 +342,22 @@ void vhost_user_destroy(struct vhost_user *vu)
 	if (!vu)
 		return;
 	vu->ended = vu->told = true; /* what completes from here on is dropped */
-	session_stop_source(vu);
+	vu->loading = false;
+	transfer_finish(&vu->transfer);
+	session_unwatch(vu);
 	loop_remove(vu->wake_source);
 	loop_remove(vu->timer_source);
 	/* Pending requests still write to the guest: its memory goes last. */
 	virtio_gpu_destroy(vu->gpu);
 	display_socket_destroy(vu->display);
+	ring_return_deferred(vu);
 	for (unsigned i = 0; i < KEEPER_MAX_RINGS; i++)
 		ring_finish(&vu->rings[i]);
 	inflight_finish(&vu->inflight);
 	guest_memory_finish(&vu->memory);
 	vu_channel_finish(&vu->channel);
+	wire_destroy(vu->wire, vu->wire_shared);
+	close_fd(&vu->inflight_fd);
 	close_fd(&vu->reply_fd);
 	close_fd(&vu->wake_fd);
 	close_fd(&vu->timer_fd);

@@ -16,6 +16,9 @@
  *   virtqueue, ring descriptors and indices; a ring's life
  *   inflight        requests taken and not returned, for a successor
  *   display_*       the second socket, over which QEMU gets pixels
+ *   wire, state     what outlives the process, and how a successor goes on
+ *   image           the connection's section of an image
+ *   transfer        the whole state over a pipe of the front end
  *
  * Trust. The front end and, through it, the guest are hostile. What breaks the message protocol
  * ends the connection with one reason; what breaks a ring stops that ring until the front end
@@ -66,6 +69,14 @@ struct vhost_user_ops {
 	 * the peer closed it. Called once, from the event loop.
 	 */
 	void (*closed)(void *data, const char *reason);
+	/*
+	 * Optional, both or neither: the whole device in a state file, for a VM monitor that
+	 * migrates (vhost-user DEVICE_STATE), in the empty memfd `fd`, which stays the front end's.
+	 * The rings are stopped. `dry`: only whether it could be done. 0 or -errno. Whoever loads
+	 * gives the CONNECTION section to vhost_user_load_device().
+	 */
+	int (*state_save)(void *data, int fd, bool dry);
+	int (*state_load)(void *data, int fd);
 };
 
 /*
@@ -106,6 +117,11 @@ void vhost_user_save(struct vhost_user *vu, struct state_writer *w);
  * frozen. `r` stands in its CONNECTION section; NULL: it came after the image, there was nothing.
  */
 int vhost_user_load(struct vhost_user *vu, struct state_reader *r);
+/*
+ * Takes only the guest's device out of a CONNECTION section, for a connection that its front end
+ * has set up itself: memory is there, no ring runs.
+ */
+int vhost_user_load_device(struct vhost_user *vu, struct state_reader *r);
 /* Executes a record of this connection, between device_replay_begin() and _end(). */
 int vhost_user_replay(struct vhost_user *vu, const struct journal_record *record);
 

@@ -268,6 +268,11 @@ void virtqueue_disable_kicks(struct virtqueue *vq)
 		store16(vq->used + RING_FLAGS, USED_FLAG_NO_NOTIFY);
 }
 
+uint16_t virtqueue_shown(const struct virtqueue *vq)
+{
+	return __atomic_load_n(vq->used + RING_INDEX, __ATOMIC_ACQUIRE);
+}
+
 bool virtqueue_untouched(const struct virtqueue *vq)
 {
 	const struct virtqueue_used *entry = used_entries(vq);

@@ -90,6 +90,8 @@ bool virtqueue_should_call(struct virtqueue *vq);
 bool virtqueue_enable_kicks(struct virtqueue *vq);
 void virtqueue_disable_kicks(struct virtqueue *vq);
 
+/* The used index that the driver sees. */
+uint16_t virtqueue_shown(const struct virtqueue *vq);
 /* True when nothing was ever put into the used ring of this driver's queue. */
 bool virtqueue_untouched(const struct virtqueue *vq);
 

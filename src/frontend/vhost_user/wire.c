@@ -29,8 +29,8 @@ struct wire *wire_create_private(void)
 
 static int wire_map(int fd, struct wire **ret)
 {
-	struct wire *wire = mmap(
-		NULL, sizeof(*wire), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+	struct wire *wire =
+		mmap(NULL, sizeof(*wire), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
 
 	if (wire == MAP_FAILED)
 		return -errno;

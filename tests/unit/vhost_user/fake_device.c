@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "base/iov.h"
+#include "state/section.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -44,6 +45,8 @@ static void fake_answer(struct virtio_gpu *gpu, struct virtio_gpu_request *r)
 
 	for (size_t i = 0; i < n; i++)
 		buf[i]++;
+	if (gpu->dev->remember && n >= 16)
+		memcpy(buf + 8, &r->fence_id, 8);
 	n = iov_write(r->in, r->n_in, 0, buf, n);
 	gpu->pending--;
 	gpu->ops->complete(gpu->data, r, (uint32_t)n);
@@ -113,6 +116,8 @@ void virtio_gpu_request(
 	dev->last_out_bytes = iov_size(r->out, r->n_out);
 	dev->last_in_bytes = iov_size(r->in, r->n_in);
 	gpu->pending++;
+	dev->history = (dev->history ^ word ^ (uint64_t)queue << 40) * 0x9e3779b97f4a7c15ull;
+	r->fence_id = dev->history;
 	struct iovec iov[4];
 	uint64_t range[2] = {0}; /* a backing: address and length at bytes 8 and 16 */
 	iov_read(r->out, r->n_out, 8, range, sizeof(range));
@@ -143,6 +148,7 @@ uint32_t virtio_gpu_pending(const struct virtio_gpu *gpu)
 void virtio_gpu_reset(struct virtio_gpu *gpu)
 {
 	gpu->dev->resets++;
+	gpu->dev->history = gpu->dev->history * 31 + 7;
 	fake_release(gpu->dev, UINT32_MAX);
 }
 
@@ -186,4 +192,24 @@ uint32_t device_heads(const struct device *dev)
 void device_set_preferred_mode(struct device *dev, uint32_t head, const struct display_mode *mode)
 {
 	dev->preferred[head] = *mode;
+}
+
+struct display_mode device_preferred_mode(const struct device *dev, uint32_t head)
+{
+	return dev->preferred[head];
+}
+
+void virtio_gpu_save(struct virtio_gpu *gpu, struct state_writer *w)
+{
+	state_put_u64(w, gpu->dev->history);
+	state_put_u64(w, gpu->dev->driver_features);
+	state_put(w, gpu->dev->config, sizeof(gpu->dev->config));
+}
+
+int virtio_gpu_load(struct virtio_gpu *gpu, struct state_reader *r)
+{
+	gpu->dev->history = state_get_u64(r);
+	gpu->dev->driver_features = state_get_u64(r);
+	state_get(r, gpu->dev->config, sizeof(gpu->dev->config));
+	return state_bad(r) ? -EBADMSG : 0;
 }

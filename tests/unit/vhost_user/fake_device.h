@@ -31,6 +31,8 @@ struct device {
 	uint64_t last_out_bytes, last_in_bytes;
 	int translated; /* of the address and length at bytes 8 and 16 of the last request */
 	uint8_t config[64];
+	uint64_t history; /* of all that was executed; with `remember` it is in each response */
+	bool remember;
 };
 
 void fake_device_init(struct device *dev);
