@@ -19,7 +19,7 @@ static void control_close(struct keeper *k)
 }
 
 /* A vgpud that does not read is cut off; it connects again when it is back. */
-static void control_send(struct keeper *k, uint32_t type, const void *payload, int fd)
+void control_send(struct keeper *k, uint32_t type, const void *payload, int fd)
 {
 	if (k->control.fd < 0 || !k->control.hello)
 		return;
@@ -32,18 +32,21 @@ void control_status(struct keeper *k)
 	const struct keeper_config *config = k->config;
 	struct keeper_status status = {
 		.version = KEEPER_PROTOCOL_VERSION,
-		.state = k->state,
+		.state = takeover_status(k),
 		.keeper_pid = (uint32_t)getpid(),
-		.device_pid = (uint32_t)k->device.pid,
-		.device_start_time = k->device.start_time,
+		.device_pid = (uint32_t)k->current->pid,
+		.device_start_time = k->current->start_time,
 		.binding_kind = k->binding.kind,
 		.binding_pid = k->binding.pid,
 		.connections = peers_count(k),
 		.starts = k->starts,
+		.recoveries = k->takeover.recoveries,
+		.moves = k->takeover.moves,
+		.wakes = k->takeover.wakes,
+		.idle_ns = watch_idle_ns(k),
+		.last_pause_ns = k->takeover.last_pause_ns,
 	};
 
-	if (k->state == KEEPER_STATE_READY && k->binding.kind != KEEPER_BINDING_NONE)
-		status.state = KEEPER_STATE_BOUND;
 	snprintf(status.uuid, sizeof(status.uuid), "%s", config->uuid);
 	snprintf(status.name, sizeof(status.name), "%s", config->name);
 	memcpy(status.renderer, k->renderer, sizeof(status.renderer));
@@ -126,11 +129,11 @@ static void on_adopt(struct keeper *k, struct packet *p)
 static void on_get_screen(struct keeper *k, struct packet *p)
 {
 	const struct keeper_screen *asked = (void *)p->payload;
-	const struct custody_slot *slot =
+	const struct custody_item *screen =
 		custody_get(&k->custody, KEEPER_CUSTODY_SCREEN, asked->head);
 
-	if (slot)
-		control_send(k, KEEPER_CONTROL_SCREEN, asked, slot->fd);
+	if (screen)
+		control_send(k, KEEPER_CONTROL_SCREEN, asked, screen->fd);
 	else
 		control_result(k, -ENOENT, "that head shows nothing");
 }
@@ -157,6 +160,12 @@ static const control_handler handlers[KEEPER_CONTROL_MESSAGE_COUNT] = {
 	[KEEPER_CONTROL_GET_SCREEN] = on_get_screen,
 	[KEEPER_CONTROL_GET_STATS] = on_get_stats,
 	[KEEPER_CONTROL_STOP] = on_stop,
+	[KEEPER_CONTROL_MOVE] = job_request,
+	[KEEPER_CONTROL_SNAPSHOT] = job_request,
+	[KEEPER_CONTROL_RESTORE] = job_request,
+	[KEEPER_CONTROL_HIBERNATE] = job_request,
+	[KEEPER_CONTROL_WAKE] = job_request,
+	[KEEPER_CONTROL_CHECK] = job_request,
 };
 
 static void control_on_message(void *data, uint32_t events)

@@ -11,25 +11,28 @@
  *   process ──vtest.sock──▶  peers ┘    └ custody of fds, binding, memory locks
  *
  * States (keeper_state): STARTING until the device process says READY; READY; BOUND while a VM or
- * process holds it; FAILED when the device process died. From FAILED the next connection or BIND
- * starts a new device process, at most KEEPER_RESTARTS times in KEEPER_RESTART_WINDOW_MS;
- * connections that come while one starts wait for it.
+ * process holds it; FAILED when the device process died and nothing could be taken over. From
+ * FAILED the next connection or BIND starts a new device process, at most KEEPER_RESTARTS times in
+ * KEEPER_RESTART_WINDOW_MS; connections that come while one starts wait for it. RECOVERING, MOVING
+ * and HIBERNATED are phases of takeover.h.
  *
  * A device process serves one binding. When that is over a new process takes its place, so nobody
  * meets the memory of whoever came before; the counters go on, in a page of the new one's own.
+ * Within a binding a process can be followed by another one without the guest noticing
+ * (takeover.h), so there can be two: the current one and the next. Those that were killed to make
+ * room are only waited for.
  *
  * It parses nothing a guest sends. What the device process sends is checked by the message table;
  * a message that breaks it ends the device process. Nothing here blocks: a vgpud that stops reading
  * is cut off, a device process that does so for KEEPER_STUCK_MS is killed.
- *
- * It deliberately does not carry a running guest over to a new device process yet: connections
- * end with the process that served them.
  */
 
 #include "base/log.h"
 #include "base/loop.h"
 #include "keeper/binding.h"
 #include "keeper/custody.h"
+#include "keeper/outbox.h"
+#include "keeper/takeover.h"
 #include "protocol/keeper_table.h"
 
 #include <stdbool.h>
@@ -41,11 +44,20 @@
 #define KEEPER_QUIT_MS           2000u  /* from QUIT to SIGKILL */
 #define KEEPER_LAST_WORDS_MS     500u   /* from the end of its channel to its own end */
 #define KEEPER_DRAIN_MS          2000u  /* a dead client's last bytes may be worked off this long */
-#define KEEPER_RESEND_MS         50u    /* between two attempts at a channel that was full */
+#define KEEPER_RESEND_MS         50u    /* a full channel is looked at again, if it tells nothing */
+#define KEEPER_CROWDED_MS        5u     /* the kernel had no room for one more descriptor */
 #define KEEPER_STUCK_MS          10000u /* a device process that takes no message so long is killed */
 #define KEEPER_RESTARTS          3u
 #define KEEPER_RESTART_WINDOW_MS 60000u
 #define KEEPER_LOG_MAX           (1u << 20) /* bytes; then the log starts over */
+#define KEEPER_PROCESSES         8u         /* current, next, and killed ones not yet gone */
+#define KEEPER_WATCH_MS          1000u      /* hanging and idling are looked for this often */
+#define KEEPER_IDLE_MS           5000u      /* without work for so long it is told to be idle */
+#define KEEPER_HANG_MS           20000u     /* at one thing for so long it is killed */
+#define KEEPER_STEP_MS           30000u     /* for each step of a takeover */
+#define KEEPER_FILE_STEPS        4u         /* times that, where a file is read or written */
+#define KEEPER_RECOVERIES        10u
+#define KEEPER_RECOVERY_MS       60000u /* in that time */
 
 struct keeper_config {
 	const char *run_dir; /* this vGPU's */
@@ -57,6 +69,13 @@ struct keeper_config {
 	int control_fd; /* a first control connection, or -1 */
 	int lock_fd;    /* held while the keeper lives, or -1 */
 	gid_t group;    /* of the sockets clients use; (gid_t)-1: unchanged */
+	uint32_t hang_ms, step_ms, recoveries;
+};
+
+/* What a device process is started with, and what one of its successors may be instead. */
+struct device_args {
+	unsigned n; /* 0: those of the keeper's own command line */
+	char text[sizeof(((struct keeper_move *)NULL)->args)]; /* n strings, each terminated */
 };
 
 struct connection {
@@ -68,14 +87,25 @@ struct connection {
 	bool sent;              /* the device process has it */
 	bool gone;              /* the peer is; only the device's last work is left */
 	uint64_t disconnect_at; /* ms; 0: not due */
+	/* Seen during a takeover, done when that is over. */
+	bool hung_up, disconnect, closed;
 };
 
 struct device_process {
+	struct keeper *keeper;
 	pid_t pid; /* 0: none */
 	int pidfd, channel, stderr_fd;
+	int stats_fd;    /* its page of counters until it is the current one; or -1 */
 	uint32_t served; /* number of the binding it has served; 0: none yet */
+	bool ready;      /* it has said so */
 	bool replaced;   /* it was killed to make room for the next */
 	bool quitting;   /* QUIT was sent */
+	bool staging;    /* what it puts into custody does not count yet: it is in `staged` */
+	struct custody staged;
+	/* Bits 1 << enum keeper_device_message: answers it owes, and those nobody waits for. */
+	uint32_t owes, late_answers;
+	struct outbox outbox;
+	char renderer[KEEPER_TEXT_MAX];
 	struct loop_source *pidfd_source, *channel_source, *stderr_source;
 	uint64_t start_time;
 	uint64_t kill_at; /* ms; 0: not due */
@@ -83,6 +113,7 @@ struct device_process {
 	const char *kill_reason;
 	uint64_t stuck_since; /* ms; its channel has been full from then on; 0: it is not */
 	uint64_t resend_at;   /* ms; 0: not due */
+	uint64_t sent;        /* messages it was sent */
 	struct keeper_verdict verdict; /* the newest, while verdict_waits */
 	bool verdict_waits;
 	char failed_text[KEEPER_TEXT_MAX]; /* the last FAILED, or the last line on its stderr */
@@ -104,7 +135,12 @@ struct keeper {
 	int listeners[3];        /* by enum listener */
 	enum keeper_state state; /* STARTING, READY or FAILED; BOUND is READY with a binding */
 	bool stopping;
-	struct device_process device;
+	struct device_process processes[KEEPER_PROCESSES];
+	struct device_process *current; /* pid 0: there is none */
+	struct device_process *next;    /* NULL: there is none */
+	struct device_args args;        /* of the current one and those that follow it */
+	struct device_args next_args;   /* of those that follow the next one */
+	struct takeover takeover;
 	struct control control;
 	struct custody custody;
 	struct binding binding;
@@ -117,6 +153,11 @@ struct keeper {
 	uint32_t starts;
 	uint64_t restarts_at[KEEPER_RESTARTS]; /* ms, a ring */
 	unsigned restart_next;
+	uint64_t watch_at;  /* ms; 0: not due */
+	uint64_t active_at; /* ms: the guest last did something */
+	uint64_t activity;  /* sum of counters then */
+	bool told_idle;
+	uint64_t watched_since_ns; /* what hung before that is not this process' doing */
 	char renderer[KEEPER_TEXT_MAX];
 	char failure[KEEPER_TEXT_MAX];
 	struct log_limit notices;
@@ -124,21 +165,43 @@ struct keeper {
 
 /* main.c: everything that is done at a time of its own. */
 void keeper_set_timer(struct keeper *k);
+uint64_t keeper_private_bytes(void); /* of memory, of this process alone */
 
-/* device.c */
-int device_start(struct keeper *k);   /* 0 or -errno; READY or FAILED follows */
+/* device.c: life and death */
+void device_init_all(struct keeper *k);
+struct device_process *device_slot(struct keeper *k); /* a free one, or NULL */
+/* Starts one in that slot; READY or its death follows. 0 or -errno, then the slot is free. */
+int device_spawn(struct device_process *d, const struct device_args *args);
+int device_start(struct keeper *k);   /* the current one; 0 or -errno */
 void device_ensure(struct keeper *k); /* from FAILED: starts one unless it is too often */
-void device_kill(struct keeper *k, const char *reason); /* its death follows */
+void device_kill(struct device_process *d, const char *reason); /* its death follows */
+/* Kills one that is neither current nor next any more; nothing it says counts. */
+void device_dismiss(struct device_process *d);
+/* Nothing could be taken over: connections end, k->failure says why. */
+void device_fail(struct keeper *k);
 /* Ends a device process that has served another binding than the present one; false: it has not. */
 bool device_renew(struct keeper *k);
+void device_replace(struct keeper *k, const char *reason); /* by a fresh one; connections end */
 void device_quit(struct keeper *k);
-/*
- * 0; -EAGAIN: its channel is full now, and what waits (connections, the verdict) is sent when it is
- * not; or another -errno: it is being killed, or is dead.
- */
-int device_send(struct keeper *k, uint32_t type, const void *payload, int fd);
+void device_on_channel(void *data, uint32_t events);
+bool device_read_message(struct device_process *d); /* false: there is no more now or ever */
 void device_check_time(struct keeper *k, uint64_t now);
 uint64_t device_next_time(const struct keeper *k); /* UINT64_MAX: none */
+
+/* channel.c: messages */
+/*
+ * 0; -EAGAIN: its channel is full now, and what waits (connections, the verdict, the outbox) is
+ * sent when it is not; or another -errno: it is being killed, or is dead.
+ */
+int device_send(struct device_process *d, uint32_t type, const void *payload, int fd);
+/* Sends what waits; called when the channel has room again. */
+void device_resend(struct device_process *d, uint64_t now);
+
+/* watch.c: does it hang, does it idle? */
+void watch_check_time(struct keeper *k, uint64_t now);
+uint64_t watch_next_time(const struct keeper *k);
+void watch_begin(struct keeper *k); /* the guest did something just now */
+uint64_t watch_idle_ns(const struct keeper *k);
 
 /* peers.c: VMs and processes */
 int peers_listen(struct keeper *k);
@@ -146,8 +209,16 @@ void peers_unlisten(struct keeper *k);
 /* Takes `fd`. `label` NULL: found from the peer. 0 or -errno with the reason in `why`. */
 int peers_add(struct keeper *k, int fd, enum keeper_connection_kind kind,
 	const struct keeper_bind *as, char *why, size_t size);
-void peers_closed_by_device(struct keeper *k, uint32_t id);
+void peers_closed_by_device(struct device_process *d, uint32_t id);
 void peers_send_waiting(struct keeper *k);
+bool peers_sent(const struct keeper *k);  /* has a device process one whose peer is there? */
+bool peers_alive(const struct keeper *k); /* is any peer there and has not hung up? */
+bool peers_waiting(const struct keeper *k);
+/* Does what was put off during a takeover. `taken_over`: what the successor closed is closed. */
+void peers_go_on(struct keeper *k, bool taken_over);
+void peers_undo_closed(struct keeper *k); /* what that successor closed is not */
+/* All of a sleeping vGPU's: tells when a peer says something. */
+void peers_listen_to(struct keeper *k, bool on);
 void peers_end_sent(struct keeper *k); /* those the device process had */
 void peers_end_all(struct keeper *k);
 int peers_bind(struct keeper *k, const struct keeper_bind *bind, int pidfd, char *why, size_t size);
@@ -159,6 +230,7 @@ unsigned peers_count(const struct keeper *k);
 /* control.c: vgpud */
 int control_listen(struct keeper *k);
 int control_adopt_fd(struct keeper *k, int fd);
+void control_send(struct keeper *k, uint32_t type, const void *payload, int fd);
 void control_status(struct keeper *k);
 void control_event(struct keeper *k, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

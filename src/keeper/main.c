@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -28,7 +29,9 @@ static void keeper_on_timer(void *data)
 	uint64_t now = clock_ms();
 
 	device_check_time(k, now);
+	takeover_check_time(k, now);
 	peers_check_time(k, now);
+	watch_check_time(k, now);
 	if (fstat(STDERR_FILENO, &log) == 0 && S_ISREG(log.st_mode) &&
 		log.st_size > KEEPER_LOG_MAX && ftruncate(STDERR_FILENO, 0) < 0)
 		log_warning("the log cannot be shortened: %s", strerror(errno));
@@ -40,6 +43,8 @@ void keeper_set_timer(struct keeper *k)
 	uint64_t now = clock_ms();
 	/* The log's size is looked at once a minute, whatever else happens. */
 	uint64_t next = MIN(MIN(device_next_time(k), peers_next_time(k)), now + 60000);
+
+	next = MIN(next, MIN(takeover_next_time(k), watch_next_time(k)));
 
 	loop_set_timer(k->loop, next > now ? next - now : 0, keeper_on_timer, k);
 }
@@ -117,6 +122,28 @@ static int keeper_open(struct keeper *k)
 	return r;
 }
 
+/* Custody is tens of thousands of descriptors for a client with as many resources. */
+static void keeper_raise_limits(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		log_warning("the limit on open files cannot be raised: %s", strerror(errno));
+}
+
+uint64_t keeper_private_bytes(void)
+{
+	unsigned long long total, resident, shared;
+	cleanup_fclose FILE *f = fopen("/proc/self/statm", "re");
+
+	if (!f || fscanf(f, "%llu %llu %llu", &total, &resident, &shared) != 3 || resident < shared)
+		return 0;
+	return (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 static int keeper_run(const struct keeper_config *config)
 {
 	/* Static for its size, not for sharing: nothing else names it. */
@@ -129,10 +156,12 @@ static int keeper_run(const struct keeper_config *config)
 		.signal_fd = -1,
 		.holder_pidfd = -1,
 		.control = {.fd = -1},
-		.device = {.pidfd = -1, .channel = -1, .stderr_fd = -1},
 		.binding_number = 1,
 		.stats_fd = -1,
 		.notices = {.burst = 200, .interval_ms = 100}};
+	device_init_all(&k);
+	takeover_init(&k.takeover);
+	keeper_raise_limits();
 	int r = keeper_open(&k);
 	if (r == 0)
 		r = keeper_watch_signals(&k);
@@ -159,9 +188,30 @@ static int inherited_fd(const char *text)
 	return fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0 ? -1 : (int)fd;
 }
 
+static bool parse_count(const char *text, uint32_t *ret)
+{
+	uint64_t value;
+
+	if (!parse_number(text, 10, UINT32_MAX, &value) || !value)
+		return false;
+	*ret = (uint32_t)value;
+	return true;
+}
+
 static bool parse_args(int argc, char **argv, struct keeper_config *config)
 {
-	enum { RUN_DIR = 256, NAME, UUID, DEVICE, GROUP, CONTROL_FD, LOCK_FD };
+	enum {
+		RUN_DIR = 256,
+		NAME,
+		UUID,
+		DEVICE,
+		GROUP,
+		CONTROL_FD,
+		LOCK_FD,
+		HANG_MS,
+		STEP_MS,
+		RECOVERIES
+	};
 	static const struct option options[] = {
 		{"run-dir", required_argument, NULL, RUN_DIR},
 		{"name", required_argument, NULL, NAME},
@@ -170,6 +220,9 @@ static bool parse_args(int argc, char **argv, struct keeper_config *config)
 		{"group", required_argument, NULL, GROUP},
 		{"control-fd", required_argument, NULL, CONTROL_FD},
 		{"lock-fd", required_argument, NULL, LOCK_FD},
+		{"hang-ms", required_argument, NULL, HANG_MS},
+		{"step-ms", required_argument, NULL, STEP_MS},
+		{"recoveries", required_argument, NULL, RECOVERIES},
 		{0},
 	};
 
@@ -196,6 +249,18 @@ static bool parse_args(int argc, char **argv, struct keeper_config *config)
 		case LOCK_FD:
 			config->lock_fd = inherited_fd(optarg);
 			break;
+		case HANG_MS:
+			if (!parse_count(optarg, &config->hang_ms))
+				return false;
+			break;
+		case STEP_MS:
+			if (!parse_count(optarg, &config->step_ms))
+				return false;
+			break;
+		case RECOVERIES:
+			if (!parse_count(optarg, &config->recoveries))
+				return false;
+			break;
 		default:
 			return false;
 		}
@@ -207,12 +272,18 @@ static bool parse_args(int argc, char **argv, struct keeper_config *config)
 
 int main(int argc, char **argv)
 {
-	struct keeper_config config = {.control_fd = -1, .lock_fd = -1, .group = (gid_t)-1};
+	struct keeper_config config = {.control_fd = -1,
+		.lock_fd = -1,
+		.group = (gid_t)-1,
+		.hang_ms = KEEPER_HANG_MS,
+		.step_ms = KEEPER_STEP_MS,
+		.recoveries = KEEPER_RECOVERIES};
 
 	log_init("vgpu-keeper", LOG_LEVEL_INFO);
 	if (!parse_args(argc, argv, &config)) {
 		fprintf(stderr, "usage: vgpu-keeper --run-dir DIR --name N --uuid U --device PATH "
-				"[--group GID] [--control-fd N] [--lock-fd N] [-- ARGS...]\n");
+				"[--group GID] [--control-fd N] [--lock-fd N] [--hang-ms N] "
+				"[--step-ms N] [--recoveries N] [-- ARGS...]\n");
 		return 2;
 	}
 	return keeper_run(&config);

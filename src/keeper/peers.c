@@ -41,6 +41,8 @@ static void binding_ended(struct keeper *k)
 	log_info("the binding has ended");
 	if (++k->binding_number == 0)
 		k->binding_number = 1;
+	custody_drop_kinds(&k->custody, CUSTODY_STATE);
+	custody_drop_connection(&k->custody, 0);
 	control_status(k);
 }
 
@@ -77,6 +79,7 @@ static void connection_free(struct connection *c)
 	if (c->fd >= 0)
 		shutdown(c->fd, SHUT_RDWR); /* the device's duplicate ends too */
 	close_fd(&c->fd);
+	custody_drop_connection(&c->keeper->custody, c->id);
 	c->id = 0;
 	if (!peers_connected(c->keeper))
 		device_renew(c->keeper);
@@ -88,15 +91,19 @@ static void connection_disconnect(struct connection *c)
 
 	c->disconnect_at = 0;
 	if (c->sent)
-		device_send(c->keeper, KEEPER_DEVICE_DISCONNECT, &closed, -1);
+		device_send(c->keeper->current, KEEPER_DEVICE_DISCONNECT, &closed, -1);
 	connection_free(c);
 }
 
-/* The kernel says the peer has closed: true whatever the device process says. */
-static void connection_on_hangup(void *data, uint32_t events)
+/* A sleeping process cannot be told, one that takes over has to know all that its predecessor did.
+ */
+static bool connection_put_off(const struct connection *c)
 {
-	struct connection *c = data;
+	return c->sent && takeover_holds(c->keeper);
+}
 
+static void connection_hung_up(struct connection *c)
+{
 	connection_mark_gone(c);
 	if (!c->sent || c->info.kind == KEEPER_CONNECTION_VHOST_USER) {
 		connection_disconnect(c);
@@ -106,14 +113,35 @@ static void connection_on_hangup(void *data, uint32_t events)
 	keeper_set_timer(c->keeper);
 }
 
+/* The kernel says the peer has closed: true whatever the device process says. */
+static void connection_on_event(void *data, uint32_t events)
+{
+	struct connection *c = data;
+	struct keeper *k = c->keeper;
+
+	if (!(events & (EPOLLHUP | EPOLLERR))) { /* listened to while asleep */
+		sleep_wake(k);
+		return;
+	}
+	if (!connection_put_off(c)) {
+		connection_hung_up(c);
+		return;
+	}
+	loop_remove(c->source);
+	c->source = NULL;
+	c->hung_up = true;
+	if (k->takeover.phase == PHASE_ASLEEP)
+		sleep_peer_gone(k);
+}
+
 static void connection_send(struct connection *c)
 {
 	struct keeper *k = c->keeper;
 
 	if (device_renew(k))
 		return; /* the next device process gets it */
-	k->device.served = k->binding_number;
-	int r = device_send(k, KEEPER_DEVICE_CONNECTION, &c->info, c->fd);
+	k->current->served = k->binding_number;
+	int r = device_send(k->current, KEEPER_DEVICE_CONNECTION, &c->info, c->fd);
 	c->sent = r == 0;
 	if (r < 0 && r != -EAGAIN)
 		connection_free(c);
@@ -184,13 +212,15 @@ int peers_add(struct keeper *k, int fd, enum keeper_connection_kind kind,
 			.pid = (uint32_t)peer.pid,
 			.uid = peer.uid}};
 	/* No event is asked for: hang-up and error are always told. */
-	r = loop_add_fd(k->loop, c->fd, 0, connection_on_hangup, c, &c->source);
+	r = loop_add_fd(k->loop, c->fd, 0, connection_on_event, c, &c->source);
 	if (r < 0) {
 		connection_free(c);
 		return refuse(why, size, -r, "the connection cannot be watched");
 	}
-	if (k->state == KEEPER_STATE_READY)
-		connection_send(c);
+	if (k->takeover.phase == PHASE_ASLEEP)
+		sleep_wake(k);
+	else
+		peers_send_waiting(k);
 	control_status(k);
 	return 0;
 }
@@ -241,19 +271,102 @@ void peers_unlisten(struct keeper *k)
 		unlinkat(k->dir_fd, socket_names[i], 0);
 }
 
-void peers_closed_by_device(struct keeper *k, uint32_t id)
+void peers_closed_by_device(struct device_process *d, uint32_t id)
 {
+	struct keeper *k = d->keeper;
+
 	for (unsigned i = 0; id && i < KEEPER_MAX_CONNECTIONS; i++) {
-		if (k->connections[i].id == id && k->connections[i].sent)
-			connection_free(&k->connections[i]);
+		struct connection *c = &k->connections[i];
+		if (c->id != id || !c->sent)
+			continue;
+		if (d->staging)
+			c->closed = true; /* if it is this process that goes on */
+		else
+			connection_free(c);
 	}
+}
+
+void peers_undo_closed(struct keeper *k)
+{
+	for (unsigned i = 0; i < KEEPER_MAX_CONNECTIONS; i++)
+		k->connections[i].closed = false;
+}
+
+static void connection_go_on(struct connection *c)
+{
+	bool hung_up = c->hung_up, disconnect = c->disconnect;
+
+	c->hung_up = false;
+	c->disconnect = false;
+	if (c->closed)
+		connection_free(c);
+	else if (disconnect)
+		connection_disconnect(c);
+	else if (hung_up)
+		connection_hung_up(c);
+}
+
+void peers_go_on(struct keeper *k, bool taken_over)
+{
+	uint64_t now = clock_ms();
+
+	if (!taken_over)
+		peers_undo_closed(k);
+	for (unsigned i = 0; i < KEEPER_MAX_CONNECTIONS; i++) {
+		struct connection *c = &k->connections[i];
+		if (c->id && c->disconnect_at) /* the pause does not count */
+			c->disconnect_at = now + KEEPER_DRAIN_MS;
+		if (c->id)
+			connection_go_on(c);
+	}
+	keeper_set_timer(k);
 }
 
 void peers_send_waiting(struct keeper *k)
 {
+	if (k->state != KEEPER_STATE_READY || takeover_holds(k))
+		return;
 	for (unsigned i = 0; i < KEEPER_MAX_CONNECTIONS; i++) {
 		if (k->connections[i].id && !k->connections[i].sent)
 			connection_send(&k->connections[i]);
+	}
+}
+
+bool peers_sent(const struct keeper *k)
+{
+	for (unsigned i = 0; i < KEEPER_MAX_CONNECTIONS; i++) {
+		const struct connection *c = &k->connections[i];
+		if (c->id && c->sent && !c->gone)
+			return true;
+	}
+	return false;
+}
+
+bool peers_alive(const struct keeper *k)
+{
+	for (unsigned i = 0; i < KEEPER_MAX_CONNECTIONS; i++) {
+		const struct connection *c = &k->connections[i];
+		if (c->id && !c->gone && !c->hung_up && !c->disconnect)
+			return true;
+	}
+	return false;
+}
+
+bool peers_waiting(const struct keeper *k)
+{
+	for (unsigned i = 0; i < KEEPER_MAX_CONNECTIONS; i++) {
+		if (k->connections[i].id && !k->connections[i].sent)
+			return true;
+	}
+	return false;
+}
+
+void peers_listen_to(struct keeper *k, bool on)
+{
+	for (unsigned i = 0; i < KEEPER_MAX_CONNECTIONS; i++) {
+		const struct connection *c = &k->connections[i];
+		if (c->id && c->source)
+			loop_set_events(c->source, on ? EPOLLIN : 0);
 	}
 }
 
@@ -310,16 +423,22 @@ void peers_unbind(struct keeper *k)
 		peers_on_holder(k, 0);
 	for (unsigned i = 0; i < KEEPER_MAX_CONNECTIONS; i++) {
 		struct connection *c = &k->connections[i];
-		if (c->id && !c->gone) /* else the device works off its last bytes */
+		if (!c->id || c->gone) /* else the device works off its last bytes */
+			continue;
+		if (connection_put_off(c))
+			c->disconnect = true;
+		else
 			connection_disconnect(c);
 	}
+	if (k->takeover.phase == PHASE_ASLEEP)
+		sleep_peer_gone(k);
 }
 
 void peers_check_time(struct keeper *k, uint64_t now)
 {
 	for (unsigned i = 0; i < KEEPER_MAX_CONNECTIONS; i++) {
 		struct connection *c = &k->connections[i];
-		if (c->id && c->disconnect_at && now >= c->disconnect_at)
+		if (c->id && c->disconnect_at && now >= c->disconnect_at && !connection_put_off(c))
 			connection_disconnect(c);
 	}
 }
@@ -330,7 +449,7 @@ uint64_t peers_next_time(const struct keeper *k)
 
 	for (unsigned i = 0; i < KEEPER_MAX_CONNECTIONS; i++) {
 		const struct connection *c = &k->connections[i];
-		if (c->id && c->disconnect_at)
+		if (c->id && c->disconnect_at && !connection_put_off(c))
 			next = MIN(next, c->disconnect_at);
 	}
 	return next;

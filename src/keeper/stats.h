@@ -12,5 +12,7 @@
  * hold anything, its gauges are 0. Returns the descriptor, close-on-exec, or -errno.
  */
 int stats_page_create(int last);
+/* The counters of one page to another, whose process does not count yet. */
+void stats_page_copy(int from, int to);
 
 #endif

@@ -209,17 +209,18 @@ static int temporary_dir(char *path)
 
 static void test_custody_has_a_place_for_each_thing(void **state)
 {
-	static const unsigned counts[KEEPER_CUSTODY_KIND_COUNT] = {KEEPER_MAX_MEMORY,
-		KEEPER_MAX_RINGS, KEEPER_MAX_RINGS, KEEPER_MAX_RINGS, 1, 1, KEEPER_MAX_HEADS};
+	static const unsigned counts[KEEPER_CUSTODY_WIRE] = {KEEPER_MAX_MEMORY, KEEPER_MAX_RINGS,
+		KEEPER_MAX_RINGS, KEEPER_MAX_RINGS, 1, 1, KEEPER_MAX_HEADS};
 	struct custody c;
 	unsigned before = open_fds(), total = 0;
 
 	custody_init(&c, -1);
-	for (uint32_t kind = 0; kind < KEEPER_CUSTODY_KIND_COUNT; kind++) {
+	for (uint32_t kind = 0; kind < KEEPER_CUSTODY_WIRE; kind++) {
 		for (uint32_t i = 0; i < counts[kind]; i++, total++) {
 			struct keeper_custody what = {
 				.kind = kind, .index = i, .a = kind * 100 + i};
 			assert_int_equal(custody_put(&c, &what, dup(0)), 0);
+			what.a++; /* no part of the place's name */
 			assert_int_equal(custody_put(&c, &what, dup(0)), 0); /* replaces */
 		}
 		struct keeper_custody beyond = {.kind = kind, .index = counts[kind]};
@@ -228,16 +229,119 @@ static void test_custody_has_a_place_for_each_thing(void **state)
 		assert_int_equal(custody_release(&c, &beyond), -EINVAL);
 		assert_null(custody_get(&c, kind, counts[kind]));
 	}
-	assert_int_equal(total, CUSTODY_SLOTS);
+	assert_int_equal(c.count, total);
 	assert_int_equal(open_fds(), before + total);
-	for (uint32_t kind = 0; kind < KEEPER_CUSTODY_KIND_COUNT; kind++)
-		assert_int_equal(custody_get(&c, kind, 0)->what.a, kind * 100); /* no overlap */
+	for (uint32_t kind = 0; kind < KEEPER_CUSTODY_WIRE; kind++) /* no overlap */
+		assert_int_equal(custody_get(&c, kind, 0)->what.a, kind * 100 + 1);
 	struct keeper_custody unknown = {.kind = KEEPER_CUSTODY_KIND_COUNT};
 	assert_int_equal(custody_put(&c, &unknown, 0), -EINVAL);
 	custody_release_guest(&c);
 	assert_int_equal(open_fds(), before + KEEPER_MAX_HEADS);
 	custody_finish(&c);
 	assert_int_equal(open_fds(), before);
+}
+
+static int number_of(int fd)
+{
+	int n = -1;
+
+	assert_int_equal(pread(fd, &n, sizeof(n), 0), sizeof(n));
+	return n;
+}
+
+static int numbered(int n)
+{
+	int fd = memfd_create("numbered", MFD_CLOEXEC);
+
+	assert_int_equal(pwrite(fd, &n, sizeof(n), 0), sizeof(n));
+	return fd;
+}
+
+/* A model of 4 kinds x 4 connections x 4 numbers, and 20,000 random steps on it. */
+static void test_custody_is_a_map(void **state)
+{
+	int model[4][5][4] = {0}; /* 0: not there */
+	struct custody c;
+	unsigned before = open_fds(), seed = 1, there = 0;
+
+	custody_init(&c, -1);
+	for (int step = 1; step <= 20000; step++) {
+		unsigned kind = (unsigned)rand_r(&seed) % 4, id = (unsigned)rand_r(&seed) % 4 + 1;
+		unsigned number = (unsigned)rand_r(&seed) % 4;
+		struct keeper_custody what = {
+			.kind = KEEPER_CUSTODY_WIRE + kind, .index = id, .a = number};
+		int *slot = &model[kind][id][kind ? number : 0]; /* WIRE has no number */
+		if (rand_r(&seed) % 3) {
+			assert_int_equal(custody_put(&c, &what, numbered(step)), 0);
+			*slot = step;
+		} else if (rand_r(&seed) % 50) {
+			assert_int_equal(custody_release(&c, &what), 0);
+			*slot = 0;
+		} else {
+			custody_drop_connection(&c, id);
+			for (kind = 0; kind < 4; kind++)
+				memset(model[kind][id], 0, sizeof(model[kind][id]));
+		}
+	}
+	const struct custody_item *item;
+	for (uint32_t i = 0; (item = custody_at(&c, &i)); i++) {
+		unsigned kind = item->what.kind - KEEPER_CUSTODY_WIRE;
+		int *slot = &model[kind][item->what.index][kind ? item->what.a : 0];
+		assert_int_equal(number_of(item->fd), *slot);
+		*slot = 0;
+		there++;
+	}
+	int nothing[4][5][4] = {0};
+	assert_memory_equal(model, nothing, sizeof(model));
+	assert_int_equal(open_fds(), before + there);
+	custody_finish(&c);
+	assert_int_equal(open_fds(), before);
+}
+
+static void test_custody_has_a_limit(void **state)
+{
+	struct keeper_custody what = {.kind = KEEPER_CUSTODY_SHARED, .index = 1};
+	struct custody c;
+	int r = 0;
+
+	/* Staged releases hold no descriptor, so the limit is met without as many of them. */
+	custody_init(&c, -1);
+	for (; r == 0; what.a++)
+		r = custody_stage_release(&c, &what);
+	assert_int_equal(r, -ENOSPC);
+	assert_in_range(c.count, KEEPER_MAX_CUSTODY, KEEPER_MAX_CUSTODY + 256);
+	assert_int_equal(custody_put(&c, &what, 0), -ENOSPC);
+	uint32_t cursor = 0;
+	assert_null(custody_at(&c, &cursor)); /* what is released is not there */
+	custody_finish(&c);
+}
+
+static void test_what_is_staged_counts_as_a_whole(void **state)
+{
+	struct keeper_custody image = {.kind = KEEPER_CUSTODY_IMAGE};
+	struct keeper_custody journal = {.kind = KEEPER_CUSTODY_JOURNAL, .index = 1};
+	struct keeper_custody shared = {.kind = KEEPER_CUSTODY_SHARED, .index = 3, .a = 7};
+	unsigned before = open_fds();
+
+	for (int only_missing = 0; only_missing < 2; only_missing++) {
+		struct custody c, staged;
+		custody_init(&c, -1);
+		custody_init(&staged, -1);
+		custody_put(&c, &image, numbered(1));
+		custody_put(&c, &shared, numbered(2));
+		custody_put(&staged, &image, numbered(3));
+		custody_put(&staged, &journal, numbered(4));
+		custody_put(&staged, &shared, numbered(5));
+		custody_stage_release(&staged, &shared);
+		custody_merge(&c, &staged, only_missing);
+		assert_int_equal(number_of(custody_get(&c, KEEPER_CUSTODY_IMAGE, 0)->fd),
+			only_missing ? 1 : 3);
+		assert_int_equal(number_of(custody_get(&c, KEEPER_CUSTODY_JOURNAL, 1)->fd), 4);
+		assert_int_equal(c.count, only_missing ? 3 : 2);
+		assert_int_equal(staged.count, 0);
+		custody_finish(&c);
+		assert_int_equal(open_fds(), before);
+	}
 }
 
 static void test_one_vm_is_claimed_once(void **state)
@@ -321,6 +425,9 @@ int main(void)
 		cmocka_unit_test(test_a_process_has_many_connections_of_one_user),
 		cmocka_unit_test(test_a_reserved_binding_lasts_as_long_as_its_process),
 		cmocka_unit_test(test_custody_has_a_place_for_each_thing),
+		cmocka_unit_test(test_custody_is_a_map),
+		cmocka_unit_test(test_custody_has_a_limit),
+		cmocka_unit_test(test_what_is_staged_counts_as_a_whole),
 		cmocka_unit_test(test_one_vm_is_claimed_once),
 		cmocka_unit_test(test_each_process_gets_a_page_of_its_own),
 	};

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Looks at the device process from outside, once a second while it has connections: has it been at
+ * one thing for too long (its anchor says since when), and did its guest do anything (its counters
+ * say)? Both pages are the device process' own, so nothing here trusts them: a process that lies
+ * is not found to hang, or found to do so and ended, which harms its own guest alone.
+ */
+#include "keeper/keeper.h"
+
+#include "base/checked.h"
+#include "base/clock.h"
+#include "protocol/stats.h"
+
+#include <unistd.h>
+
+void watch_begin(struct keeper *k)
+{
+	k->active_at = clock_ms();
+	k->told_idle = false;
+	k->watch_at = k->active_at + KEEPER_WATCH_MS;
+	k->watched_since_ns = clock_ns();
+	keeper_set_timer(k);
+}
+
+static bool watch_hangs(const struct keeper *k)
+{
+	const struct custody_item *item = custody_get(&k->custody, KEEPER_CUSTODY_ANCHOR, 0);
+	struct keeper_anchor anchor;
+
+	if (!item || pread(item->fd, &anchor, sizeof(anchor), 0) != (ssize_t)sizeof(anchor) ||
+		anchor.magic != KEEPER_ANCHOR_MAGIC || !anchor.busy_since)
+		return false;
+	/* What a predecessor left there does not count. */
+	uint64_t since = MAX(anchor.busy_since, k->watched_since_ns);
+	return takeover_since_ns(since) / 1000000 >= k->config->hang_ms;
+}
+
+static uint64_t watch_activity(const struct keeper *k)
+{
+	struct vgpu_stats stats;
+
+	if (k->stats_fd < 0 ||
+		pread(k->stats_fd, &stats, sizeof(stats), 0) != (ssize_t)sizeof(stats))
+		return 0;
+	return stats.submits_total + stats.commands_total + stats.frames_total +
+	       stats.transfer_to_host_bytes_total + stats.transfer_from_host_bytes_total +
+	       stats.fences_total;
+}
+
+static void watch_idle(struct keeper *k, uint64_t now)
+{
+	uint64_t activity = watch_activity(k);
+
+	if (activity != k->activity) {
+		k->activity = activity;
+		k->active_at = now;
+	}
+	bool idle = now - k->active_at >= KEEPER_IDLE_MS;
+	if (idle == k->told_idle)
+		return;
+	k->told_idle = idle;
+	control_status(k);
+}
+
+uint64_t watch_idle_ns(const struct keeper *k)
+{
+	uint64_t now = clock_ms();
+
+	if (!k->active_at || now - k->active_at < 2 * KEEPER_WATCH_MS)
+		return 0;
+	return (now - k->active_at) * 1000000;
+}
+
+void watch_check_time(struct keeper *k, uint64_t now)
+{
+	if (!k->watch_at || now < k->watch_at)
+		return;
+	k->watch_at = now + KEEPER_WATCH_MS;
+	if (takeover_holds(k) || k->state != KEEPER_STATE_READY)
+		return;
+	watch_idle(k, now);
+	if (peers_sent(k) && watch_hangs(k))
+		device_kill(k->current, "it hung");
+}
+
+uint64_t watch_next_time(const struct keeper *k)
+{
+	return k->state == KEEPER_STATE_READY && peers_count(k) && k->watch_at ? k->watch_at
+									       : UINT64_MAX;
+}
