@@ -37,7 +37,7 @@
 	X(FAILED, DEVICE, 0)     /* struct keeper_text: why this process is about to exit */       \
 	X(PRECOPIED, DEVICE, 0)  /* struct keeper_saved: a round of PRECOPY is in custody */       \
 	X(SAVED, DEVICE, 0)      /* struct keeper_saved: answer to SAVE and SAVE_FILE */           \
-	X(LOADED, DEVICE, 0)     /* struct keeper_saved: answer to LOAD */                         \
+	X(LOADED, DEVICE, 0)     /* struct keeper_saved: answer to each LOAD, LOAD_FILE, LOAD_PRECOPY */ \
 	X(CHECKED, DEVICE, 0)    /* struct keeper_checked: one for each reason, and one without text */ \
 	/* keeper → device */                                                                      \
 	X(CONNECTION, KEEPER, 1) /* struct keeper_connection; fd: the accepted socket */           \
