@@ -138,6 +138,7 @@ struct keeper_anchor {
 #define KEEPER_ANCHOR_VERSION 1u
 #define KEEPER_ANCHOR_SIZE    4096u
 #define KEEPER_NO_IMAGE       0xffu
+#define KEEPER_NO_JOURNAL     0xffu
 
 struct keeper_custody {
 	uint32_t kind;

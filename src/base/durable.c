@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/durable.h"
 
+#include "base/crash_point.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -51,6 +53,7 @@ ssize_t durable_recv(
 	message->msg_hdr.msg_controllen = sizeof(control.bytes);
 	if (recvmmsg(socket, message, 1, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, NULL) < 0)
 		return -errno;
+	crash_point(CRASH_POINT_RECEIVED);
 	int err = fdpass_collect(&message->msg_hdr, ret_fds);
 	return err < 0 ? err : (ssize_t)message->msg_len;
 }
@@ -72,5 +75,6 @@ ssize_t durable_send(struct durable *d, int socket, const void *buf, size_t len,
 	}
 	if (sendmmsg(socket, message, 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 		return -errno;
+	crash_point(CRASH_POINT_ANSWERED);
 	return (ssize_t)message->msg_len;
 }

@@ -4,8 +4,12 @@
 #include "frontend/vhost_user/vhost_user.h"
 #include "frontend/vtest/vtest.h"
 #include "process/channel.h"
+#include "process/succession.h"
+#include "state/journal.h"
+#include "state/section.h"
 
 #include "base/checked.h"
+#include "base/cleanup.h"
 #include "base/log.h"
 
 #include "protocol/keeper_table.h"
@@ -24,6 +28,8 @@ struct connection {
 	struct connections *all;
 	struct connection *next;
 	uint32_t id;
+	const struct connection_kind *kind;
+	struct keeper_connection info;
 	struct vhost_user *vhost_user; /* one of the two */
 	struct vtest *vtest;
 	bool over;
@@ -34,6 +40,7 @@ struct connections {
 	struct device *device;
 	struct loop *loop;
 	int channel_fd;
+	struct succession *succession;
 	struct loop_source *source;
 	struct vtest_budget vtest_budget;
 	struct connection *list;
@@ -92,43 +99,164 @@ static void connections_tell_closed(const struct connections *all, uint32_t id, 
 	channel_send(all->channel_fd, KEEPER_DEVICE_CLOSED, &closed, -1);
 }
 
-static int connection_start(struct connection *c, const struct keeper_connection *message, int fd)
+/* ---- the two kinds ---- */
+
+/* What a connection can do, whichever front end serves it. */
+struct connection_kind {
+	int (*create)(struct connection *c, int fd, const char *name); /* takes fd */
+	int (*keep)(struct connection *c, const struct frontend_keep *keep);
+	void (*freeze)(struct connection *c, bool freeze);
+	void (*save)(struct connection *c, struct state_writer *w);
+	int (*load)(struct connection *c, struct state_reader *r);
+	int (*replay)(struct connection *c, const struct journal_record *record);
+};
+
+static int vm_create(struct connection *c, int fd, const char *name)
 {
 	struct connections *all = c->all;
-	char name[64];
+	return vhost_user_create(
+		all->device, all->loop, fd, &connection_vhost_user_ops, c, &c->vhost_user);
+}
 
-	snprintf(name, sizeof(name), "process %u", message->pid);
-	if (message->kind == KEEPER_CONNECTION_VHOST_USER)
-		return vhost_user_create(
-			all->device, all->loop, fd, &connection_vhost_user_ops, c, &c->vhost_user);
+static int vm_keep(struct connection *c, const struct frontend_keep *keep)
+{
+	return vhost_user_keep(c->vhost_user, keep, c->id);
+}
+
+static void vm_freeze(struct connection *c, bool freeze)
+{
+	if (freeze)
+		vhost_user_freeze(c->vhost_user);
+	else
+		vhost_user_thaw(c->vhost_user);
+}
+
+static void vm_save(struct connection *c, struct state_writer *w)
+{
+	vhost_user_save(c->vhost_user, w);
+}
+
+static int vm_load(struct connection *c, struct state_reader *r)
+{
+	return vhost_user_load(c->vhost_user, r);
+}
+
+static int vm_replay(struct connection *c, const struct journal_record *record)
+{
+	return vhost_user_replay(c->vhost_user, record);
+}
+
+static int client_create(struct connection *c, int fd, const char *name)
+{
+	struct connections *all = c->all;
 	return vtest_create(all->device, all->loop, &all->vtest_budget, fd, name,
 		&connection_vtest_ops, c, &c->vtest);
 }
 
-static void connections_add(
-	struct connections *all, const struct keeper_connection *message, int fd)
+static int client_keep(struct connection *c, const struct frontend_keep *keep)
 {
-	struct connection *c = all->count < CONNECTIONS_MAX ? calloc(1, sizeof(*c)) : NULL;
+	return vtest_keep(c->vtest, keep, c->id);
+}
 
-	if (!c) {
-		close(fd);
-		connections_tell_closed(all, message->id,
-			"too many connections to this vGPU (close some of the programs that use "
-			"it)");
-		return;
-	}
+static void client_freeze(struct connection *c, bool freeze)
+{
+	if (freeze)
+		vtest_freeze(c->vtest);
+	else
+		vtest_thaw(c->vtest);
+}
+
+static void client_save(struct connection *c, struct state_writer *w)
+{
+	vtest_save(c->vtest, w);
+}
+
+static int client_load(struct connection *c, struct state_reader *r)
+{
+	return vtest_load(c->vtest, r);
+}
+
+static int client_replay(struct connection *c, const struct journal_record *record)
+{
+	return vtest_replay(c->vtest, record);
+}
+
+static const struct connection_kind connection_kinds[] = {
+	[KEEPER_CONNECTION_VHOST_USER] = {vm_create, vm_keep, vm_freeze, vm_save, vm_load,
+		vm_replay},
+	[KEEPER_CONNECTION_VTEST] = {client_create, client_keep, client_freeze, client_save,
+		client_load, client_replay},
+};
+
+/* ---- starting to serve ---- */
+
+static void connection_destroy(struct connection *c)
+{
+	vhost_user_destroy(c->vhost_user);
+	vtest_destroy(c->vtest);
+	free(c);
+}
+
+/* Takes `fd`. The connection is in the list when this returns 0. */
+static int connections_make(struct connections *all, const struct keeper_connection *info, int fd,
+	struct connection **ret)
+{
+	cleanup_close int socket = fd;
+	char name[64];
+
+	if (info->kind >= ARRAY_SIZE(connection_kinds))
+		return -EPROTO;
+	struct connection *c = all->count < CONNECTIONS_MAX ? calloc(1, sizeof(*c)) : NULL;
+	if (!c)
+		return -EUSERS;
 	c->all = all;
-	c->id = message->id;
-	int err = connection_start(c, message, fd);
+	c->id = info->id;
+	c->info = *info;
+	c->kind = &connection_kinds[info->kind];
+	snprintf(name, sizeof(name), "process %u", info->pid);
+	int err = c->kind->create(c, TAKE_FD(socket), name);
+	const struct frontend_keep *keep = succession_keep(all->succession);
+	if (!err && keep)
+		err = c->kind->keep(c, keep);
 	if (err < 0) {
-		connections_tell_closed(all, message->id, strerror(-err));
-		free(c);
-		return;
+		connection_destroy(c);
+		return err;
 	}
+	if (succession_frozen(all->succession))
+		c->kind->freeze(c, true);
 	c->next = all->list;
 	all->list = c;
 	all->count++;
+	*ret = c;
+	return 0;
 }
+
+void connections_add(struct connections *all, const struct keeper_connection *info, int fd)
+{
+	cleanup_close int socket = fd;
+	struct connection *c;
+	int err = succession_connected(all->succession, info);
+
+	if (!err)
+		err = connections_make(all, info, TAKE_FD(socket), &c);
+	if (err == -EUSERS)
+		connections_tell_closed(all, info->id,
+			"too many connections to this vGPU (close some of the programs that use "
+			"it)");
+	else if (err < 0)
+		connections_tell_closed(all, info->id, strerror(-err));
+}
+
+static struct connection *connections_find(const struct connections *all, uint32_t id)
+{
+	struct connection *c = all->list;
+
+	while (c && c->id != id)
+		c = c->next;
+	return c;
+}
+
+/* ---- what the keeper says ---- */
 
 static void connections_verdict(const struct connections *all, struct keeper_verdict *verdict)
 {
@@ -153,7 +281,7 @@ static void connections_dispatch(struct connections *all, struct packet *packet)
 {
 	switch (packet->type) {
 	case KEEPER_DEVICE_CONNECTION:
-		connections_add(all, (struct keeper_connection *)packet->payload, packet->fd);
+		connections_add(all, (const struct keeper_connection *)packet->payload, packet->fd);
 		break;
 	case KEEPER_DEVICE_VERDICT:
 		connections_verdict(all, (struct keeper_verdict *)packet->payload);
@@ -161,8 +289,9 @@ static void connections_dispatch(struct connections *all, struct packet *packet)
 	case KEEPER_DEVICE_DISCONNECT:
 		connections_disconnect(all, (struct keeper_closed *)packet->payload);
 		break;
-	default: /* the table lets nothing pass but QUIT */
-		loop_quit(all->loop, 0);
+	default: /* the table lets nothing else pass but QUIT */
+		if (!succession_message(all->succession, packet))
+			loop_quit(all->loop, 0);
 		break;
 	}
 }
@@ -202,13 +331,6 @@ static uint32_t connections_vtest_fds(void)
 	return (uint32_t)MIN(limit.rlim_max, (rlim_t)CONNECTIONS_MAX_FDS) / 2;
 }
 
-static void connection_destroy(struct connection *c)
-{
-	vhost_user_destroy(c->vhost_user);
-	vtest_destroy(c->vtest);
-	free(c);
-}
-
 void connections_reap(struct connections *all)
 {
 	if (!all->have_over)
@@ -222,13 +344,65 @@ void connections_reap(struct connections *all)
 		}
 		*at = c->next;
 		all->count--;
+		succession_closed(all->succession, c->id);
 		connections_tell_closed(all, c->id, c->reason);
 		connection_destroy(c);
 	}
 }
 
-int connections_create(
-	struct device *dev, struct loop *loop, int channel_fd, struct connections **ret)
+/* ---- for succession ---- */
+
+void connections_freeze(struct connections *all, bool freeze)
+{
+	for (struct connection *c = all->list; c; c = c->next) {
+		if (!c->over)
+			c->kind->freeze(c, freeze);
+	}
+}
+
+void connections_save(struct connections *all, struct state_writer *w)
+{
+	for (struct connection *c = all->list; c; c = c->next) {
+		if (c->over)
+			continue;
+		state_begin(w, STATE_CONNECTION);
+		state_put_u32(w, c->id);
+		state_put_u32(w, c->info.kind);
+		c->kind->save(c, w);
+		state_end(w);
+	}
+}
+
+int connections_resume(struct connections *all, const struct keeper_connection *info, int fd,
+	struct state_reader *r)
+{
+	struct connection *c;
+	int err = connections_make(all, info, fd, &c);
+
+	if (!err && r && state_get_u32(r) != info->kind)
+		err = -EBADMSG;
+	return err < 0 ? err : c->kind->load(c, r);
+}
+
+void connections_replay(struct connections *all, const struct journal_record *record)
+{
+	struct connection *c = connections_find(all, record->source);
+
+	if (c && !c->over && c->kind->replay(c, record) < 0)
+		connection_over(c, "its last command could not be executed");
+}
+
+void connections_close(struct connections *all, uint32_t id)
+{
+	struct connection *c = connections_find(all, id);
+
+	if (c)
+		connection_over(c, "");
+	connections_reap(all);
+}
+
+int connections_create(struct device *dev, struct loop *loop, int channel_fd,
+	struct succession *succession, struct connections **ret)
 {
 	struct connections *all = calloc(1, sizeof(*all));
 	if (!all)
@@ -236,6 +410,7 @@ int connections_create(
 	*all = (struct connections){.device = dev,
 		.loop = loop,
 		.channel_fd = channel_fd,
+		.succession = succession,
 		.vtest_budget.max_fds = connections_vtest_fds()};
 	int err = loop_add_fd(loop, channel_fd, EPOLLIN, connections_readable, all, &all->source);
 	if (err < 0) {

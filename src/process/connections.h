@@ -15,10 +15,34 @@
 #define CONNECTIONS_MAX_FDS 65536u
 
 struct connections;
+struct journal_record;
+struct keeper_connection;
+struct state_reader;
+struct state_writer;
+struct succession;
 
-int connections_create(
-	struct device *dev, struct loop *loop, int channel_fd, struct connections **ret);
+int connections_create(struct device *dev, struct loop *loop, int channel_fd,
+	struct succession *succession, struct connections **ret);
 void connections_destroy(struct connections *connections); /* NULL-safe */
 void connections_reap(struct connections *connections);
+
+/* Serves a new connection; takes `fd`. What goes wrong is told to the keeper. */
+void connections_add(struct connections *connections, const struct keeper_connection *info, int fd);
+
+/* ---- for succession ---- */
+
+/* Those that come while frozen are frozen, too. */
+void connections_freeze(struct connections *connections, bool freeze);
+/* A CONNECTION section each: u32 id, u32 kind, then the front end's own. */
+void connections_save(struct connections *connections, struct state_writer *w);
+/*
+ * A predecessor's connection; takes `fd`. `r` stands behind the section's id; NULL: it came after
+ * the image. -EBADMSG and the like: no successor can serve it.
+ */
+int connections_resume(struct connections *connections, const struct keeper_connection *info,
+	int fd, struct state_reader *r);
+/* Unknown connections ended meanwhile and are passed over. */
+void connections_replay(struct connections *connections, const struct journal_record *record);
+void connections_close(struct connections *connections, uint32_t id);
 
 #endif

@@ -16,9 +16,11 @@
 #include "process/connections.h"
 #include "process/options.h"
 #include "process/screens.h"
+#include "process/succession.h"
 
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "base/crash_point.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "device/device.h"
@@ -30,6 +32,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
@@ -44,6 +47,7 @@ struct process {
 	int stats_fd;
 	struct device *device;
 	struct screens *screens;
+	struct succession *succession;
 	struct connections *connections;
 };
 
@@ -193,6 +197,7 @@ static int process_create_device(struct process *p)
 		.render_node = o->render_node,
 		.dmabuf_scanout = o->dmabuf,
 		.plain_shaders = o->plain_shaders,
+		.exact_only = o->exact_only,
 		.stats = p->stats,
 	};
 	if (!config.renderer_ops)
@@ -214,7 +219,7 @@ static bool process_idle(void *data)
 	connections_reap(p->connections);
 	if (device_poll_fd(p->device) < 0 && device_fences_pending(p->device))
 		device_poll(p->device);
-	return false;
+	return succession_idle(p->succession);
 }
 
 static int process_ready(const struct process *p)
@@ -235,8 +240,16 @@ static int process_prepare(struct process *p)
 		err = screens_create(p->options.keeper_fd, &p->screens);
 	if (!err)
 		err = device_add_display(p->device, &screens_display_ops, p->screens);
+	const struct succession_config succession = {.device = p->device,
+		.channel_fd = p->options.keeper_fd,
+		.enabled = !p->options.no_journal};
 	if (!err)
-		err = connections_create(p->device, p->loop, p->options.keeper_fd, &p->connections);
+		err = succession_create(&succession, &p->succession);
+	if (!err)
+		err = connections_create(
+			p->device, p->loop, p->options.keeper_fd, p->succession, &p->connections);
+	if (!err)
+		succession_set_connections(p->succession, p->connections);
 	if (!err && device_poll_fd(p->device) >= 0)
 		err = loop_add_fd(
 			p->loop, device_poll_fd(p->device), EPOLLIN, process_poll_fences, p, NULL);
@@ -279,6 +292,7 @@ static int process_probe(struct process *p)
 static void process_finish(struct process *p)
 {
 	connections_destroy(p->connections);
+	succession_destroy(p->succession);
 	if (p->device && p->screens)
 		device_remove_display(p->device, p->screens);
 	device_destroy(p->device);
@@ -295,6 +309,7 @@ int main(int argc, char **argv)
 	if (status)
 		return status > 0 ? 0 : 2;
 	log_init("vgpu-device", p.options.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+	crash_points_init(getenv("VGPU_CRASH_AT"));
 	int err = process_begin(&p);
 	if (!err && !p.options.probe)
 		err = isolation_namespaces(p.isolation);

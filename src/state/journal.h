@@ -84,6 +84,8 @@ uint64_t journal_bytes(const struct journal *j);
  * of CLOCK_MONOTONIC in ns, 0 when idle.
  */
 void journal_busy(struct journal *j, uint64_t since);
+/* Where it is written; NULL (the default): nowhere. Not owned. */
+void journal_watch(struct journal *j, uint64_t *busy_since);
 
 /* ---- reading ---- */
 

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Images for a successor: now and then in case of a crash, and when the keeper asks for one. */
+#include "process/succession_private.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/crash_point.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static int leaving_write(
+	struct succession *s, struct state_writer *w, bool precopied, bool *ret_lossy)
+{
+	int err = device_save(s->device, w, precopied, ret_lossy);
+
+	if (!err)
+		connections_save(s->connections, w);
+	return err ? err : state_finish(w);
+}
+
+/* Writes to the image slot that does not count; its number, or -errno. */
+static int leaving_write_image(
+	struct succession *s, bool precopied, bool *ret_lossy, uint64_t *ret_bytes)
+{
+	uint32_t slot = s->image_slot == 0 ? 1 : 0;
+	cleanup_close int fd = succession_new_memory("vgpu-image");
+	struct state_writer *w;
+
+	if (fd < 0)
+		return fd;
+	int err = state_writer_create(STATE_IMAGE, fd, &w);
+	if (err < 0)
+		return err;
+	err = leaving_write(s, w, precopied, ret_lossy);
+	*ret_bytes = state_written(w);
+	state_writer_destroy(w);
+	if (!err)
+		err = succession_put(s, KEEPER_CUSTODY_IMAGE, slot, *ret_bytes, fd);
+	return err < 0 ? err : (int)slot;
+}
+
+/* ---- in case of a crash ---- */
+
+/* The journal goes on as it is; that is no harm as long as it has room. */
+static void leaving_put_off(struct succession *s, const char *why)
+{
+	s->next_try_ms = clock_ms() + IMAGE_ACTIVE_MS;
+	s->image_due = false;
+	log_limited(&s->log, LOG_LEVEL_WARNING, "no image was made, the journal goes on: %s", why);
+}
+
+void leaving_image(struct succession *s)
+{
+	uint64_t start = clock_ms(), bytes;
+	bool lossy = false, full = journal_bytes(s->journal) > JOURNAL_HARD_BYTES / 4 * 3;
+	struct journal *journal;
+
+	succession_freeze(s);
+	int slot = leaving_write_image(s, false, &lossy, &bytes);
+	crash_point(CRASH_POINT_IMAGE);
+	if (slot < 0 || (lossy && !full)) {
+		leaving_put_off(s, slot < 0 ? strerror(-slot) : "it would not be exact");
+	} else if (succession_new_journal(s, &journal) < 0) {
+		leaving_put_off(s, "no memory for a new journal");
+	} else {
+		succession_switch(s, journal, (uint32_t)slot, 0);
+		s->image_cost_ms = clock_ms() - start;
+		log_debug("image of %llu KiB in %llu ms", (unsigned long long)(bytes >> 10),
+			(unsigned long long)s->image_cost_ms);
+	}
+	succession_thaw(s);
+}
+
+int leaving_first_image(struct succession *s)
+{
+	struct journal *journal;
+	uint64_t bytes;
+	bool lossy;
+	int slot = leaving_write_image(s, false, &lossy, &bytes);
+	int err = slot < 0 ? slot : succession_new_journal(s, &journal);
+
+	if (!err)
+		succession_switch(s, journal, (uint32_t)slot, 0);
+	return err;
+}
+
+/* ---- copying ahead ---- */
+
+void leaving_forget_rounds(struct succession *s)
+{
+	state_writer_destroy(s->round);
+	s->round = NULL;
+	close_fd(&s->round_fd);
+	for (; s->rounds; s->rounds--)
+		succession_drop(s, KEEPER_CUSTODY_PRECOPY, s->rounds - 1);
+	device_precopy_forget(s->device);
+}
+
+static void leaving_precopied(struct succession *s, int err, uint64_t left)
+{
+	struct keeper_saved saved = {.code = err, .left = left};
+
+	if (!err)
+		err = state_finish(s->round);
+	saved.bytes = state_written(s->round);
+	state_writer_destroy(s->round);
+	s->round = NULL;
+	if (!err)
+		err = succession_put(
+			s, KEEPER_CUSTODY_PRECOPY, s->rounds++, saved.bytes, s->round_fd);
+	close_fd(&s->round_fd);
+	saved.code = err;
+	if (err)
+		snprintf(
+			saved.text, sizeof(saved.text), "copying ahead failed: %s", strerror(-err));
+	channel_send(s->channel_fd, KEEPER_DEVICE_PRECOPIED, &saved, -1);
+}
+
+bool leaving_precopy_slice(struct succession *s)
+{
+	uint64_t left = 0;
+	int r = device_precopy(s->device, s->round, PRECOPY_SLICE_NS, &left);
+
+	if (r > 0)
+		return true;
+	leaving_precopied(s, r, left);
+	return false;
+}
+
+void leaving_precopy(struct succession *s)
+{
+	struct keeper_saved saved = {.code = -EBUSY};
+
+	/* Rounds that belong to the image that counts have the same places in custody. */
+	if (s->base_rounds && s->journal)
+		leaving_image(s);
+	if (!s->round && !s->base_rounds && s->rounds < KEEPER_MAX_PRECOPY && s->journal) {
+		s->round_fd = succession_new_memory("vgpu-precopy");
+		saved.code = s->round_fd < 0
+				     ? s->round_fd
+				     : state_writer_create(STATE_IMAGE, s->round_fd, &s->round);
+	}
+	if (saved.code < 0) {
+		close_fd(&s->round_fd);
+		snprintf(saved.text, sizeof(saved.text), "nothing can be copied ahead: %s",
+			strerror(-saved.code));
+		channel_send(s->channel_fd, KEEPER_DEVICE_PRECOPIED, &saved, -1);
+	}
+}
+
+/* ---- on request ---- */
+
+struct leaving_reasons {
+	char *text;
+	size_t size, used;
+};
+
+static void leaving_reason(void *data, bool refused, const char *text)
+{
+	struct leaving_reasons *reasons = data;
+	int n = snprintf(reasons->text + reasons->used, reasons->size - reasons->used, "%s%s",
+		reasons->used ? "; " : "", text);
+
+	if (n > 0)
+		reasons->used += (size_t)n;
+	if (reasons->used >= reasons->size)
+		reasons->used = reasons->size - 1;
+}
+
+static void leaving_answer(struct succession *s, struct keeper_saved *saved)
+{
+	struct leaving_reasons reasons = {.text = saved->text, .size = sizeof(saved->text)};
+
+	if (saved->lossy || saved->code == -EBUSY)
+		device_check(s->device, leaving_reason, &reasons);
+	if (saved->code < 0 && !saved->text[0])
+		snprintf(saved->text, sizeof(saved->text), "the state cannot be saved: %s",
+			strerror(-saved->code));
+	saved->stopped_ns = succession_now_ns() - s->frozen_since;
+	if (saved->code < 0)
+		succession_thaw(s);
+	channel_send(s->channel_fd, KEEPER_DEVICE_SAVED, saved, -1);
+}
+
+void leaving_save(struct succession *s)
+{
+	struct keeper_saved saved = {0};
+	bool lossy = false, precopied = s->rounds > 0;
+
+	succession_freeze(s);
+	if (s->round) { /* asked to end in the middle of a round: what it has does not count */
+		leaving_forget_rounds(s);
+		precopied = false;
+	}
+	int slot = leaving_write_image(s, precopied, &lossy, &saved.bytes);
+	saved.code = slot < 0 ? slot : 0;
+	saved.lossy = lossy;
+	leaving_answer(s, &saved);
+}
+
+void leaving_save_file(struct succession *s, const struct keeper_save *save, int fd)
+{
+	struct keeper_saved saved = {0};
+	struct state_writer *w;
+	bool lossy = false;
+
+	succession_freeze(s);
+	int err = state_writer_create(STATE_FILE, fd, &w);
+	if (!err) {
+		err = leaving_write(s, w, false, &lossy);
+		saved.bytes = state_written(w);
+		state_writer_destroy(w);
+	}
+	if (!err && lossy && save->exact)
+		err = -EBUSY;
+	saved.code = err;
+	saved.lossy = lossy;
+	leaving_answer(s, &saved);
+}
+
+int succession_write_file(struct succession *s, int fd)
+{
+	struct state_writer *w;
+	bool lossy;
+	int err = state_writer_create(STATE_FILE, fd, &w);
+
+	if (err < 0)
+		return err;
+	bool was_frozen = succession_frozen(s);
+	succession_freeze(s);
+	err = leaving_write(s, w, false, &lossy);
+	if (!was_frozen)
+		succession_thaw(s);
+	state_writer_destroy(w);
+	return err;
+}
+
+/* The successor did not make it. What it may have written to the anchor does not count. */
+void leaving_thaw(struct succession *s)
+{
+	if (!s->frozen_since)
+		return;
+	if (s->anchor)
+		succession_write_anchor(s);
+	leaving_forget_rounds(s);
+	succession_drop(s, KEEPER_CUSTODY_IMAGE, s->image_slot == 0 ? 1 : 0);
+	succession_thaw(s);
+}
+
+static void leaving_checked(void *data, bool refused, const char *text)
+{
+	const struct succession *s = data;
+	struct keeper_checked checked = {
+		.verdict = refused ? KEEPER_CHECK_REFUSED : KEEPER_CHECK_LOSSY};
+
+	snprintf(checked.text, sizeof(checked.text), "%s", text);
+	channel_send(s->channel_fd, KEEPER_DEVICE_CHECKED, &checked, -1);
+}
+
+void leaving_check(struct succession *s)
+{
+	const struct keeper_checked last = {.verdict = KEEPER_CHECK_FINE};
+
+	device_check(s->device, leaving_checked, s);
+	channel_send(s->channel_fd, KEEPER_DEVICE_CHECKED, &last, -1);
+}

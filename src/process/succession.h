@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_PROCESS_SUCCESSION_H
+#define VGPU_PROCESS_SUCCESSION_H
+
+/*
+ * What this process leaves to its successor, and what it takes over from its predecessor
+ * (docs/decisions/0009-state.md).
+ *
+ * Leaving. From the first connection on an anchor page and a journal are in the keeper's custody;
+ * an image is added when the journal has grown, or when running it again would take long compared
+ * with what an image costs. Image and journal have two slots each; they are written in the one that
+ * does not count, and one store in the anchor makes both count.
+ *
+ *   serving ──PRECOPY──▶ copying ahead, still serving
+ *   serving ──SAVE, SAVE_FILE──▶ frozen ──THAW──▶ serving
+ *   frozen ──QUIT──▶ (a successor serves, or nobody until the vGPU wakes)
+ *
+ * Taking over. GIVE and RESUME only collect. LOAD reads rounds of precopied contents and the image,
+ * makes the connections again, runs the journal if the predecessor died, and then serves.
+ *
+ * What was given is a predecessor's, who may have been taken over by a guest: every reader of it
+ * treats it as hostile, and it can do no more here than that guest could.
+ *
+ * A journal is for the one binding this process serves. With `enabled` false nothing is kept, and
+ * connections end with the process.
+ */
+
+#include "base/packet.h"
+#include "frontend/keep.h"
+
+struct connections;
+struct device;
+struct state_reader;
+struct state_writer;
+struct succession;
+
+struct succession_config {
+	struct device *device;
+	int channel_fd;
+	bool enabled;
+};
+
+int succession_create(const struct succession_config *config, struct succession **ret);
+void succession_destroy(struct succession *s); /* NULL-safe */
+/* Both know the other; called once, before any message. */
+void succession_set_connections(struct succession *s, struct connections *connections);
+
+/* For front ends; NULL when nothing is kept. */
+const struct frontend_keep *succession_keep(struct succession *s);
+
+/* Handles the keeper's messages about state, taking their descriptor; false: it is none. */
+bool succession_message(struct succession *s, struct packet *packet);
+
+/* A connection is about to be served: what is kept begins, and it is recorded. 0 or -errno. */
+int succession_connected(struct succession *s, const struct keeper_connection *info);
+void succession_closed(struct succession *s, uint32_t id);
+bool succession_frozen(const struct succession *s);
+
+/* From the loop's idle hook: images that are due, precopying. True: call again without blocking. */
+bool succession_idle(struct succession *s);
+
+/*
+ * A whole state to or from a file, for VMMs that ask (vhost-user DEVICE_STATE). The device must
+ * have no client of its own when one is loaded.
+ */
+int succession_write_file(struct succession *s, int fd);
+
+#endif

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_PROCESS_SUCCESSION_PRIVATE_H
+#define VGPU_PROCESS_SUCCESSION_PRIVATE_H
+
+/* Shared by succession.c (what is kept), leaving.c and taking_over.c. */
+
+#include "process/succession.h"
+
+#include "base/log.h"
+#include "device/device.h"
+#include "process/channel.h"
+#include "process/connections.h"
+#include "process/stash.h"
+#include "state/journal.h"
+#include "state/section.h"
+
+#define JOURNAL_SOFT_BYTES (96ull << 20)  /* an image is due */
+#define JOURNAL_HARD_BYTES (512ull << 20) /* nothing fits any more */
+#define IMAGE_ACTIVE_MS    2000u          /* no image before so much activity … */
+#define IMAGE_COST_FACTOR  40u            /* … and so many times what the last one took */
+#define PRECOPY_SLICE_NS   3000000u       /* of one turn of the loop */
+
+struct succession {
+	struct device *device;
+	struct connections *connections;
+	int channel_fd;
+	bool enabled;
+	struct frontend_keep keep;
+
+	/* what is kept */
+	struct keeper_anchor *anchor; /* NULL: nothing yet */
+	struct journal *journal;
+	uint32_t image_slot, journal_slot; /* those that count; image: KEEPER_NO_IMAGE */
+	uint32_t base_rounds;              /* of precopied contents that belong to it */
+	uint64_t count;                    /* of changes of the anchor */
+	bool image_due;                    /* somebody found no room */
+	uint64_t active_ms, last_ms, last_bytes, image_cost_ms, next_try_ms;
+
+	/* precopying */
+	struct state_writer *round; /* NULL: not */
+	int round_fd;
+	uint32_t rounds;       /* copied ahead so far */
+	uint64_t frozen_since; /* ns; 0: serving */
+
+	/* taking over */
+	struct stash stash;
+	struct device_loader *loader;
+	uint32_t rounds_given, rounds_loaded;
+	struct keeper_connection *resumed; /* given and not yet made again */
+	size_t n_resumed;
+	struct log_limit log;
+};
+
+uint64_t succession_now_ns(void);
+
+/* ---- succession.c ---- */
+int succession_put(struct succession *s, uint32_t kind, uint32_t index, uint64_t a, int fd);
+void succession_drop(struct succession *s, uint32_t kind, uint32_t index);
+int succession_new_memory(const char *name);
+int succession_map_anchor(struct succession *s, int fd);
+/* Makes one unless there is one. */
+int succession_anchor(struct succession *s);
+/* Anchor and first journal, unless they are there. */
+int succession_begin(struct succession *s);
+/* A new journal in the slot that does not count. */
+int succession_new_journal(struct succession *s, struct journal **ret);
+/* Makes journal and image count: one store. Lets go of those that did before. */
+void succession_switch(
+	struct succession *s, struct journal *journal, uint32_t image_slot, uint32_t rounds);
+/* Writes the anchor again as this process knows it. */
+void succession_write_anchor(struct succession *s);
+void succession_freeze(struct succession *s);
+void succession_thaw(struct succession *s);
+
+/* ---- leaving.c ---- */
+void leaving_image(struct succession *s);
+/* The first, in a process that has no journal yet. */
+int leaving_first_image(struct succession *s);
+void leaving_precopy(struct succession *s);
+bool leaving_precopy_slice(struct succession *s); /* true: more to do */
+void leaving_save(struct succession *s);
+void leaving_save_file(struct succession *s, const struct keeper_save *save, int fd);
+void leaving_thaw(struct succession *s);
+void leaving_check(struct succession *s);
+void leaving_forget_rounds(struct succession *s);
+
+/* ---- taking_over.c ---- */
+void taking_over_give(struct succession *s, const struct keeper_custody *what, int fd);
+void taking_over_resume(struct succession *s, const struct keeper_connection *info, int fd);
+void taking_over_rounds(struct succession *s);
+void taking_over_load(struct succession *s, const struct keeper_load *load, int file_fd);
+
+#endif

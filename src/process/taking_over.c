@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Going on where a predecessor stopped: image, connections, journal. */
+#include "process/succession_private.h"
+
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/crash_point.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* What came of LOAD: the first thing that went wrong, for people. */
+struct taking_over {
+	struct succession *s;
+	struct keeper_saved result;
+	bool loaded; /* the device is: connections may follow */
+};
+
+static int __attribute__((format(printf, 3, 4)))
+take_fail(struct taking_over *t, int err, const char *format, ...)
+{
+	va_list args;
+
+	if (!t->result.code) {
+		t->result.code = err;
+		va_start(args, format);
+		vsnprintf(t->result.text, sizeof(t->result.text), format, args);
+		va_end(args);
+	}
+	return err;
+}
+
+/* ---- what the keeper gives ---- */
+
+void taking_over_give(struct succession *s, const struct keeper_custody *what, int fd)
+{
+	if (what->kind == KEEPER_CUSTODY_PRECOPY)
+		s->rounds_given = MAX(s->rounds_given, what->index + 1);
+	int err = stash_put(&s->stash, what, fd);
+	if (err < 0)
+		log_limited(&s->log, LOG_LEVEL_ERROR, "what was given cannot be kept: %s",
+			strerror(-err));
+}
+
+/* Under a kind of its own, which no custody has: the connections' sockets. */
+static struct keeper_custody taking_over_socket(uint32_t id)
+{
+	return (struct keeper_custody){.kind = KEEPER_CUSTODY_KIND_COUNT, .index = id};
+}
+
+void taking_over_resume(struct succession *s, const struct keeper_connection *info, int fd)
+{
+	const struct keeper_custody socket = taking_over_socket(info->id);
+	struct keeper_connection *grown = realloc(s->resumed, (s->n_resumed + 1) * sizeof(*grown));
+
+	if (!grown) {
+		close(fd);
+		return;
+	}
+	s->resumed = grown;
+	s->resumed[s->n_resumed++] = *info;
+	taking_over_give(s, &socket, fd);
+}
+
+static const struct keeper_connection *taking_over_find(const struct succession *s, uint32_t id)
+{
+	for (size_t i = 0; i < s->n_resumed; i++) {
+		if (s->resumed[i].id == id)
+			return &s->resumed[i];
+	}
+	return NULL;
+}
+
+/* ---- sections ---- */
+
+/* A connection that the keeper no longer has ended meanwhile; its section is skipped. */
+static int take_connection(struct taking_over *t, struct state_reader *r, uint32_t id)
+{
+	struct succession *s = t->s;
+	const struct keeper_connection *info = taking_over_find(s, id);
+	struct keeper_custody socket = taking_over_socket(id);
+
+	if (!info)
+		return 0;
+	int fd = stash_take(&s->stash, &socket);
+	if (fd < 0)
+		return 0;
+	int err = connections_resume(s->connections, info, fd, r);
+	return err < 0 ? take_fail(t, err, "connection %u cannot be taken over: %s", id,
+				 strerror(-err))
+		       : 0;
+}
+
+static int take_device_end(struct taking_over *t)
+{
+	struct device_loader *loader = TAKE_PTR(t->s->loader);
+	char why[KEEPER_TEXT_MAX - 32] = "";
+
+	if (t->loaded || !loader)
+		return 0;
+	t->loaded = true;
+	int err = device_load_end(loader, why, sizeof(why));
+	return err < 0 ? take_fail(t, err, "%s", why[0] ? why : strerror(-err)) : 0;
+}
+
+static int take_section(
+	struct taking_over *t, const struct state_section *section, struct state_reader *r)
+{
+	if (section->type == STATE_CONNECTION) {
+		int err = take_device_end(t);
+		return err < 0 ? err : take_connection(t, r, state_get_u32(r));
+	}
+	if (section->type == STATE_SHARED || t->loaded)
+		return 0;
+	int err = device_load_section(t->s->loader, section, r);
+	return err < 0 ? take_fail(t, err, "section %s: %s", state_section_name(section->type),
+				 strerror(-err))
+		       : 0;
+}
+
+static int take_sections(struct taking_over *t, int fd)
+{
+	struct state_section section;
+	struct state_reader *r;
+	int err = state_reader_create(fd, &r);
+
+	if (err < 0)
+		return take_fail(t, err, "it is no saved state: %s", strerror(-err));
+	while ((err = state_next(r, &section)) == 1) {
+		err = take_section(t, &section, r);
+		if (err < 0)
+			break;
+	}
+	if (err < 0)
+		take_fail(t, err, "%s", state_reader_why(r));
+	state_reader_destroy(r);
+	return err;
+}
+
+static int take_begin(struct taking_over *t)
+{
+	struct succession *s = t->s;
+	int err = s->loader ? 0 : device_load_begin(s->device, &s->loader);
+
+	return err < 0 ? take_fail(t, err, "this process serves somebody else already") : 0;
+}
+
+static int take_slot(struct taking_over *t, uint32_t kind, uint32_t index)
+{
+	struct keeper_custody what = {.kind = kind, .index = index};
+	cleanup_close int fd = stash_dup(&t->s->stash, &what);
+
+	if (fd < 0)
+		return take_fail(t, fd, "a part of the state is missing (%u, %u)", kind, index);
+	return take_sections(t, fd);
+}
+
+static int take_rounds(struct taking_over *t, uint32_t rounds)
+{
+	struct succession *s = t->s;
+	int err = take_begin(t);
+
+	while (!err && s->rounds_loaded < rounds)
+		err = take_slot(t, KEEPER_CUSTODY_PRECOPY, s->rounds_loaded++);
+	return err;
+}
+
+void taking_over_rounds(struct succession *s)
+{
+	struct taking_over t = {.s = s};
+
+	if (take_rounds(&t, s->rounds_given) < 0) /* LOAD will find out and say so */
+		log_warning("copied ahead, but not to be loaded: %s", t.result.text);
+}
+
+/* ---- the journal ---- */
+
+static int take_record(struct taking_over *t, const struct journal_record *record)
+{
+	struct succession *s = t->s;
+
+	switch (record->kind) {
+	case JOURNAL_CONNECT:
+		return take_connection(t, NULL, record->source);
+	case JOURNAL_CLOSE:
+		connections_close(s->connections, record->source);
+		return 0;
+	default:
+		connections_replay(s->connections, record);
+		return 0;
+	}
+}
+
+static int take_journal(struct taking_over *t, struct journal *journal)
+{
+	struct succession *s = t->s;
+	struct journal_record record;
+	bool careful;
+	int err = journal_begin_replay(journal, &careful);
+
+	if (err < 0)
+		return take_fail(t, err, "the journal is damaged");
+	device_set_journal(s->device, journal);
+	device_replay_begin(s->device, careful);
+	while ((err = journal_next(journal, &record)) == 1) {
+		journal_replaying(journal, &record);
+		device_replay_record(s->device, record.executed, record.skip);
+		err = take_record(t, &record);
+		if (err < 0)
+			break;
+	}
+	int end = device_replay_end(s->device);
+	if (err < 0)
+		return take_fail(t, err, "the journal cannot be run again: %s", strerror(-err));
+	if (end < 0)
+		return take_fail(t, end, "the driver failed while the journal was run again");
+	journal_end_replay(journal);
+	return 0;
+}
+
+static int take_recover(struct taking_over *t)
+{
+	struct succession *s = t->s;
+	uint64_t current = __atomic_load_n(&s->anchor->current, __ATOMIC_ACQUIRE);
+	struct keeper_custody journal_slot = {
+		.kind = KEEPER_CUSTODY_JOURNAL, .index = current & 0xff};
+	uint32_t image = current >> 8 & 0xff, rounds = current >> 16 & 0xff;
+	int err = 0;
+
+	if (image != KEEPER_NO_IMAGE) {
+		err = take_rounds(t, rounds);
+		if (!err)
+			err = take_slot(t, KEEPER_CUSTODY_IMAGE, image);
+		if (!err)
+			err = take_device_end(t);
+	}
+	if (err < 0)
+		return err;
+	cleanup_close int fd = stash_dup(&s->stash, &journal_slot);
+	struct journal *journal;
+	err = fd < 0 ? fd : journal_open(fd, JOURNAL_HARD_BYTES, &journal);
+	if (err < 0)
+		return take_fail(t, err, "there is no journal");
+	journal_watch(journal, &s->anchor->busy_since);
+	s->journal = journal;
+	s->journal_slot = journal_slot.index;
+	s->image_slot = image;
+	s->base_rounds = rounds;
+	s->count = current >> 24;
+	return take_journal(t, journal);
+}
+
+/* ---- an image that is complete ---- */
+
+/* From here on this process' journal and that image count, the predecessor's no more. */
+static int take_base(struct taking_over *t, uint32_t slot)
+{
+	struct succession *s = t->s;
+	struct journal *journal;
+
+	if (!s->anchor)
+		return take_fail(t, -ENOENT, "nothing was kept");
+	s->journal_slot = (uint32_t)(s->anchor->current & 1);
+	s->count = s->anchor->current >> 24;
+	int err = succession_new_journal(s, &journal);
+	if (err < 0)
+		return take_fail(t, err, "no memory for a journal");
+	succession_switch(s, journal, slot, s->rounds_given);
+	return 0;
+}
+
+/* A file is no image that the next process could load: one is made before anybody is served. */
+static int take_first_image(struct taking_over *t)
+{
+	struct succession *s = t->s;
+	int err = succession_anchor(s);
+
+	if (!err)
+		err = leaving_first_image(s);
+	return err < 0 ? take_fail(t, err, "no memory for an image") : 0;
+}
+
+static int take_complete(struct taking_over *t, const struct keeper_load *load, int file_fd)
+{
+	struct succession *s = t->s;
+	uint32_t slot = load->images & 1 ? 0 : 1;
+	int err = take_rounds(t, file_fd < 0 ? s->rounds_given : 0);
+
+	if (!err)
+		err = file_fd < 0 ? take_slot(t, KEEPER_CUSTODY_IMAGE, slot)
+				  : take_sections(t, file_fd);
+	if (!err)
+		err = take_device_end(t);
+	if (err < 0 || !s->enabled)
+		return err;
+	return file_fd < 0 ? take_base(t, slot) : take_first_image(t);
+}
+
+/* ---- LOAD ---- */
+
+static int take_anchor(struct taking_over *t, bool needed)
+{
+	struct keeper_custody what = {.kind = KEEPER_CUSTODY_ANCHOR};
+	cleanup_close int fd = stash_dup(&t->s->stash, &what);
+	int err = fd < 0 ? fd : succession_map_anchor(t->s, fd);
+
+	return err < 0 && needed ? take_fail(t, err, "nothing was kept") : 0;
+}
+
+/* Those that came while nobody could record it. */
+static int take_new_connections(struct taking_over *t)
+{
+	struct succession *s = t->s;
+	int err = 0;
+
+	for (size_t i = 0; i < s->n_resumed && !err; i++) {
+		struct keeper_custody socket = taking_over_socket(s->resumed[i].id);
+		int fd = stash_take(&s->stash, &socket);
+		if (fd >= 0)
+			connections_add(s->connections, &s->resumed[i], fd);
+	}
+	return err;
+}
+
+static void take_forget(struct succession *s)
+{
+	stash_finish(&s->stash);
+	free(TAKE_PTR(s->resumed));
+	s->n_resumed = 0;
+	s->rounds_given = s->rounds_loaded = 0;
+}
+
+void taking_over_load(struct succession *s, const struct keeper_load *load, int file_fd)
+{
+	cleanup_close int file = file_fd;
+	uint64_t start = succession_now_ns();
+	struct taking_over t = {.s = s};
+
+	crash_points_spare();
+	succession_freeze(s);
+	int err = take_anchor(&t, load->recover != 0);
+	if (!err)
+		err = load->recover ? take_recover(&t) : take_complete(&t, load, file);
+	if (!err)
+		err = take_new_connections(&t);
+	take_forget(s);
+	t.result.code = err;
+	t.result.stopped_ns = succession_now_ns() - start;
+	crash_point(CRASH_POINT_LOADED);
+	if (err < 0)
+		log_error("the predecessor's state cannot be taken over: %s", t.result.text);
+	channel_send(s->channel_fd, KEEPER_DEVICE_LOADED, &t.result, -1);
+	/* After a failure the keeper ends this process: nobody may see what is half there. */
+	if (!err)
+		succession_thaw(s);
+}
