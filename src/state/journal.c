@@ -20,6 +20,7 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "base/crash_point.h"
 #include "base/iov.h"
 
 #include <errno.h>
@@ -43,11 +44,10 @@
 struct journal_page {
 	uint32_t magic, version;
 	uint64_t committed, executed; /* bytes of entries */
-	uint64_t busy_since;
-	uint64_t replaying; /* offset + 1 of the record being run again; 0: none */
-	uint64_t ended_at;  /* what was committed when a replay ended last */
-	uint32_t replays;   /* begun in a row */
-	uint32_t careful;   /* the last one was */
+	uint64_t replaying;           /* offset + 1 of the record being run again; 0: none */
+	uint64_t ended_at;            /* what was committed when a replay ended last */
+	uint32_t replays;             /* begun in a row */
+	uint32_t careful;             /* the last one was */
 	uint32_t n_skips, pad;
 	uint64_t skips[JOURNAL_SKIPS]; /* offset + 1 */
 };
@@ -65,6 +65,7 @@ struct journal {
 	uint64_t cursor;          /* reading: the next entry */
 	bool in_record;           /* what comes next may be its payload */
 	struct journal_page *page;
+	uint64_t *watched; /* since when it is busy is told there; NULL: nowhere */
 	uint8_t *entries;
 	uint32_t n_skips;
 	uint64_t skips[JOURNAL_SKIPS];
@@ -235,6 +236,7 @@ int journal_record(struct journal *j, enum journal_kind kind, uint32_t source, u
 		at += parts[i].iov_len;
 	}
 	entry_commit(j, size);
+	crash_point(CRASH_POINT_RECORDED);
 	return 0;
 }
 
@@ -254,8 +256,10 @@ const void *journal_payload(
 
 void journal_executed(struct journal *j)
 {
-	if (j)
-		STORE(j->page->executed, j->committed);
+	if (!j)
+		return;
+	STORE(j->page->executed, j->committed);
+	crash_point(CRASH_POINT_EXECUTED);
 }
 
 bool journal_due(const struct journal *j, size_t size)
@@ -274,8 +278,13 @@ uint64_t journal_bytes(const struct journal *j)
 
 void journal_busy(struct journal *j, uint64_t since)
 {
-	if (j)
-		STORE(j->page->busy_since, since);
+	if (j && j->watched)
+		STORE(*j->watched, since);
+}
+
+void journal_watch(struct journal *j, uint64_t *busy_since)
+{
+	j->watched = busy_since;
 }
 
 /* ---- reading ---- */
