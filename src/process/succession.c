@@ -311,6 +311,7 @@ int succession_create(const struct succession_config *config, struct succession 
 	if (!s)
 		return -ENOMEM;
 	*s = (struct succession){.device = config->device,
+		.stats = config->stats,
 		.channel_fd = config->channel_fd,
 		.enabled = config->enabled,
 		.image_slot = KEEPER_NO_IMAGE,

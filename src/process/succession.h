@@ -33,9 +33,11 @@ struct device;
 struct state_reader;
 struct state_writer;
 struct succession;
+struct vgpu_stats;
 
 struct succession_config {
 	struct device *device;
+	struct vgpu_stats *stats; /* the page of counters, not owned */
 	int channel_fd;
 	bool enabled;
 };

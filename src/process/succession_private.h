@@ -23,6 +23,7 @@
 struct succession {
 	struct device *device;
 	struct connections *connections;
+	struct vgpu_stats *stats;
 	int channel_fd;
 	bool enabled;
 	struct frontend_keep keep;

@@ -5,6 +5,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/crash_point.h"
+#include "protocol/stats.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -195,9 +196,21 @@ static int take_record(struct taking_over *t, const struct journal_record *recor
 	}
 }
 
+/* What is run again was counted the first time. */
+static void take_counters_back(struct vgpu_stats *stats, const struct vgpu_stats *before)
+{
+	enum kind { COUNTER, GAUGE };
+#define X(name, kind, help)                                                                        \
+	if (kind == COUNTER)                                                                       \
+		vgpu_stats_set(&stats->name, before->name);
+	VGPU_STATS_TABLE(X)
+#undef X
+}
+
 static int take_journal(struct taking_over *t, struct journal *journal)
 {
 	struct succession *s = t->s;
+	const struct vgpu_stats before = *s->stats;
 	struct journal_record record;
 	bool careful;
 	int err = journal_begin_replay(journal, &careful);
@@ -214,6 +227,7 @@ static int take_journal(struct taking_over *t, struct journal *journal)
 			break;
 	}
 	int end = device_replay_end(s->device);
+	take_counters_back(s->stats, &before);
 	if (err < 0)
 		return take_fail(t, err, "the journal cannot be run again: %s", strerror(-err));
 	if (end < 0)
