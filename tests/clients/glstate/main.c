@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/*
+ * glstate: draws frames each of which depends on all before it, and prints after each frame one
+ * hash for every series (a use of GL, see glstate.h):
+ *
+ *	renderer: virgl (…)
+ *	frame N NAME HEX
+ *
+ * Two runs print the same lines, whatever happened to the vGPU between two frames or within one.
+ * Exit status: 0 done, 1 failed, 2 wrong usage.
+ */
+
+#include "glstate.h"
+
+#include <epoxy/egl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define EXIT_USAGE   2
+#define MAX_CONTEXTS 8
+#define MAX_SERIES   64
+
+struct options {
+	const char *only, *without, *expect;
+	unsigned frames, contexts, pace_ms, fill_mib;
+	bool list;
+};
+
+struct run {
+	const struct series *series;
+	struct state state;
+	unsigned context;
+};
+
+static void usage(int status)
+{
+	fprintf(status ? stderr : stdout,
+		"usage: glstate [--frames N] [--only NAME[,NAME…]] [--without NAME[,NAME…]]\n"
+		"               [--contexts N] [--pace-ms N] [--fill-mib N]\n"
+		"               [--expect-renderer SUBSTRING] [--list]\n");
+	exit(status);
+}
+
+static unsigned parse_number(const char *text, unsigned min, unsigned max)
+{
+	char *end;
+	unsigned long value = strtoul(text, &end, 10);
+
+	if (end == text || *end || value < min || value > max)
+		usage(EXIT_USAGE);
+	return (unsigned)value;
+}
+
+static void parse(struct options *o, int argc, char **argv)
+{
+	static const struct option long_options[] = {{"frames", required_argument, NULL, 'n'},
+		{"only", required_argument, NULL, 'o'}, {"without", required_argument, NULL, 'w'},
+		{"contexts", required_argument, NULL, 'c'},
+		{"pace-ms", required_argument, NULL, 'p'},
+		{"fill-mib", required_argument, NULL, 'f'},
+		{"expect-renderer", required_argument, NULL, 'r'}, {"list", no_argument, NULL, 'l'},
+		{"help", no_argument, NULL, 'h'}, {0}};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+		switch (c) {
+		case 'n':
+			o->frames = parse_number(optarg, 1, 1000000000);
+			break;
+		case 'o':
+			o->only = optarg;
+			break;
+		case 'w':
+			o->without = optarg;
+			break;
+		case 'c':
+			o->contexts = parse_number(optarg, 1, MAX_CONTEXTS);
+			break;
+		case 'p':
+			o->pace_ms = parse_number(optarg, 0, 60000);
+			break;
+		case 'f':
+			o->fill_mib = parse_number(optarg, 0, 1u << 14);
+			break;
+		case 'r':
+			o->expect = optarg;
+			break;
+		case 'l':
+			o->list = true;
+			break;
+		case 'h':
+			usage(0);
+			break;
+		default:
+			usage(EXIT_USAGE);
+		}
+	}
+	if (optind != argc)
+		usage(EXIT_USAGE);
+}
+
+static const struct series *series_at(unsigned i)
+{
+	const struct {
+		const struct series *series;
+		unsigned count;
+	} groups[] = {{raster_series, raster_series_count},
+		{multisample_series, multisample_series_count},
+		{texture_series, texture_series_count}, {memory_series, memory_series_count},
+		{feedback_series, feedback_series_count}, {query_series, query_series_count},
+		{object_series, object_series_count}};
+
+	for (unsigned k = 0; k < sizeof(groups) / sizeof(groups[0]); k++) {
+		if (i < groups[k].count)
+			return &groups[k].series[i];
+		i -= groups[k].count;
+	}
+	return NULL;
+}
+
+static bool named(const char *list, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (const char *at = list; at; at = strchr(at, ',')) {
+		at += *at == ',';
+		if (!strncmp(at, name, len) && (at[len] == ',' || !at[len]))
+			return true;
+	}
+	return false;
+}
+
+static EGLContext make_context(EGLDisplay display, EGLContext shared)
+{
+	static const EGLint attributes[] = {EGL_CONTEXT_MAJOR_VERSION, 4, EGL_CONTEXT_MINOR_VERSION,
+		3, EGL_CONTEXT_OPENGL_PROFILE_MASK, EGL_CONTEXT_OPENGL_CORE_PROFILE_BIT, EGL_NONE};
+	EGLContext context = eglCreateContext(display, EGL_NO_CONFIG_KHR, shared, attributes);
+
+	if (context == EGL_NO_CONTEXT)
+		die("no GL 4.3 core context");
+	return context;
+}
+
+static void make_current(EGLDisplay display, EGLContext context)
+{
+	if (eglGetCurrentContext() == context)
+		return;
+	/* What one context did is seen by the next one that it shares objects with. */
+	if (eglGetCurrentContext() != EGL_NO_CONTEXT)
+		glFlush();
+	if (!eglMakeCurrent(display, EGL_NO_SURFACE, EGL_NO_SURFACE, context))
+		die("a context cannot be made current");
+}
+
+static void check_errors(const char *what)
+{
+	GLenum error = glGetError();
+
+	if (error != GL_NO_ERROR)
+		die("%s: GL error 0x%x", what, error);
+}
+
+static void check_renderer(const struct options *o)
+{
+	const char *renderer = (const char *)glGetString(GL_RENDERER);
+
+	printf("renderer: %s\n", renderer);
+	fflush(stdout);
+	if (o->expect && !strstr(renderer, o->expect))
+		die("the renderer is \"%s\", not \"%s\"", renderer, o->expect);
+}
+
+/* Resources that nothing draws with, so that there is more to carry. */
+static void fill(unsigned mib)
+{
+	struct glhash g = {.random = 0x2545f491};
+
+	for (unsigned done = 0; done < mib; done += 4)
+		make_texture(&g, 1024, 1024, GL_NEAREST);
+	glFinish();
+	check_errors("filling");
+}
+
+static void draw_frame(struct run *run, EGLDisplay display, EGLContext *contexts, unsigned frame)
+{
+	struct state *s = &run->state;
+
+	if (run->series->travels)
+		run->context = frame % s->contexts;
+	s->context = run->context;
+	make_current(display, contexts[run->context]);
+	s->g.hash = 0xcbf29ce484222325u;
+	run->series->draw(s, frame);
+	check_errors(run->series->name);
+	printf("frame %u %s %016llx\n", frame, run->series->name, (unsigned long long)s->g.hash);
+}
+
+static unsigned prepare(
+	const struct options *o, struct run *runs, EGLDisplay display, EGLContext *contexts)
+{
+	const struct series *series;
+	unsigned n = 0;
+
+	for (unsigned i = 0; (series = series_at(i)); i++) {
+		struct run *run = &runs[n];
+		if ((o->only && !named(o->only, series->name)) || named(o->without, series->name))
+			continue;
+		if (n == MAX_SERIES)
+			die("too many series");
+		run->series = series;
+		run->context = series->travels ? 0 : n % o->contexts;
+		run->state.g = (struct glhash){.width = SIDE, .height = SIDE, .random = 0x9e3779b9};
+		run->state.contexts = o->contexts;
+		run->state.context = run->context;
+		make_current(display, contexts[run->context]);
+		series->init(&run->state);
+		check_errors(series->name);
+		n++;
+	}
+	if (!n)
+		die("no series is left");
+	return n;
+}
+
+static int draw(const struct options *o)
+{
+	static struct run runs[MAX_SERIES];
+	EGLContext contexts[MAX_CONTEXTS];
+	EGLDisplay display =
+		eglGetPlatformDisplayEXT(EGL_PLATFORM_SURFACELESS_MESA, EGL_DEFAULT_DISPLAY, NULL);
+	unsigned n;
+
+	if (display == EGL_NO_DISPLAY || !eglInitialize(display, NULL, NULL))
+		die("no surfaceless EGL display");
+	if (!eglBindAPI(EGL_OPENGL_API))
+		die("EGL does not know desktop GL");
+	for (unsigned i = 0; i < o->contexts; i++)
+		contexts[i] = make_context(display, i ? contexts[0] : EGL_NO_CONTEXT);
+	make_current(display, contexts[0]);
+	check_renderer(o);
+	fill(o->fill_mib);
+	n = prepare(o, runs, display, contexts);
+	for (unsigned frame = 0; frame < o->frames; frame++) {
+		for (unsigned i = 0; i < n; i++)
+			draw_frame(&runs[i], display, contexts, frame);
+		fflush(stdout);
+		if (o->pace_ms)
+			usleep(o->pace_ms * 1000);
+	}
+	printf("done\n");
+	eglMakeCurrent(display, EGL_NO_SURFACE, EGL_NO_SURFACE, EGL_NO_CONTEXT);
+	eglTerminate(display);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = {.frames = 18, .contexts = 2};
+	const struct series *series;
+
+	parse(&o, argc, argv);
+	for (unsigned i = 0; o.list && (series = series_at(i)); i++)
+		printf("%s\n", series->name);
+	return o.list ? 0 : draw(&o);
+}
