@@ -30,7 +30,8 @@ def missing_programs():
 
 
 class Node:
-    def __init__(self, config=None):
+    def __init__(self, config=None, soft_gpus=None, environment=None):
+        """environment: what vgpud gets besides this process' own."""
         self.dir = Path(tempfile.mkdtemp(prefix="vgpud-"))
         self.run_dir, self.log = self.dir / "run", self.dir / "vgpud.log"
         self.process = None
@@ -38,15 +39,19 @@ class Node:
         if config:
             self.config = self.dir / "vgpud.conf"
             self.config.write_text(config)
+        self.soft_gpus = soft_gpus
         self.environment = dict(os.environ, VGPUD_SOCKET=str(self.run_dir / "vgpud.sock"))
+        self.given = environment or {}
 
     def start(self):
         command = [PROGRAMS / "vgpud", "--state-dir", self.dir / "state", "--run-dir", self.run_dir]
         if self.config:
             command += ["--config", self.config]
+        if self.soft_gpus:
+            command += ["--soft-gpus", str(self.soft_gpus)]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, env=self.environment)
+                                            stderr=log, env=dict(self.environment, **self.given))
         end = time.monotonic() + START_LIMIT_S
         while self.ctl("gpu", "list", check=False).returncode:
             if self.process.poll() is not None or time.monotonic() > end:
@@ -79,8 +84,9 @@ class Node:
             raise NodeError(f"no type of {gpu} fits {count} times")
         return min(fitting, key=lambda one: abs(one["vram_mib"] - mib))["name"]
 
-    def create(self, name, gpu="soft0", type_name=None):
-        self.ctl("create", name, "--gpu", gpu, "--type", type_name or self.type_for(1, gpu))
+    def create(self, name, gpu="soft0", type_name=None, method=None):
+        self.ctl("create", name, "--gpu", gpu, "--type", type_name or self.type_for(1, gpu),
+                 *(["--method", method] if method else []))
         return name
 
     def first_answer_s(self, name, type_name):

@@ -12,7 +12,7 @@ import initrd
 
 HERE = Path(__file__).resolve().parent
 LIBS = Path("/usr/lib/x86_64-linux-gnu")
-CLIENTS = ["scene", "hog", "glhash"]
+CLIENTS = ["scene", "hog", "glhash", "glstate"]
 PROGRAMS = ["/usr/bin/glmark2-es2-drm"]
 # Opened at run time by name, so no link names them. Patterns; what a release lacks is passed over.
 LOADED = ["libEGL_mesa.so.0", "libGLESv2.so.2", "libEGL.so.1", "libgbm.so.1", "libglapi.so.0",

@@ -221,6 +221,7 @@ static void draw_drawn(struct state *s, unsigned frame)
 		glDrawTransformFeedback(GL_POINTS, s->feedback[from]);
 	}
 	hash_rgba8(s, s->framebuffer[0]);
+	hash_buffer(s, s->buffer[4 + from], VERTICES * 16);
 }
 
 const struct series feedback_series[] = {

@@ -8,6 +8,7 @@
  *	frame N NAME HEX
  *
  * Two runs print the same lines, whatever happened to the vGPU between two frames or within one.
+ * It can also do harm: --hang-at gives the driver a shader that takes years.
  * Exit status: 0 done, 1 failed, 2 wrong usage.
  */
 
@@ -27,6 +28,7 @@
 struct options {
 	const char *only, *without, *expect;
 	unsigned frames, contexts, pace_ms, fill_mib;
+	unsigned hang_at; /* frame + 1, 0: never */
 	bool list;
 };
 
@@ -41,6 +43,7 @@ static void usage(int status)
 	fprintf(status ? stderr : stdout,
 		"usage: glstate [--frames N] [--only NAME[,NAME…]] [--without NAME[,NAME…]]\n"
 		"               [--contexts N] [--pace-ms N] [--fill-mib N]\n"
+		"               [--hang-at FRAME]\n"
 		"               [--expect-renderer SUBSTRING] [--list]\n");
 	exit(status);
 }
@@ -62,8 +65,9 @@ static void parse(struct options *o, int argc, char **argv)
 		{"contexts", required_argument, NULL, 'c'},
 		{"pace-ms", required_argument, NULL, 'p'},
 		{"fill-mib", required_argument, NULL, 'f'},
+		{"hang-at", required_argument, NULL, 'h'},
 		{"expect-renderer", required_argument, NULL, 'r'}, {"list", no_argument, NULL, 'l'},
-		{"help", no_argument, NULL, 'h'}, {0}};
+		{"help", no_argument, NULL, '?'}, {0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
@@ -93,7 +97,7 @@ static void parse(struct options *o, int argc, char **argv)
 			o->list = true;
 			break;
 		case 'h':
-			usage(0);
+			o->hang_at = parse_number(optarg, 0, 1000000000) + 1;
 			break;
 		default:
 			usage(EXIT_USAGE);
@@ -185,6 +189,34 @@ static void fill(unsigned mib)
 	check_errors("filling");
 }
 
+/*
+ * A compute shader that only another one's write would end. Loops in loops, because llvmpipe ends
+ * each one after 65,535 rounds.
+ */
+static void hang(void)
+{
+	GLuint buffer,
+		program = link_stages(&(struct stages){
+			.compute = "layout(local_size_x = 1) in;\n"
+				   "layout(std430, binding = 0) coherent buffer A { uint a[4]; };\n"
+				   "void main() {\n"
+				   "	while (atomicAdd(a[0], 0u) == 0u)\n"
+				   "		while (atomicAdd(a[1], 0u) == 0u)\n"
+				   "			while (atomicAdd(a[2], 0u) == 0u)\n"
+				   "				atomicAdd(a[3], 1u);\n"
+				   "}\n"});
+
+	glGenBuffers(1, &buffer);
+	glBindBuffer(GL_SHADER_STORAGE_BUFFER, buffer);
+	glBufferData(GL_SHADER_STORAGE_BUFFER, 16, NULL, GL_DYNAMIC_COPY);
+	glClearBufferData(
+		GL_SHADER_STORAGE_BUFFER, GL_R32UI, GL_RED_INTEGER, GL_UNSIGNED_INT, NULL);
+	glBindBufferBase(GL_SHADER_STORAGE_BUFFER, 0, buffer);
+	glUseProgram(program);
+	glDispatchCompute(1, 1, 1);
+	glFinish();
+}
+
 static void draw_frame(struct run *run, EGLDisplay display, EGLContext *contexts, unsigned frame)
 {
 	struct state *s = &run->state;
@@ -245,6 +277,8 @@ static int draw(const struct options *o)
 	fill(o->fill_mib);
 	n = prepare(o, runs, display, contexts);
 	for (unsigned frame = 0; frame < o->frames; frame++) {
+		if (frame + 1 == o->hang_at)
+			hang();
 		for (unsigned i = 0; i < n; i++)
 			draw_frame(&runs[i], display, contexts, frame);
 		fflush(stdout);
