@@ -189,10 +189,7 @@ static void fill(unsigned mib)
 	check_errors("filling");
 }
 
-/*
- * A compute shader that only another one's write would end. Loops in loops, because llvmpipe ends
- * each one after 65,535 rounds.
- */
+/* Billions of invocations, because llvmpipe ends each one's loops after 65,535 rounds. */
 static void hang(void)
 {
 	GLuint buffer,
@@ -201,9 +198,7 @@ static void hang(void)
 				   "layout(std430, binding = 0) coherent buffer A { uint a[4]; };\n"
 				   "void main() {\n"
 				   "	while (atomicAdd(a[0], 0u) == 0u)\n"
-				   "		while (atomicAdd(a[1], 0u) == 0u)\n"
-				   "			while (atomicAdd(a[2], 0u) == 0u)\n"
-				   "				atomicAdd(a[3], 1u);\n"
+				   "		atomicAdd(a[1], 1u);\n"
 				   "}\n"});
 
 	glGenBuffers(1, &buffer);
@@ -213,7 +208,7 @@ static void hang(void)
 		GL_SHADER_STORAGE_BUFFER, GL_R32UI, GL_RED_INTEGER, GL_UNSIGNED_INT, NULL);
 	glBindBufferBase(GL_SHADER_STORAGE_BUFFER, 0, buffer);
 	glUseProgram(program);
-	glDispatchCompute(1, 1, 1);
+	glDispatchCompute(65535, 65535, 64);
 	glFinish();
 }
 
