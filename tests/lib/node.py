@@ -126,6 +126,12 @@ class Node:
         return subprocess.Popen(self.command("run", name, "--", *command), env=self.environment,
                                 stdin=subprocess.DEVNULL, text=True, **options)
 
+    def spawn_ctl(self, *arguments):
+        """A verb that goes on meanwhile."""
+        return subprocess.Popen(self.command(*arguments), env=self.environment, text=True,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE)
+
     def kill(self, number=signal.SIGKILL):
         """Ends vgpud alone: keepers and device processes stay."""
         self.process.send_signal(number)

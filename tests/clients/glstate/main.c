@@ -29,7 +29,7 @@ struct options {
 	const char *only, *without, *expect;
 	unsigned frames, contexts, pace_ms, fill_mib;
 	unsigned hang_at; /* frame + 1, 0: never */
-	bool list;
+	bool list, versions;
 };
 
 struct run {
@@ -44,7 +44,7 @@ static void usage(int status)
 		"usage: glstate [--frames N] [--only NAME[,NAME…]] [--without NAME[,NAME…]]\n"
 		"               [--contexts N] [--pace-ms N] [--fill-mib N]\n"
 		"               [--hang-at FRAME]\n"
-		"               [--expect-renderer SUBSTRING] [--list]\n");
+		"               [--expect-renderer SUBSTRING] [--list] [--versions]\n");
 	exit(status);
 }
 
@@ -67,7 +67,7 @@ static void parse(struct options *o, int argc, char **argv)
 		{"fill-mib", required_argument, NULL, 'f'},
 		{"hang-at", required_argument, NULL, 'h'},
 		{"expect-renderer", required_argument, NULL, 'r'}, {"list", no_argument, NULL, 'l'},
-		{"help", no_argument, NULL, '?'}, {0}};
+		{"versions", no_argument, NULL, 'v'}, {"help", no_argument, NULL, '?'}, {0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
@@ -82,7 +82,8 @@ static void parse(struct options *o, int argc, char **argv)
 			o->without = optarg;
 			break;
 		case 'c':
-			o->contexts = parse_number(optarg, 1, MAX_CONTEXTS);
+			/* Two series have a query of the same kind open and cannot share one. */
+			o->contexts = parse_number(optarg, 2, MAX_CONTEXTS);
 			break;
 		case 'p':
 			o->pace_ms = parse_number(optarg, 0, 60000);
@@ -95,6 +96,9 @@ static void parse(struct options *o, int argc, char **argv)
 			break;
 		case 'l':
 			o->list = true;
+			break;
+		case 'v':
+			o->versions = true;
 			break;
 		case 'h':
 			o->hang_at = parse_number(optarg, 0, 1000000000) + 1;
@@ -253,18 +257,42 @@ static unsigned prepare(
 	return n;
 }
 
-static int draw(const struct options *o)
+static EGLDisplay open_display(void)
 {
-	static struct run runs[MAX_SERIES];
-	EGLContext contexts[MAX_CONTEXTS];
 	EGLDisplay display =
 		eglGetPlatformDisplayEXT(EGL_PLATFORM_SURFACELESS_MESA, EGL_DEFAULT_DISPLAY, NULL);
-	unsigned n;
 
 	if (display == EGL_NO_DISPLAY || !eglInitialize(display, NULL, NULL))
 		die("no surfaceless EGL display");
 	if (!eglBindAPI(EGL_OPENGL_API))
 		die("EGL does not know desktop GL");
+	return display;
+}
+
+/* The highest versions there are: "GL 4.5" and "ES 3.2". */
+static int print_versions(void)
+{
+	static const EGLint es[] = {EGL_CONTEXT_MAJOR_VERSION, 3, EGL_NONE};
+	EGLDisplay display = open_display();
+	int version;
+
+	make_current(display, make_context(display, EGL_NO_CONTEXT));
+	version = epoxy_gl_version();
+	printf("GL %d.%d\n", version / 10, version % 10);
+	eglBindAPI(EGL_OPENGL_ES_API);
+	make_current(display, eglCreateContext(display, EGL_NO_CONFIG_KHR, EGL_NO_CONTEXT, es));
+	version = epoxy_gl_version();
+	printf("ES %d.%d\n", version / 10, version % 10);
+	return 0;
+}
+
+static int draw(const struct options *o)
+{
+	static struct run runs[MAX_SERIES];
+	EGLContext contexts[MAX_CONTEXTS];
+	EGLDisplay display = open_display();
+	unsigned n;
+
 	for (unsigned i = 0; i < o->contexts; i++)
 		contexts[i] = make_context(display, i ? contexts[0] : EGL_NO_CONTEXT);
 	make_current(display, contexts[0]);
@@ -294,5 +322,7 @@ int main(int argc, char **argv)
 	parse(&o, argc, argv);
 	for (unsigned i = 0; o.list && (series = series_at(i)); i++)
 		printf("%s\n", series->name);
+	if (o.versions)
+		return print_versions();
 	return o.list ? 0 : draw(&o);
 }

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vGPUs that sleep: by hand and by themselves, woken by the guest's next byte or by hand."""
+import time
+
+import glstate
+import node as node_module
+from conftest import FEW
+
+HELD_LIMIT = 5 << 20
+# A client that pauses longer than it takes to fall asleep.
+SLOW = [*FEW, "--frames", 8, "--pace-ms", 1200]
+
+
+def test_asleep_in_the_middle(shared_node, references, vgpu):
+    with glstate.Run(shared_node, vgpu, *SLOW) as run:
+        naps = 0
+        run.wait_frames(1)
+        while run.running() and naps < 4:
+            done = shared_node.ctl("--json", "hibernate", vgpu, check=False)
+            if done.returncode == 0:
+                naps += 1
+            glstate.wait_row(shared_node, vgpu, lambda row: row["state"] == "bound" or
+                             not run.running())
+            time.sleep(0.3)
+        lines = run.finish()
+    glstate.compare(references.of(*SLOW), lines)
+    assert naps >= 2
+    assert shared_node.vgpu(vgpu)["wakes"] >= 2
+
+
+def test_asleep_it_holds_little(shared_node, references, vgpu):
+    options = [*FEW, "--fill-mib", 48, "--frames", 3, "--pace-ms", 4000]
+    with glstate.Run(shared_node, vgpu, *options) as run:
+        run.wait_frames(1, 60)
+        time.sleep(0.5)
+        awake = shared_node.vgpu(vgpu)
+        shared_node.ctl("hibernate", vgpu)
+        row = shared_node.vgpu(vgpu)
+        if row["state"] == "hibernated":  # the client may have gone on already
+            assert not row["pid"]
+            held = glstate.held_bytes(row["keeper_pid"], run.process.pid)
+            print(f"hibernated: {held / 2**20:.2f} MiB held")
+            assert held <= HELD_LIMIT, held
+        assert awake["pid"]
+        glstate.compare(references.of(*options), run.finish())
+    assert row["state"] == "hibernated"
+
+
+def test_woken_by_hand(shared_node, references, vgpu):
+    shared_node.ctl("hibernate", vgpu)
+    assert shared_node.vgpu(vgpu)["state"] == "hibernated"
+    shared_node.ctl("wake", vgpu)
+    assert shared_node.vgpu(vgpu)["state"] in ("ready", "bound")
+    with glstate.Run(shared_node, vgpu, *FEW) as run:
+        glstate.compare(references.of(*FEW), run.finish())
+
+
+def test_a_new_client_wakes_it(shared_node, references, vgpu):
+    shared_node.ctl("hibernate", vgpu)
+    with glstate.Run(shared_node, vgpu, *FEW) as run:
+        glstate.compare(references.of(*FEW), run.finish())
+
+
+def test_it_sleeps_through_a_restart_of_vgpud(node, references):
+    node.create("a")
+    with glstate.Run(node, "a", *SLOW) as run:
+        run.wait_frames(1)
+        time.sleep(0.1)
+        node.ctl("hibernate", "a")
+        node.kill()
+        run.wait_frames(4)
+        node.start()
+        glstate.wait_row(node, "a", lambda row: row["state"] == "bound")
+        glstate.compare(references.of(*SLOW), run.finish())
+
+
+def test_idle_it_falls_asleep_by_itself(programs, references):
+    with node_module.Node("[vgpud]\nhibernate_after_s = 1\n") as node:
+        node.create("a")
+        options = [*FEW, "--frames", 4, "--pace-ms", 3500]
+        with glstate.Run(node, "a", *options) as run:
+            run.wait_frames(1)
+            glstate.wait_row(node, "a", lambda row: row["state"] == "hibernated", 8)
+            glstate.compare(references.of(*options), run.finish())
+        assert node.vgpu("a")["wakes"] >= 1

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A client that crashes or hangs the driver again and again loses its own context; the others of
+the same vGPU go on and every pixel of theirs is right."""
+import sys
+import time
+from pathlib import Path
+
+import glstate
+import node as node_module
+from conftest import FEW
+
+MARKER = Path(__file__).resolve().parent / "marker.py"
+OPTIONS = [*FEW, "--frames", 60, "--pace-ms", 30]
+
+
+def beside(node, harm, limit_s=90):
+    """Lines of a glstate that shares its vGPU with a client that does harm; and what that said."""
+    said = node.dir / "harm"
+    command = " ".join(map(str, [glstate.PROGRAM, *OPTIONS]))
+    script = f"{harm} >{said} 2>&1 & {command}; status=$?; kill $! 2>/dev/null; exit $status"
+    process = node.spawn("a", ["sh", "-c", script], stdout=open(node.dir / "out", "w"))
+    try:
+        assert process.wait(limit_s) == 0, (node.dir / "out").read_text()[-300:]
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(20)
+    return (node.dir / "out").read_text().splitlines(), said.read_text()
+
+
+def test_a_command_that_crashes_every_time(programs, references):
+    with node_module.Node(environment={"VGPU_CRASH_AT": "marker:1"}) as node:
+        node.create("a")
+        socket = node.run_dir / "vgpus" / "a" / "vtest.sock"
+        lines, _ = beside(node, f"{sys.executable} {MARKER} {socket} 1.0")
+        glstate.compare(references.of(*OPTIONS), lines)
+        row = node.vgpu("a")
+        assert 1 <= row["recoveries"] <= 4 and row["state"] != "failed", row
+        # Whoever runs a vGPU is told.
+        assert any("crash" in one["text"] for one in node.json("events")), node.json("events")
+
+
+def test_a_command_that_never_ends(programs, references):
+    """Longer than the keeper lets a device process be at one thing."""
+    with node_module.Node(environment={"VGPU_HANG_LIMIT_MS": "1500"}) as node:
+        node.create("a")
+        begin = time.monotonic()
+        lines, _ = beside(node, f"{glstate.PROGRAM} --only ubo --frames 4 --hang-at 2")
+        glstate.compare(references.of(*OPTIONS), lines)
+        assert time.monotonic() - begin < 60
+        row = node.vgpu("a")
+        assert 1 <= row["recoveries"] <= 4 and row["state"] != "failed", row
