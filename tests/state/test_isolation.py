@@ -9,7 +9,7 @@ import glstate
 import node as node_module
 from conftest import FEW
 
-MARKER = Path(__file__).resolve().parent / "marker.py"
+CLIENT = Path(__file__).resolve().parents[1] / "lib" / "vtest_client.py"
 OPTIONS = [*FEW, "--frames", 60, "--pace-ms", 30]
 
 
@@ -32,7 +32,7 @@ def test_a_command_that_crashes_every_time(programs, references):
     with node_module.Node(environment={"VGPU_CRASH_AT": "marker:1"}) as node:
         node.create("a")
         socket = node.run_dir / "vgpus" / "a" / "vtest.sock"
-        lines, _ = beside(node, f"{sys.executable} {MARKER} {socket} 1.0")
+        lines, _ = beside(node, f"{sys.executable} {CLIENT} {socket} mark 1.0")
         glstate.compare(references.of(*OPTIONS), lines)
         row = node.vgpu("a")
         assert 1 <= row["recoveries"] <= 4 and row["state"] != "failed", row

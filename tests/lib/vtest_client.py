@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A vtest client that draws nothing, to be run on a vGPU on its own.
+
+    vtest_client.py SOCKET ping [EVERY_S]   asks again and again; prints for each answer the moment it
+                                            was asked (ns of CLOCK_MONOTONIC) and the ms it took;
+                                            without EVERY_S only those that took over 2 ms
+    vtest_client.py SOCKET mark [AFTER_S]   submits a debug marker, at which tests let a device
+                                            process crash, and prints "answered" or "closed"
+"""
+import socket
+import struct
+import sys
+import time
+
+SUBMIT_CMD, BUSY_WAIT, CREATE_RENDERER, PROTOCOL_VERSION = 6, 7, 8, 11
+SEND_STRING_MARKER = 51
+LIMIT_S = 120
+NOTABLE_S = 0.002
+
+
+def connect(path):
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(LIMIT_S)
+    client.connect(path)
+    client.sendall(struct.pack("=II5s", 5, CREATE_RENDERER, b"test\0"))
+    client.sendall(struct.pack("=III", 1, PROTOCOL_VERSION, 2))
+    client.recv(12, socket.MSG_WAITALL)
+    return client
+
+
+def ask(client):
+    """Whether an answer came."""
+    client.sendall(struct.pack("=IIII", 2, BUSY_WAIT, 0, 0))
+    return len(client.recv(12, socket.MSG_WAITALL)) == 12
+
+
+def ping(client, every_s=0.0):
+    while True:
+        begin = time.monotonic()
+        if not ask(client):
+            return
+        took = time.monotonic() - begin
+        if every_s or took > NOTABLE_S:
+            print(f"{int(begin * 1e9)} {took * 1000:.3f}", flush=True)
+        # Other work of this machine matters more than asking at every moment.
+        time.sleep(every_s or 0.0005)
+
+
+def mark(client, after_s=0.0):
+    time.sleep(after_s)
+    # One command: its header, the length of the text, the text.
+    words = struct.pack("=II4s", SEND_STRING_MARKER | 2 << 16, 4, b"mark")
+    client.sendall(struct.pack("=II", len(words) // 4, SUBMIT_CMD) + words)
+    print("answered" if ask(client) else "closed", flush=True)
+
+
+def main(path, verb, *numbers):
+    {"ping": ping, "mark": mark}[verb](connect(path), *map(float, numbers))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
