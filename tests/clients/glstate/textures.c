@@ -46,7 +46,9 @@ static GLuint kind_program(const struct kind *kind)
 
 static int extent(int level)
 {
-	return EDGE >> level ? EDGE >> level : 1;
+	int edge = EDGE >> level;
+
+	return edge ? edge : 1;
 }
 
 /* Fills a part of a level: a quarter (in blocks for compressed formats), or all of it. */
