@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/api.h"
 
+#include "control/api_internal.h"
+
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/parse.h"
@@ -18,27 +20,6 @@
 #include <unistd.h>
 
 #define API_EVENT_WAIT_MS 30000u
-#define API_WAITERS       32
-
-struct api_waiter {
-	struct http_request *request;
-	uint64_t after;
-};
-
-struct api {
-	struct vgpud *d;
-	sd_event_source *timer; /* ends the waits for events */
-	struct api_waiter waiters[API_WAITERS];
-	unsigned n_waiters;
-};
-
-/* One request on its way to a keeper. */
-struct api_call {
-	struct api *api;
-	struct http_request *request;
-	char name[VGPU_NAME_LONGEST + 1];
-};
-
 typedef void (*api_handler)(struct api *api, struct http_request *request, const char *name);
 
 static void refuse(struct http_request *request, int code, const char *what, const char *why)
@@ -49,7 +30,7 @@ static void refuse(struct http_request *request, int code, const char *what, con
 	http_reply_error(request, &err);
 }
 
-static struct vgpu *find_vgpu(struct api *api, struct http_request *request, const char *name)
+struct vgpu *api_find_vgpu(struct api *api, struct http_request *request, const char *name)
 {
 	struct vgpu *v = vgpud_find_vgpu(api->d, name);
 	struct error err;
@@ -62,8 +43,7 @@ static struct vgpu *find_vgpu(struct api *api, struct http_request *request, con
 	return v;
 }
 
-static struct api_call *api_call_new(
-	struct api *api, struct http_request *request, const char *name)
+struct api_call *api_call_new(struct api *api, struct http_request *request, const char *name)
 {
 	struct api_call *call = malloc(sizeof(*call));
 
@@ -71,7 +51,7 @@ static struct api_call *api_call_new(
 		refuse(request, ENOMEM, "request", "out of memory (free some)");
 		return NULL;
 	}
-	*call = (struct api_call){.api = api, .request = request};
+	*call = (struct api_call){.api = api, .request = request, .fd = -1};
 	snprintf(call->name, sizeof(call->name), "%.63s", name);
 	return call;
 }
@@ -135,7 +115,7 @@ static void api_vgpu_list(struct api *api, struct http_request *request, const c
 
 static void api_vgpu_show(struct api *api, struct http_request *request, const char *name)
 {
-	const struct vgpu *v = find_vgpu(api, request, name);
+	const struct vgpu *v = api_find_vgpu(api, request, name);
 
 	if (v)
 		http_reply_json(request, 200, render_vgpu(v));
@@ -143,7 +123,7 @@ static void api_vgpu_show(struct api *api, struct http_request *request, const c
 
 static void api_vgpu_stats(struct api *api, struct http_request *request, const char *name)
 {
-	const struct vgpu *v = find_vgpu(api, request, name);
+	const struct vgpu *v = api_find_vgpu(api, request, name);
 
 	if (v)
 		http_reply_json(request, 200, render_stats(v));
@@ -221,7 +201,7 @@ static void on_vgpu_deleted(void *data, const struct error *err)
 static void api_vgpu_delete(struct api *api, struct http_request *request, const char *name)
 {
 	const char *force = http_query(request, "force");
-	struct vgpu *v = find_vgpu(api, request, name);
+	struct vgpu *v = api_find_vgpu(api, request, name);
 	struct api_call *call = v ? api_call_new(api, request, name) : NULL;
 	struct error err;
 
@@ -262,7 +242,7 @@ static void on_screen(void *data, const struct error *err, int *fd)
 static void api_vgpu_screenshot(struct api *api, struct http_request *request, const char *name)
 {
 	const char *head = http_query(request, "head");
-	struct vgpu *v = find_vgpu(api, request, name);
+	struct vgpu *v = api_find_vgpu(api, request, name);
 	char *end = NULL;
 	struct error err;
 
@@ -292,7 +272,7 @@ static bool is_size(const char *text)
 static void api_vgpu_qemu_args(struct api *api, struct http_request *request, const char *name)
 {
 	const char *vga = http_query(request, "vga"), *memory = http_query(request, "memory");
-	const struct vgpu *v = find_vgpu(api, request, name);
+	const struct vgpu *v = api_find_vgpu(api, request, name);
 
 	if (!v)
 		return;
@@ -367,7 +347,7 @@ static void bind_process(
 
 static void api_vgpu_bind(struct api *api, struct http_request *request, const char *name)
 {
-	struct vgpu *v = find_vgpu(api, request, name);
+	struct vgpu *v = api_find_vgpu(api, request, name);
 	struct error err;
 	json_error_t where;
 	int pid = 0;
@@ -401,7 +381,7 @@ static void on_unbound(void *data, const struct error *err, int *fd)
 static void api_vgpu_unbind(struct api *api, struct http_request *request, const char *name)
 {
 	const struct ucred *peer = http_peer(request);
-	struct vgpu *v = find_vgpu(api, request, name);
+	struct vgpu *v = api_find_vgpu(api, request, name);
 	struct error err;
 
 	if (!v)
@@ -603,13 +583,15 @@ void api_print(FILE *out)
 				  vgpu[] = {RENDER_VGPU_FIELDS(F)},
 				  event[] = {RENDER_EVENT_FIELDS(F)},
 				  check[] = {RENDER_CHECK_FIELDS(F)},
-				  stats[] = {VGPU_STATS_TABLE(S)};
+				  stats[] = {VGPU_STATS_TABLE(S)},
+				  result[] = {RENDER_RESULT_FIELDS(F)};
 
 	fprintf(out,
 		"# vgpud's HTTP API\n\n"
 		"On the Unix socket `RUN_DIR/vgpud.sock`. Served are root, vgpud's own user and "
 		"members of its\ngroup, known by the kernel's peer credentials. Bodies are JSON "
-		"objects of at most 64 KiB.\nFields are added, never renamed. An error answers "
+		"objects of at most 64 KiB where nothing else is said.\nFields are added, never "
+		"renamed. An error answers "
 		"`{\"error\": {\"code\": \"EBUSY\", \"message\":\n\"WHAT: WHY (WHAT TO DO)\"}}` "
 		"with status 400 (malformed), 403 (not allowed), 404 (not there),\n405 (method), "
 		"409 (a rule or the present state forbids it), 413 (body too large), 507 (disk or "
@@ -624,5 +606,6 @@ void api_print(FILE *out)
 	print_fields(out, "vGPU", vgpu, ARRAY_SIZE(vgpu));
 	print_fields(out, "event", event, ARRAY_SIZE(event));
 	print_fields(out, "check", check, ARRAY_SIZE(check));
+	print_fields(out, "result (beside `name`)", result, ARRAY_SIZE(result));
 	print_fields(out, "stats (beside `name` and `state`)", stats, ARRAY_SIZE(stats));
 }

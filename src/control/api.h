@@ -28,6 +28,23 @@
 	X("GET", "/v1/vgpus/NAME/stats", api_vgpu_stats, "Its counters", "", "stats")              \
 	X("GET", "/v1/vgpus/NAME/screenshot", api_vgpu_screenshot, "What a head shows",            \
 		"?head=N: 0 if not given", "image/png")                                            \
+	X("POST", "/v1/vgpus/NAME/move", api_vgpu_move,                                            \
+		"Moves it to another GPU under its guest; the same GPU: replaces its process",     \
+		"{gpu, exact?}: exact: refuse rather than lose anything", "result")                \
+	X("POST", "/v1/vgpus/NAME/snapshot", api_vgpu_snapshot, "Its state as a file",             \
+		"?exact=1: refuse rather than lose anything",                                      \
+		"application/x-vgpustate, and the result as header `Vgpu-Result`")                 \
+	X("POST", "/v1/vgpus/NAME/restore", api_vgpu_restore, "Loads a state into it",             \
+		"the file, at most 64 GiB", "result")                                              \
+	X("POST", "/v1/vgpus/NAME/hibernate", api_vgpu_hibernate,                                  \
+		"Saves its state and ends its device process until its guest goes on", "",         \
+		"result")                                                                          \
+	X("POST", "/v1/vgpus/NAME/wake", api_vgpu_wake, "Wakes it from hibernation", "", "result") \
+	X("GET", "/v1/vgpus/NAME/check", api_vgpu_check,                                           \
+		"What saving it would lose, or why it would be refused, now", "",                  \
+		"{name, verdict: exact, lossy or refused, reasons: array of {verdict, text}}")     \
+	X("GET", "/v1/vgpus/NAME/progress", api_vgpu_progress, "Of the operation under way", "",   \
+		"{operation: string or null, step, done_bytes, total_bytes}")                      \
 	X("GET", "/v1/vgpus/NAME/qemu-args", api_vgpu_qemu_args, "Arguments for a stock QEMU",     \
 		"?vga=1: with a boot screen, ?memory=SIZE", "{args: array of strings, note}")      \
 	X("POST", "/v1/vgpus/NAME/bind", api_vgpu_bind,                                            \
@@ -47,8 +64,9 @@ struct api;
 int api_create(struct vgpud *d, struct api **ret);
 void api_destroy(struct api *api); /* NULL-safe */
 
-/* http_handler; `data` is the struct api. */
+/* http_handler and http_upload; `data` is the struct api. */
 void api_handle(void *data, struct http_request *request);
+int api_upload(void *data, const struct http_request *request);
 
 /* docs/api.md */
 void api_print(FILE *out);

@@ -20,6 +20,8 @@ struct key {
 	uint64_t least, most; /* VALUE_TEXT: most bytes with the end */
 };
 
+#define CONFIG_IDLE_MAX (366u * 86400u)
+
 #define TEXT(s, field) VALUE_TEXT, offsetof(struct s, field), 0, sizeof(((struct s *)0)->field)
 
 static const struct key node_keys[] = {
@@ -32,6 +34,8 @@ static const struct key node_keys[] = {
 	{"lockdown", VALUE_LOCKDOWN, offsetof(struct config, lockdown), 0,
 		sizeof(((struct config *)0)->lockdown)},
 	{"dmabuf", VALUE_BOOL, offsetof(struct config, dmabuf)},
+	{"hibernate_idle_s", VALUE_NUMBER32, offsetof(struct config, hibernate_idle_s), 0,
+		CONFIG_IDLE_MAX},
 	{0},
 };
 
@@ -55,6 +59,8 @@ static const struct key type_keys[] = {
 	{"max_width", VALUE_NUMBER32, offsetof(struct type, max_width), 16, TYPES_MAX_SIDE},
 	{"max_height", VALUE_NUMBER32, offsetof(struct type, max_height), 16, TYPES_MAX_SIDE},
 	{"heads", VALUE_NUMBER32, offsetof(struct type, heads), 1, TYPES_MAX_HEADS},
+	{"hibernate_idle_s", VALUE_NUMBER32, offsetof(struct type, hibernate_idle_s), 0,
+		CONFIG_IDLE_MAX},
 	{0},
 };
 
@@ -150,7 +156,10 @@ static void *section_object(struct parse *p, const char *section, const struct k
 	if (c->n_types == CONFIG_MAX)
 		return NULL;
 	struct type *type = &c->types[c->n_types++];
-	*type = (struct type){.max_width = 1920, .max_height = 1200, .heads = 1};
+	*type = (struct type){.max_width = 1920,
+		.max_height = 1200,
+		.heads = 1,
+		.hibernate_idle_s = TYPES_IDLE_NODE};
 	snprintf(type->name, sizeof(type->name), "%s", section + 5);
 	return type;
 }

@@ -21,6 +21,7 @@ struct http {
 	sd_event_source *io, *timer;
 	gid_t group;
 	http_handler handler;
+	http_upload upload;
 	void *data;
 	struct http_request *waiting; /* handed to the handler, not answered yet */
 	bool running;                 /* inside MHD_run() */
@@ -38,12 +39,17 @@ struct http_request {
 	char *body;
 	size_t body_len;
 	bool too_large;
+	int upload_fd; /* where the body goes; -1: into memory */
+	uint64_t uploaded;
+	int upload_error; /* positive errno */
 	json_t *json;
 	bool suspended;
 	unsigned status; /* 0: not answered yet */
 	const char *content_type;
 	void *reply;
 	size_t reply_size;
+	int reply_fd;       /* -1: `reply` it is */
+	char *reply_result; /* NULL: none */
 };
 
 const char *http_method(const struct http_request *request)
@@ -119,12 +125,18 @@ static bool request_peer(struct http_request *request)
 
 static enum MHD_Result request_queue(struct http_request *request)
 {
-	struct MHD_Response *response = MHD_create_response_from_buffer(
-		request->reply_size, request->reply, MHD_RESPMEM_MUST_FREE);
+	struct MHD_Response *response =
+		request->reply_fd >= 0
+			? MHD_create_response_from_fd64(request->reply_size, request->reply_fd)
+			: MHD_create_response_from_buffer(
+				  request->reply_size, request->reply, MHD_RESPMEM_MUST_FREE);
 
 	if (!response)
 		return MHD_NO;
-	request->reply = NULL; /* the response's now */
+	request->reply = NULL; /* the response's now, as is the file */
+	request->reply_fd = -1;
+	if (request->reply_result)
+		MHD_add_response_header(response, HTTP_RESULT_HEADER, request->reply_result);
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, request->content_type);
 	enum MHD_Result r = MHD_queue_response(request->connection, request->status, response);
 	MHD_destroy_response(response);
@@ -175,6 +187,17 @@ void http_reply_json(struct http_request *request, unsigned status, json_t *json
 	http_reply_bytes(request, "application/json", text, text ? strlen(text) : 0);
 }
 
+void http_reply_file(struct http_request *request, const char *content_type, int fd, json_t *result)
+{
+	off_t size = lseek(fd, 0, SEEK_END);
+
+	request->reply_result = json_dumps(result, JSON_COMPACT | JSON_ENSURE_ASCII);
+	json_decref(result);
+	lseek(fd, 0, SEEK_SET);
+	request->reply_fd = fd;
+	http_reply_bytes(request, content_type, NULL, size > 0 ? (size_t)size : 0);
+}
+
 static unsigned status_of(int code)
 {
 	static const struct {
@@ -189,6 +212,9 @@ static unsigned status_of(int code)
 		{EPERM, MHD_HTTP_FORBIDDEN},
 		{EACCES, MHD_HTTP_FORBIDDEN},
 		{ENOSPC, MHD_HTTP_INSUFFICIENT_STORAGE},
+		{EALREADY, MHD_HTTP_CONFLICT},
+		{ESTALE, MHD_HTTP_CONFLICT},
+		{EBADMSG, MHD_HTTP_BAD_REQUEST},
 		{EAGAIN, MHD_HTTP_SERVICE_UNAVAILABLE},
 	};
 
@@ -247,13 +273,51 @@ static void request_start(struct http_request *request)
 	} else if (request->too_large) {
 		refuse_request(request, MHD_HTTP_CONTENT_TOO_LARGE, EINVAL,
 			"the body is too large (send at most 65536 bytes)");
+	} else if (request->upload_error) {
+		refuse_request(request, status_of(request->upload_error), request->upload_error,
+			request->upload_error == EFBIG
+				? "the file is too large (64 GiB are the most)"
+				: "the file cannot be kept (free some space where vgpud's state "
+				  "is)");
 	} else {
 		http->handler(http->data, request);
 	}
 }
 
+/* What cannot be written is still read, so that the client gets to know why. */
+static void request_upload_file(struct http_request *request, const char *data, size_t size)
+{
+	if (size > HTTP_UPLOAD_MAX - request->uploaded)
+		request->upload_error = EFBIG;
+	while (size && !request->upload_error) {
+		ssize_t n = write(request->upload_fd, data, size);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			request->upload_error = n < 0 ? errno : EIO;
+			break;
+		}
+		request->uploaded += (uint64_t)n;
+		data += n;
+		size -= (size_t)n;
+	}
+}
+
+int http_take_upload(struct http_request *request)
+{
+	int fd = TAKE_FD(request->upload_fd);
+
+	if (fd >= 0)
+		lseek(fd, 0, SEEK_SET);
+	return fd;
+}
+
 static void request_upload(struct http_request *request, const char *data, size_t size)
 {
+	if (request->upload_fd >= 0 || request->upload_error) {
+		request_upload_file(request, data, size);
+		return;
+	}
 	if (request->too_large || size > HTTP_BODY_MAX - request->body_len) {
 		request->too_large = true;
 		return;
@@ -282,9 +346,19 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
 			free(path);
 			return MHD_NO;
 		}
-		*request = (struct http_request){
-			.http = cls, .connection = connection, .method = method, .path = path};
+		*request = (struct http_request){.http = cls,
+			.connection = connection,
+			.method = method,
+			.path = path,
+			.upload_fd = -1,
+			.reply_fd = -1};
 		*state = request;
+		if (request->http->upload && request_peer(request) &&
+			peer_allowed(request->http, request)) {
+			int fd = request->http->upload(request->http->data, request);
+			request->upload_fd = MAX(fd, -1);
+			request->upload_error = fd < -1 ? -fd : 0;
+		}
 		return MHD_YES;
 	}
 	if (*upload_size) {
@@ -311,6 +385,9 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **st
 	free(request->path);
 	free(request->body);
 	free(request->reply);
+	free(request->reply_result);
+	close_fd(&request->upload_fd);
+	close_fd(&request->reply_fd);
 	json_decref(request->json);
 	free(request);
 	*state = NULL;
@@ -362,8 +439,8 @@ on_mhd_log(void *cls, const char *format, va_list args)
 	log_limited(&http->limit, LOG_LEVEL_DEBUG, "http: %s", text);
 }
 
-int http_create(sd_event *event, int listen_fd, gid_t group, http_handler handler, void *data,
-	struct http **ret)
+int http_create(sd_event *event, int listen_fd, gid_t group, http_handler handler,
+	http_upload upload, void *data, struct http **ret)
 {
 	struct http *http = calloc(1, sizeof(*http));
 
@@ -374,6 +451,7 @@ int http_create(sd_event *event, int listen_fd, gid_t group, http_handler handle
 	*http = (struct http){.event = event,
 		.group = group,
 		.handler = handler,
+		.upload = upload,
 		.data = data,
 		.limit = LOG_LIMIT_INIT};
 	http->daemon =

@@ -6,8 +6,9 @@
  * The HTTP/JSON server on vgpud's Unix socket, driven by vgpud's own loop. Who asks is who the
  * kernel says (SO_PEERCRED): root, vgpud's own user, and members of its group are served.
  *
- * Limits: HTTP_BODY_MAX bytes of body, HTTP_CONNECTIONS connections, HTTP_IDLE_S seconds for a
- * client that sends or reads too slowly. A handler may answer later: the connection waits.
+ * Limits: HTTP_BODY_MAX bytes of body, HTTP_UPLOAD_MAX of one that goes to a file, HTTP_CONNECTIONS
+ * connections, HTTP_IDLE_S seconds for a client that sends or reads too slowly. A handler may
+ * answer later: the connection waits.
  */
 
 #include "base/error.h"
@@ -19,18 +20,26 @@
 #include <systemd/sd-event.h>
 
 #define HTTP_BODY_MAX    65536u
+#define HTTP_UPLOAD_MAX  (64ull << 30)
 #define HTTP_CONNECTIONS 64u
 #define HTTP_IDLE_S      10u
 
 struct http;
 struct http_request;
 
+/*
+ * Asked at the head of a request from somebody who may use the API: a file of his own for its body
+ * (taken; read and written from its start), or -1: it is short and kept in memory;
+ * another negative number is why not, as -errno (-EPERM, which is -1, cannot be said).
+ */
+typedef int (*http_upload)(void *data, const struct http_request *request);
+
 /* Must lead to exactly one http_reply_*(), at once or later. */
 typedef void (*http_handler)(void *data, struct http_request *request);
 
 /* Takes `listen_fd`. */
-int http_create(sd_event *event, int listen_fd, gid_t group, http_handler handler, void *data,
-	struct http **ret);
+int http_create(sd_event *event, int listen_fd, gid_t group, http_handler handler,
+	http_upload upload, void *data, struct http **ret);
 void http_destroy(struct http *http); /* NULL-safe; open requests are answered 503 */
 
 const char *http_method(const struct http_request *request);
@@ -41,6 +50,9 @@ const char *http_query(const struct http_request *request, const char *key);
 /* The body as JSON: NULL with the reason when it is none. Borrowed. */
 json_t *http_json(struct http_request *request, struct error *err);
 
+/* The file that the body was written to, rewound, the caller's now; -1: there is none. */
+int http_take_upload(struct http_request *request);
+
 /* Each ends the request; `json` is taken. */
 void http_reply_json(struct http_request *request, unsigned status, json_t *json);
 void http_reply_error(struct http_request *request, const struct error *err);
@@ -49,5 +61,10 @@ void http_reply_error_status(
 /* `bytes` (malloc'd) are taken. */
 void http_reply_bytes(
 	struct http_request *request, const char *content_type, void *bytes, size_t size);
+
+/* `fd` is taken and sent from its start; `result` goes along as a header of that name. */
+void http_reply_file(
+	struct http_request *request, const char *content_type, int fd, json_t *result);
+#define HTTP_RESULT_HEADER "Vgpu-Result"
 
 #endif

@@ -40,6 +40,9 @@ struct link {
 	void *data;
 	struct link_pending pending[LINK_REQUESTS]; /* a queue, oldest first */
 	unsigned n_pending;
+	const struct link_operation_ops *operation; /* NULL: none is under way */
+	void *operation_data;
+	uint64_t operation_by_ms; /* it is given up */
 };
 
 /* --- starting --- */
@@ -201,12 +204,24 @@ static void link_answer_oldest(struct link *link, int code, const char *text, in
 	first.answer(first.data, code, text, fd);
 }
 
+static void link_operation_done(struct link *link, const struct keeper_done *done)
+{
+	const struct link_operation_ops *ops = link->operation;
+
+	link->operation = NULL;
+	if (ops)
+		ops->done(link->operation_data, done);
+}
+
 static void link_fail_all(struct link *link, int code, const char *text)
 {
+	struct keeper_done done = {.code = code};
 	int none = -1;
 
 	while (link->n_pending)
 		link_answer_oldest(link, code, text, &none);
+	snprintf(done.text, sizeof(done.text), "%s", text);
+	link_operation_done(link, &done);
 }
 
 static void link_lost(struct link *link, int code, const char *text)
@@ -216,6 +231,28 @@ static void link_lost(struct link *link, int code, const char *text)
 	close_fd(&link->fd);
 	link_fail_all(link, code, text);
 	link->ops->lost(link->data);
+}
+
+/* What a keeper says about the operation under way; after the end of one it says nothing. */
+static void link_handle_operation(struct link *link, struct packet *p)
+{
+	struct keeper_progress *progress = (void *)p->payload;
+	struct keeper_checked *checked = (void *)p->payload;
+	struct keeper_done *done = (void *)p->payload;
+
+	if (!link->operation) /* a vgpud that ended since had asked for it */
+		return;
+	link->operation_by_ms = clock_ms() + LINK_OPERATION_MS;
+	if (p->type == KEEPER_CONTROL_PROGRESS) {
+		packet_text(progress->step, sizeof(progress->step));
+		link->operation->progress(link->operation_data, progress);
+	} else if (p->type == KEEPER_CONTROL_CHECKED) {
+		packet_text(checked->text, sizeof(checked->text));
+		link->operation->checked(link->operation_data, checked);
+	} else {
+		packet_text(done->text, sizeof(done->text));
+		link_operation_done(link, done);
+	}
 }
 
 static void link_handle(struct link *link, struct packet *p)
@@ -241,6 +278,11 @@ static void link_handle(struct link *link, struct packet *p)
 	case KEEPER_CONTROL_RESULT:
 		packet_text(result->text, sizeof(result->text));
 		link_answer_oldest(link, result->code, result->text, &p->fd);
+		break;
+	case KEEPER_CONTROL_PROGRESS:
+	case KEEPER_CONTROL_CHECKED:
+	case KEEPER_CONTROL_DONE:
+		link_handle_operation(link, p);
 		break;
 	default: /* SCREEN, STATS: the table lets nothing else through */
 		link_answer_oldest(link, 0, "", &p->fd);
@@ -271,6 +313,8 @@ static uint64_t link_due(const struct link *link)
 {
 	uint64_t due = link->speak_by_ms ?: UINT64_MAX;
 
+	if (link->operation)
+		due = MIN(due, link->operation_by_ms);
 	return link->n_pending ? MIN(due, link->pending[0].deadline_ms) : due;
 }
 
@@ -360,4 +404,30 @@ int link_request(struct link *link, enum keeper_control_message type, const void
 	if (link->n_pending == 1)
 		link_set_timer(link);
 	return 0;
+}
+
+int link_operate(struct link *link, enum keeper_control_message type, const void *payload, int fd,
+	const struct link_operation_ops *ops, void *data)
+{
+	if (link->fd < 0)
+		return -ECONNRESET;
+	if (link->operation)
+		return -EBUSY;
+	int r = packet_send(link->fd, &keeper_control_table, type, payload, fd);
+	if (r < 0)
+		return r;
+	link->operation = ops;
+	link->operation_data = data;
+	link->operation_by_ms = clock_ms() + LINK_OPERATION_MS;
+	link_set_timer(link);
+	return 0;
+}
+
+int link_ask_status(struct link *link)
+{
+	struct keeper_hello hello = {.version = KEEPER_PROTOCOL_VERSION};
+
+	if (link->fd < 0)
+		return -ECONNRESET;
+	return packet_send(link->fd, &keeper_control_table, KEEPER_CONTROL_HELLO, &hello, -1);
 }

@@ -18,7 +18,8 @@
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
-#define LINK_ANSWER_MS 5000u
+#define LINK_ANSWER_MS    5000u
+#define LINK_OPERATION_MS 600000u /* without a word about an operation */
 
 struct link;
 
@@ -61,5 +62,20 @@ typedef void (*link_answer)(void *data, int code, const char *text, int *fd);
  */
 int link_request(struct link *link, enum keeper_control_message type, const void *payload, int fd,
 	link_answer answer, void *data);
+
+/* How an operation that takes its time goes on: MOVE, SNAPSHOT, RESTORE, HIBERNATE, WAKE, CHECK. */
+struct link_operation_ops {
+	void (*progress)(void *data, const struct keeper_progress *progress);
+	void (*checked)(void *data, const struct keeper_checked *checked);
+	/* Exactly once, also when the link is lost (-ECONNRESET). May start the next one. */
+	void (*done)(void *data, const struct keeper_done *done);
+};
+
+/* Starts one; -EBUSY while another is under way. `fd` stays the caller's. */
+int link_operate(struct link *link, enum keeper_control_message type, const void *payload, int fd,
+	const struct link_operation_ops *ops, void *data);
+
+/* Asks for a STATUS that is as of now. */
+int link_ask_status(struct link *link);
 
 #endif

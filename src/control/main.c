@@ -275,7 +275,7 @@ static int start_servers(struct vgpud *d, struct servers *s, struct error *err)
 	int fd = listen_at(d, "vgpud.sock", SOCK_STREAM, err);
 	if (fd < 0)
 		return fd;
-	r = http_create(d->event, fd, d->group, api_handle, s->api, &s->http);
+	r = http_create(d->event, fd, d->group, api_handle, api_upload, s->api, &s->http);
 	if (r < 0)
 		return error_set(
 			err, -r, "vgpud: the API cannot be served: %s (see its log)", strerror(-r));
@@ -312,12 +312,15 @@ static int prepare(struct vgpud *d, struct options *o, struct servers *s, struct
 		r = make_dir(o->state_dir, 0700, err);
 	if (r < 0)
 		return r;
+	snprintf(d->state_dir, sizeof(d->state_dir), "%s", o->state_dir);
 	snprintf(path, sizeof(path), "%s/vgpud.db", o->state_dir);
 	r = store_open(path, &d->store, err);
 	if (r == 0)
 		r = vgpud_reconcile(d, err);
 	if (r == 0)
 		report_unknown(d);
+	if (r == 0 && vgpud_watch_idle(d) < 0)
+		log_warning("idle vGPUs are not hibernated: no timer");
 	return r == 0 ? start_servers(d, s, err) : r;
 }
 
@@ -359,6 +362,7 @@ static int serve(struct options *o)
 	} else {
 		log_error("%s", err.text);
 	}
+	sd_event_source_disable_unref(d.idle_timer);
 	vgpud_free_vgpus(&d); /* the keepers stay */
 	handover_destroy(s.handover);
 	if (s.api)

@@ -38,18 +38,29 @@ struct vgpu *vgpud_find_vgpu(const struct vgpud *d, const char *name)
 	return NULL;
 }
 
+/* As what it uses that GPU: it is there, or about to be; NULL: it does not. */
+static const struct type *vgpu_type_on(const struct vgpu *v, const char *gpu)
+{
+	if (!strcmp(v->def.gpu, gpu))
+		return &v->def.type;
+	if (!strcmp(v->def.moving_to, gpu))
+		return types_like(v->d->types, v->d->n_types, gpu, &v->def.type);
+	return NULL;
+}
+
 struct gpu_use vgpud_gpu_use(const struct vgpud *d, const char *gpu, const char *type)
 {
 	struct gpu_use use = {0};
 
 	for (const struct vgpu *v = d->vgpus; v; v = v->next) {
-		if (strcmp(v->def.gpu, gpu) != 0)
+		const struct type *as = vgpu_type_on(v, gpu);
+		if (!as)
 			continue;
 		use.vgpus++;
-		use.vram_mib += v->def.type.vram_mib;
-		use.type = v->def.type.name;
+		use.vram_mib += as->vram_mib;
+		use.type = as->name;
 		use.method = v->def.method;
-		if (type && !strcmp(type, v->def.type.name))
+		if (type && !strcmp(type, as->name))
 			use.of_type++;
 	}
 	return use;
@@ -108,15 +119,9 @@ static int request_check(struct vgpud *d, const struct vgpu_request *request, co
 		return r;
 	enum method method = request->method ? method_from_name(request->method) : METHOD_FORWARD;
 	if (method == METHOD_COUNT)
-		return error_set(err, EINVAL, "%s: method '%.32s' does not exist (choose forward)",
-			what, request->method);
-	/* The name promises that saving never fails; nothing is promised that is not there. */
-	if (method == METHOD_EMULATE)
-		return error_set(err, ENOTSUP,
-			"%s: method emulate means that a vGPU's whole state can be saved, which "
-			"this "
-			"version cannot do (choose --method forward)",
-			what);
+		return error_set(err, EINVAL,
+			"%s: method '%.32s' does not exist (choose forward or emulate)", what,
+			request->method);
 	struct gpu_use use = vgpud_gpu_use(d, gpu->name, type->name);
 	r = types_admit(gpu, type, method, &use, what, err);
 	*ret = (struct definition){.method = method, .phase = PHASE_CREATING, .type = *type};

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/render.h"
 
+#include "base/checked.h"
+
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +38,12 @@ static json_t *number_or_null(uint64_t n)
 	return n ? number(n) : json_null();
 }
 
+/* Three digits are what the clocks behind it can tell. */
+static json_t *milliseconds(uint64_t ns)
+{
+	return json_real((double)(ns / 1000) / 1000.0);
+}
+
 json_t *render_gpu(const struct vgpud *d, const struct gpu *gpu)
 {
 	struct gpu_use use = vgpud_gpu_use(d, gpu->name, NULL);
@@ -57,11 +65,15 @@ json_t *render_type(const struct vgpud *d, const struct type *type)
 	const struct gpu *gpu = vgpud_find_gpu(d, type->gpu);
 	struct gpu_use use = vgpud_gpu_use(d, type->gpu, type->name);
 
-	return json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:i, s:i}", "name", type->name, "gpu",
+	uint32_t idle_s = type->hibernate_idle_s == TYPES_IDLE_NODE ? d->config.hibernate_idle_s
+								    : type->hibernate_idle_s;
+
+	return json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:i, s:i, s:o}", "name", type->name, "gpu",
 		type->gpu, "vram_mib", number(type->vram_mib), "max_instances",
 		(int)type->max_instances, "available_instances",
 		gpu ? (int)types_available(gpu, type, &use) : 0, "max_width", (int)type->max_width,
-		"max_height", (int)type->max_height, "heads", (int)type->heads);
+		"max_height", (int)type->max_height, "heads", (int)type->heads, "hibernate_idle_s",
+		number(idle_s));
 }
 
 static uint64_t vram_used_mib(const struct vgpu *v)
@@ -93,6 +105,13 @@ json_t *render_vgpu(const struct vgpu *v)
 	json_object_set_new(json, "connections", number(s->connections));
 	json_object_set_new(json, "starts", number(s->starts));
 	json_object_set_new(json, "failure", text_or_null(vgpu_failure(v)));
+	json_object_set_new(json, "recoveries", number(s->recoveries));
+	json_object_set_new(json, "moves", number(s->moves));
+	json_object_set_new(json, "wakes", number(s->wakes));
+	json_object_set_new(json, "last_pause_ms", milliseconds(s->last_pause_ns));
+	struct keeper_progress progress;
+	const char *operation = vgpu_operation(v, &progress);
+	json_object_set_new(json, "operation", text_or_null(operation ? operation : ""));
 	json_object_set_new(json, "max_width", number(def->type.max_width));
 	json_object_set_new(json, "max_height", number(def->type.max_height));
 	json_object_set_new(json, "heads", number(def->type.heads));
@@ -101,6 +120,40 @@ json_t *render_vgpu(const struct vgpu *v)
 	snprintf(socket, sizeof(socket), "%s/vtest.sock", v->dir);
 	json_object_set_new(json, "vtest_socket", text(socket));
 	return json;
+}
+
+json_t *render_result(const struct vgpu *v, const struct vgpu_outcome *outcome)
+{
+	const struct keeper_done *done = &outcome->done;
+	json_t *lossy = json_array();
+
+	for (unsigned i = 0; i < outcome->n_reasons; i++) {
+		if (outcome->reasons[i].verdict == KEEPER_CHECK_LOSSY)
+			json_array_append_new(lossy, text(outcome->reasons[i].text));
+	}
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "name", v->def.name, "gpu",
+		v->def.gpu, "state_bytes", number(done->bytes), "pause_ms",
+		milliseconds(done->pause_ns), "total_ms", milliseconds(done->total_ns),
+		"held_bytes", number(done->left_bytes), "lossy", lossy);
+}
+
+json_t *render_state_check(const struct vgpu *v, const struct vgpu_outcome *outcome)
+{
+	static const char *const names[] = {[KEEPER_CHECK_FINE] = "exact",
+		[KEEPER_CHECK_LOSSY] = "lossy",
+		[KEEPER_CHECK_REFUSED] = "refused"};
+	json_t *reasons = json_array();
+	uint32_t worst = KEEPER_CHECK_FINE;
+
+	for (unsigned i = 0; i < outcome->n_reasons; i++) {
+		const struct keeper_checked *reason = &outcome->reasons[i];
+		uint32_t verdict = MIN(reason->verdict, (uint32_t)KEEPER_CHECK_REFUSED);
+		worst = MAX(worst, verdict);
+		json_array_append_new(reasons, json_pack("{s:s, s:o}", "verdict", names[verdict],
+						       "text", text(reason->text)));
+	}
+	return json_pack("{s:s, s:s, s:o}", "name", v->def.name, "verdict", names[worst], "reasons",
+		reasons);
 }
 
 json_t *render_stats(const struct vgpu *v)

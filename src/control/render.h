@@ -36,15 +36,18 @@
 	X(available_instances, "number", "how many more fit now")                                  \
 	X(max_width, "number", "pixels")                                                           \
 	X(max_height, "number", "pixels")                                                          \
-	X(heads, "number", "screens")
+	X(heads, "number", "screens")                                                              \
+	X(hibernate_idle_s, "number", "a vGPU idle for longer is hibernated; 0: never")
 
 #define RENDER_VGPU_FIELDS(X)                                                                      \
 	X(name, "string", "")                                                                      \
 	X(uuid, "string", "")                                                                      \
 	X(gpu, "string", "")                                                                       \
 	X(type, "string", "")                                                                      \
-	X(method, "string", "forward")                                                             \
-	X(state, "string", "creating, starting, ready, bound, failed, stopping or deleting")       \
+	X(method, "string", "forward or emulate")                                                  \
+	X(state, "string",                                                                         \
+		"creating, starting, ready, bound, hibernated, moving, recovering, failed, "       \
+		"stopping or deleting")                                                            \
 	X(pid, "number or null", "of its device process")                                          \
 	X(keeper_pid, "number or null", "of its keeper")                                           \
 	X(renderer, "string or null", "as the device process says")                                \
@@ -54,6 +57,11 @@
 	X(connections, "number", "of what holds it")                                               \
 	X(starts, "number", "device processes started so far")                                     \
 	X(failure, "string or null", "why its device process ended last")                          \
+	X(recoveries, "number", "times a new device process went on for one that died")            \
+	X(moves, "number", "to another GPU, or another process on the same")                       \
+	X(wakes, "number", "from hibernation")                                                     \
+	X(last_pause_ms, "number", "of its guest at the last move, recovery or wake")              \
+	X(operation, "string or null", "move, snapshot, restore, hibernate, wake or check")        \
 	X(max_width, "number", "pixels")                                                           \
 	X(max_height, "number", "pixels")                                                          \
 	X(heads, "number", "screens")                                                              \
@@ -66,6 +74,14 @@
 	X(vgpu, "string or null", "")                                                              \
 	X(text, "string", "")
 
+#define RENDER_RESULT_FIELDS(X)                                                                    \
+	X(gpu, "string", "where it is now")                                                        \
+	X(state_bytes, "number", "size of the state")                                              \
+	X(pause_ms, "number", "its guest was not served for")                                      \
+	X(total_ms, "number", "it took in all")                                                    \
+	X(held_bytes, "number", "hibernate: memory that is still held for it")                     \
+	X(lossy, "array of strings", "what is not exactly as it was, and why; empty: nothing")
+
 #define RENDER_CHECK_FIELDS(X)                                                                     \
 	X(check, "string", "what was looked at")                                                   \
 	X(status, "string", "ok, warn or fail")                                                    \
@@ -75,6 +91,8 @@
 json_t *render_gpu(const struct vgpud *d, const struct gpu *gpu);
 json_t *render_type(const struct vgpud *d, const struct type *type);
 json_t *render_vgpu(const struct vgpu *v);
+json_t *render_result(const struct vgpu *v, const struct vgpu_outcome *outcome);
+json_t *render_state_check(const struct vgpu *v, const struct vgpu_outcome *outcome);
 json_t *render_stats(const struct vgpu *v);
 json_t *render_event(const struct event *event);
 /* `vga`: the variant with a boot screen. `memory`: its size as QEMU reads it, or NULL. */

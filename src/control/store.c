@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STORE_VERSION 1
+#define STORE_VERSION 2
 #define STORE_BUSY_MS 2000
 
 struct store {
@@ -21,8 +21,17 @@ static const char schema[] =
 	" name TEXT PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, gpu TEXT NOT NULL,"
 	" method INTEGER NOT NULL, phase INTEGER NOT NULL, type TEXT NOT NULL,"
 	" vram_mib INTEGER NOT NULL, max_width INTEGER NOT NULL, max_height INTEGER NOT NULL,"
-	" heads INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
-	"PRAGMA user_version = 1;"
+	" heads INTEGER NOT NULL, moving_to TEXT NOT NULL, moves_before INTEGER NOT NULL)"
+	" STRICT, WITHOUT ROWID;"
+	"PRAGMA user_version = 2;"
+	"COMMIT;";
+
+/* Version 1 knew no moves. */
+static const char from_version_1[] =
+	"BEGIN;"
+	"ALTER TABLE vgpus ADD COLUMN moving_to TEXT NOT NULL DEFAULT '';"
+	"ALTER TABLE vgpus ADD COLUMN moves_before INTEGER NOT NULL DEFAULT 0;"
+	"PRAGMA user_version = 2;"
 	"COMMIT;";
 
 static int store_error(struct store *store, const char *what, struct error *err)
@@ -73,6 +82,8 @@ static int store_prepare(struct store *store, const char *path, struct error *er
 	int version = store_version(store);
 	if (version == 0)
 		return store_exec(store, schema, path, err);
+	if (version == 1)
+		return store_exec(store, from_version_1, path, err);
 	if (version < 0)
 		return store_error(store, path, err);
 	if (version != STORE_VERSION)
@@ -132,7 +143,7 @@ int store_insert(
 	struct store *store, const struct definition *def, const char *what, struct error *err)
 {
 	sqlite3_stmt *s = store_statement(
-		store, "INSERT OR REPLACE INTO vgpus VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+		store, "INSERT OR REPLACE INTO vgpus VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0)");
 	const struct type *type = &def->type;
 
 	if (s) {
@@ -158,6 +169,35 @@ int store_set_phase(struct store *store, const char *name, enum phase phase, con
 	if (s) {
 		sqlite3_bind_int(s, 1, (int)phase);
 		sqlite3_bind_text(s, 2, name, -1, SQLITE_STATIC);
+	}
+	return store_finish(store, s, what, err);
+}
+
+int store_set_move(struct store *store, const char *name, const char *moving_to,
+	uint32_t moves_before, const char *what, struct error *err)
+{
+	sqlite3_stmt *s = store_statement(
+		store, "UPDATE vgpus SET moving_to = ?, moves_before = ? WHERE name = ?");
+
+	if (s) {
+		sqlite3_bind_text(s, 1, moving_to, -1, SQLITE_STATIC);
+		sqlite3_bind_int64(s, 2, moves_before);
+		sqlite3_bind_text(s, 3, name, -1, SQLITE_STATIC);
+	}
+	return store_finish(store, s, what, err);
+}
+
+int store_set_gpu(struct store *store, const char *name, const char *gpu, const char *type,
+	const char *what, struct error *err)
+{
+	sqlite3_stmt *s = store_statement(store,
+		"UPDATE vgpus SET gpu = ?, type = ?, moving_to = '', moves_before = 0 "
+		"WHERE name = ?");
+
+	if (s) {
+		sqlite3_bind_text(s, 1, gpu, -1, SQLITE_STATIC);
+		sqlite3_bind_text(s, 2, type, -1, SQLITE_STATIC);
+		sqlite3_bind_text(s, 3, name, -1, SQLITE_STATIC);
 	}
 	return store_finish(store, s, what, err);
 }
@@ -191,6 +231,8 @@ static bool read_row(sqlite3_stmt *s, struct definition *def)
 	def->type.max_width = (uint32_t)sqlite3_column_int64(s, 7);
 	def->type.max_height = (uint32_t)sqlite3_column_int64(s, 8);
 	def->type.heads = (uint32_t)sqlite3_column_int64(s, 9);
+	copy_text(s, 10, def->moving_to, sizeof(def->moving_to));
+	def->moves_before = (uint32_t)sqlite3_column_int64(s, 11);
 	if (!name_valid(def->name) || method < 0 || method >= METHOD_COUNT || phase < 0 ||
 		phase >= PHASE_COUNT)
 		return false;
@@ -202,7 +244,8 @@ static bool read_row(sqlite3_stmt *s, struct definition *def)
 int store_each(struct store *store, store_row_fn fn, void *data, struct error *err)
 {
 	sqlite3_stmt *s = store_statement(store, "SELECT name, uuid, gpu, method, phase, type, "
-						 "vram_mib, max_width, max_height, heads "
+						 "vram_mib, max_width, max_height, heads, "
+						 "moving_to, moves_before "
 						 "FROM vgpus ORDER BY name");
 	struct definition def;
 	int r = 0, step = SQLITE_ERROR;

@@ -21,6 +21,9 @@ struct definition {
 	char gpu[TYPES_NAME_MAX];
 	enum method method;
 	enum phase phase;
+	/* A move under way: where to, and how many its keeper had made before. "" : none. */
+	char moving_to[TYPES_NAME_MAX];
+	uint32_t moves_before;
 	struct type type; /* as it was at creation: a changed config does not change a vGPU */
 };
 
@@ -34,6 +37,12 @@ int store_insert(
 	struct store *store, const struct definition *def, const char *what, struct error *err);
 int store_set_phase(struct store *store, const char *name, enum phase phase, const char *what,
 	struct error *err);
+/* Notes where it is about to move ("" : nowhere any more). */
+int store_set_move(struct store *store, const char *name, const char *moving_to,
+	uint32_t moves_before, const char *what, struct error *err);
+/* It is there now, as a vGPU of that type. */
+int store_set_gpu(struct store *store, const char *name, const char *gpu, const char *type,
+	const char *what, struct error *err);
 int store_delete(struct store *store, const char *name, const char *what, struct error *err);
 
 typedef int (*store_row_fn)(void *data, const struct definition *def);

@@ -50,6 +50,7 @@ size_t types_ladder(const struct gpu *gpu, struct type *types, size_t max)
 			.max_width = screens[row].width,
 			.max_height = screens[row].height,
 			.heads = screens[row].heads,
+			.hibernate_idle_s = TYPES_IDLE_NODE,
 		};
 		snprintf(type->name, sizeof(type->name), "%.40s-%llu", gpu->name,
 			(unsigned long long)mib);
@@ -75,6 +76,19 @@ const struct type *types_default(const struct type *types, size_t n, const char 
 			best = t;
 	}
 	return best;
+}
+
+const struct type *types_like(
+	const struct type *types, size_t n, const char *gpu, const struct type *like)
+{
+	for (size_t i = 0; i < n; i++) {
+		const struct type *t = &types[i];
+		if (!strcmp(t->gpu, gpu) && t->vram_mib == like->vram_mib &&
+			t->max_width == like->max_width && t->max_height == like->max_height &&
+			t->heads == like->heads)
+			return t;
+	}
+	return NULL;
 }
 
 uint32_t types_available(const struct gpu *gpu, const struct type *type, const struct gpu_use *use)

@@ -24,6 +24,7 @@
 #define TYPES_MAX_HEADS   16u
 #define TYPES_MAX_SIDE    16384u
 #define TYPES_METHODS_MAX 4
+#define TYPES_IDLE_NODE   UINT32_MAX /* hibernate_idle_s: what the node says */
 
 enum method { METHOD_EMULATE, METHOD_FORWARD, METHOD_MEDIATE, METHOD_PASSTHROUGH, METHOD_COUNT };
 
@@ -48,6 +49,7 @@ struct type {
 	uint32_t max_instances;
 	uint32_t max_width, max_height; /* pixels */
 	uint32_t heads;
+	uint32_t hibernate_idle_s; /* 0: never; TYPES_IDLE_NODE */
 };
 
 /* What is on a GPU now. */
@@ -64,6 +66,10 @@ size_t types_ladder(const struct gpu *gpu, struct type *types, size_t max);
 
 /* The type a vGPU gets when nobody chose one; NULL when there is none. */
 const struct type *types_default(const struct type *types, size_t n, const char *gpu);
+
+/* The GPU's type that is like this one of another GPU; NULL when there is none. */
+const struct type *types_like(
+	const struct type *types, size_t n, const char *gpu, const struct type *like);
 
 /* How many more vGPUs of this type fit now. */
 uint32_t types_available(const struct gpu *gpu, const struct type *type, const struct gpu_use *use);

@@ -27,6 +27,9 @@ static const char *const keeper_state_names[KEEPER_STATE_COUNT] = {
 	[KEEPER_STATE_READY] = "ready",
 	[KEEPER_STATE_BOUND] = "bound",
 	[KEEPER_STATE_FAILED] = "failed",
+	[KEEPER_STATE_HIBERNATED] = "hibernated",
+	[KEEPER_STATE_RECOVERING] = "recovering",
+	[KEEPER_STATE_MOVING] = "moving",
 };
 
 const char *vgpu_state(const struct vgpu *v)
@@ -50,16 +53,22 @@ bool vgpu_bound(const struct vgpu *v)
 	return v->have_status && v->status.binding_kind != KEEPER_BINDING_NONE;
 }
 
+/* Who connects is served, if only once it is awake or has recovered. */
 static bool vgpu_serves(const struct vgpu *v)
 {
-	return v->have_status &&
-	       (v->status.state == KEEPER_STATE_READY || v->status.state == KEEPER_STATE_BOUND);
+	static const bool serves[KEEPER_STATE_COUNT] = {
+		[KEEPER_STATE_READY] = true,
+		[KEEPER_STATE_BOUND] = true,
+		[KEEPER_STATE_HIBERNATED] = true,
+		[KEEPER_STATE_MOVING] = true,
+	};
+	return v->have_status && v->status.state < KEEPER_STATE_COUNT && serves[v->status.state];
 }
 
 /* --- waiting --- */
 
 /* Tells everyone who waits; they may start to wait anew. */
-static void vgpu_wake(struct vgpu *v, const struct error *err)
+static void vgpu_tell(struct vgpu *v, const struct error *err)
 {
 	struct vgpu_waiter waiters[VGPU_WAITERS];
 	unsigned n = v->n_ready;
@@ -91,7 +100,7 @@ static void vgpu_fail(struct vgpu *v, const char *why)
 		events_add(&v->d->events, v->def.name, "failed: %s", why);
 	error_set(&err, EIO, "%s: %s (see `vgpuctl show %s` and its keeper.log)", v->def.name, why,
 		v->def.name);
-	vgpu_wake(v, &err);
+	vgpu_tell(v, &err);
 }
 
 /* --- the folder --- */
@@ -282,14 +291,29 @@ static void vgpu_report_change(struct vgpu *v, const struct keeper_status *was, 
 	const struct keeper_status *now = &v->status;
 	struct events *events = &v->d->events;
 
+	double pause_ms = (double)now->last_pause_ns / 1e6;
+
+	if (!first && now->recoveries != was->recoveries)
+		events_add(events, v->def.name,
+			"recovered: a new device process went on in its place; the pause was "
+			"%.1f ms",
+			pause_ms);
+	if (!first && now->wakes != was->wakes)
+		events_add(events, v->def.name, "woken: the pause was %.1f ms", pause_ms);
 	if (!first && now->binding_kind == was->binding_kind && now->state == was->state)
 		return;
-	if (now->state == KEEPER_STATE_FAILED && (first || was->state != KEEPER_STATE_FAILED))
+	if (now->state == KEEPER_STATE_RECOVERING && (first || was->state != now->state))
+		events_add(events, v->def.name, "recovering: %s", now->failure);
+	else if (now->state == KEEPER_STATE_HIBERNATED && (first || was->state != now->state))
+		events_add(events, v->def.name, "hibernated");
+	else if (now->state == KEEPER_STATE_FAILED && (first || was->state != KEEPER_STATE_FAILED))
 		events_add(events, v->def.name, "failed: %s", now->failure);
 	else if (now->binding_kind != (first ? 0 : was->binding_kind))
 		events_add(events, v->def.name, "%s%s",
 			now->binding_kind ? "bound to " : "released", now->bound_to);
-	else if (now->state == KEEPER_STATE_READY)
+	else if (now->state == KEEPER_STATE_READY &&
+		 (first || was->state == KEEPER_STATE_STARTING ||
+			 was->state == KEEPER_STATE_FAILED))
 		events_add(events, v->def.name, "ready: %s", now->renderer);
 }
 
@@ -328,18 +352,21 @@ static void vgpu_on_status(void *data, const struct keeper_status *status)
 		vgpu_report_change(v, &was, first);
 	if (!status->device_pid)
 		close_fd(&v->stats_fd);
-	if (vgpu_serves(v) && (v->stats_fd < 0 || v->stats_starts != status->starts)) {
+	if (vgpu_serves(v) && status->device_pid &&
+		(v->stats_fd < 0 || v->stats_starts != status->starts)) {
 		v->stats_starts = status->starts;
 		link_request(v->link, KEEPER_CONTROL_GET_STATS, NULL, -1, on_stats_fd, v);
 	}
+	if (v->def.phase == PHASE_DEFINED)
+		vgpu_operation_status(v);
 	if (vgpu_serves(v)) {
 		v->timer = sd_event_source_disable_unref(v->timer);
-		vgpu_wake(v, NULL);
+		vgpu_tell(v, NULL);
 	} else if (status->state == KEEPER_STATE_FAILED) {
 		struct error err;
 		error_set(&err, EIO, "%s: %s (see `vgpuctl show %s`)", v->def.name, status->failure,
 			v->def.name);
-		vgpu_wake(v, &err);
+		vgpu_tell(v, &err);
 	}
 }
 
@@ -387,15 +414,15 @@ static const struct link_ops vgpu_link_ops = {
 
 /* --- the beginning --- */
 
-/* The options of vgpu-device for this vGPU, kept in `ret_text`. */
-static void device_args(const struct vgpu *v, const struct gpu *gpu,
-	char ret_text[6][TYPES_NAME_MAX], char *ret_args[20])
+void vgpu_device_args(const struct vgpu *v, const struct gpu *gpu,
+	char ret_text[VGPU_DEVICE_TEXTS][TYPES_NAME_MAX], char *ret_args[VGPU_DEVICE_ARGS])
 {
 	const struct config *config = &v->d->config;
 	const struct type *type = &v->def.type;
 	static char name[] = "--name", renderer[] = "--renderer", vram[] = "--vram-mib",
 		    heads[] = "--heads", width[] = "--max-width", height[] = "--max-height",
-		    node[] = "--render-node", dmabuf[] = "--dmabuf", lockdown[] = "--lockdown";
+		    node[] = "--render-node", dmabuf[] = "--dmabuf", lockdown[] = "--lockdown",
+		    exact[] = "--exact-only";
 	char *options[] = {name, renderer, vram, heads, width, height};
 	unsigned n = 0;
 
@@ -415,6 +442,8 @@ static void device_args(const struct vgpu *v, const struct gpu *gpu,
 		if (config->dmabuf)
 			ret_args[n++] = dmabuf;
 	}
+	if (v->def.method == METHOD_EMULATE)
+		ret_args[n++] = exact;
 	ret_args[n++] = lockdown;
 	ret_args[n++] = (char *)(uintptr_t)config->lockdown;
 	ret_args[n] = NULL;
@@ -422,9 +451,9 @@ static void device_args(const struct vgpu *v, const struct gpu *gpu,
 
 static int vgpu_start_keeper(struct vgpu *v, const struct gpu *gpu)
 {
-	char text[6][TYPES_NAME_MAX], *args[20];
+	char text[VGPU_DEVICE_TEXTS][TYPES_NAME_MAX], *args[VGPU_DEVICE_ARGS];
 
-	device_args(v, gpu, text, args);
+	vgpu_device_args(v, gpu, text, args);
 	struct link_spawn spawn = {.keeper = v->d->keeper_path,
 		.device = v->d->device_path,
 		.dir = v->dir,
@@ -576,6 +605,9 @@ int vgpu_delete(struct vgpu *v, bool force, vgpu_done done, void *data, struct e
 		return r;
 	v->def.phase = PHASE_DELETING;
 	v->gone = (struct vgpu_waiter){done, data};
+	struct error deleted;
+	error_set(&deleted, ENOENT, "%s: it is being deleted (create it again)", v->def.name);
+	vgpu_tell(v, &deleted);
 	vgpu_stop(v);
 	return 0;
 }

@@ -6,6 +6,9 @@
 
 #include "control/vgpud.h"
 
+#define VGPU_DEVICE_TEXTS 6
+#define VGPU_DEVICE_ARGS  24
+
 /* Adds it to the node's list; NULL: out of memory. */
 struct vgpu *vgpu_new(struct vgpud *d, const struct definition *def);
 /* Finds its keeper or starts one; may free it when it was to be deleted. */
@@ -13,5 +16,12 @@ void vgpu_start(struct vgpu *v);
 /* Writes the row and starts the keeper of a vGPU that was checked. `done` as in vgpu_create(). */
 int vgpu_begin(struct vgpud *d, const struct definition *def, vgpu_done done, void *data,
 	const char *what, struct error *err);
+
+/* The options of vgpu-device for this vGPU on that GPU, kept in `ret_text`; ends with NULL. */
+void vgpu_device_args(const struct vgpu *v, const struct gpu *gpu,
+	char ret_text[VGPU_DEVICE_TEXTS][TYPES_NAME_MAX], char *ret_args[VGPU_DEVICE_ARGS]);
+
+/* operation.c: its keeper has spoken. Ends a move that an earlier vgpud began; the idle policy. */
+void vgpu_operation_status(struct vgpu *v);
 
 #endif

@@ -20,6 +20,7 @@
 #include "control/types.h"
 #include "protocol/stats.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <systemd/sd-event.h>
 
@@ -38,6 +39,19 @@
 typedef void (*vgpu_done)(void *data, const struct error *err);
 /* `fd` is the callee's to take by setting it to -1. */
 typedef void (*vgpu_fd_done)(void *data, const struct error *err, int *fd);
+
+/* What an operation that takes its time came to: see protocol/keeper.h, DONE and CHECKED. */
+#define VGPU_REASONS 64u
+struct vgpu_outcome {
+	struct keeper_done done;
+	struct keeper_checked reasons[VGPU_REASONS];
+	unsigned n_reasons;
+};
+/* `err` NULL: it worked, and `outcome` is there during the call. */
+typedef void (*vgpu_outcome_done)(
+	void *data, const struct error *err, const struct vgpu_outcome *outcome);
+
+struct operation;
 
 struct vgpu_waiter {
 	vgpu_done done;
@@ -68,7 +82,9 @@ struct vgpu {
 	pid_t keeper_pid;       /* 0: not known; its own while its lock is held */
 	struct vgpu_waiter ready[VGPU_WAITERS]; /* for READY, or failure */
 	unsigned n_ready;
-	struct vgpu_waiter gone; /* the one delete under way */
+	struct vgpu_waiter gone;          /* the one delete under way */
+	struct operation *operation;      /* the one under way; NULL: none */
+	uint64_t hibernate_not_before_ms; /* the policy's last attempt failed */
 };
 
 struct vgpud {
@@ -82,7 +98,9 @@ struct vgpud {
 	struct type types[TYPES_MAX];
 	size_t n_types;
 	struct store *store;
-	struct vgpu *vgpus; /* sorted by name */
+	char state_dir[PATH_MAX];
+	sd_event_source *idle_timer; /* the policy of hibernation; NULL: nobody has one */
+	struct vgpu *vgpus;          /* sorted by name */
 	struct events events;
 };
 
@@ -93,7 +111,10 @@ struct vgpu *vgpud_find_vgpu(const struct vgpud *d, const char *name);
 /* What is on that GPU; `of_type` counts the vGPUs of that type (may be NULL). */
 struct gpu_use vgpud_gpu_use(const struct vgpud *d, const char *gpu, const char *type);
 
-/* "creating", "starting", "ready", "bound", "failed", "stopping" or "deleting" */
+/*
+ * "creating", "starting", "ready", "bound", "hibernated", "moving", "recovering", "failed",
+ * "stopping" or "deleting"
+ */
 const char *vgpu_state(const struct vgpu *v);
 /* Why it is failed; "" when it never was. */
 const char *vgpu_failure(const struct vgpu *v);
@@ -131,6 +152,27 @@ int vgpu_unbind(struct vgpu *v, vgpu_fd_done done, void *data, struct error *err
 int vgpu_adopt(struct vgpu *v, const struct keeper_bind *bind, int fd, vgpu_fd_done done,
 	void *data, struct error *err);
 int vgpu_screen(struct vgpu *v, uint32_t head, vgpu_fd_done done, void *data, struct error *err);
+
+/* --- operations on its state (operation.c): one at a time, another is refused with -EBUSY --- */
+
+/* To that GPU, which may be its own: the device process is replaced. */
+int vgpu_move(struct vgpu *v, const char *gpu, bool exact, vgpu_outcome_done done, void *data,
+	struct error *err);
+/* `fd`, an empty file, stays the caller's. */
+int vgpu_snapshot(
+	struct vgpu *v, int fd, bool exact, vgpu_outcome_done done, void *data, struct error *err);
+int vgpu_restore(struct vgpu *v, int fd, vgpu_outcome_done done, void *data, struct error *err);
+int vgpu_hibernate(struct vgpu *v, vgpu_outcome_done done, void *data, struct error *err);
+int vgpu_wake(struct vgpu *v, vgpu_outcome_done done, void *data, struct error *err);
+/* The outcome's reasons; none: everything would be exact. */
+int vgpu_check(struct vgpu *v, vgpu_outcome_done done, void *data, struct error *err);
+/* What is under way, and how far it is; NULL: nothing. */
+const char *vgpu_operation(const struct vgpu *v, struct keeper_progress *ret);
+/* An unnamed file for a state, in the state directory; -errno. */
+int vgpud_state_file(const struct vgpud *d);
+/* Idle vGPUs are hibernated from now on, as the configuration says. */
+int vgpud_watch_idle(struct vgpud *d);
+
 /* Copies its counters; false when there are none. What they say is the device process' claim. */
 bool vgpu_stats(const struct vgpu *v, struct vgpu_stats *ret);
 

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_CONTROL_API_INTERNAL_H
+#define VGPU_CONTROL_API_INTERNAL_H
+
+/* What the files that answer requests share. */
+
+#include "control/api.h"
+
+#define API_WAITERS 32
+
+struct api_waiter {
+	struct http_request *request;
+	uint64_t after;
+};
+
+struct api {
+	struct vgpud *d;
+	sd_event_source *timer; /* ends the waits for events */
+	struct api_waiter waiters[API_WAITERS];
+	unsigned n_waiters;
+};
+
+/* One request on its way to a keeper. */
+struct api_call {
+	struct api *api;
+	struct http_request *request;
+	char name[VGPU_NAME_LONGEST + 1];
+	int fd; /* -1: none */
+};
+
+/* NULL when the request was answered: there is none of that name, or no memory. */
+struct vgpu *api_find_vgpu(struct api *api, struct http_request *request, const char *name);
+struct api_call *api_call_new(struct api *api, struct http_request *request, const char *name);
+
+/* api_state.c; `name` is that of a vGPU. */
+void api_vgpu_move(struct api *api, struct http_request *request, const char *name);
+void api_vgpu_snapshot(struct api *api, struct http_request *request, const char *name);
+void api_vgpu_restore(struct api *api, struct http_request *request, const char *name);
+void api_vgpu_hibernate(struct api *api, struct http_request *request, const char *name);
+void api_vgpu_wake(struct api *api, struct http_request *request, const char *name);
+void api_vgpu_check(struct api *api, struct http_request *request, const char *name);
+void api_vgpu_progress(struct api *api, struct http_request *request, const char *name);
+
+#endif

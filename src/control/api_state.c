@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Requests about a vGPU's state. Each is one operation of its keeper (operation.c). */
+
+#include "control/api_internal.h"
+
+#include "base/cleanup.h"
+#include "control/render.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define STATE_CONTENT_TYPE "application/x-vgpustate"
+
+static void call_free(struct api_call *call)
+{
+	close_fd(&call->fd);
+	free(call);
+}
+
+/* Answers with the error if there is one, and frees the call if the request was refused. */
+static void call_started(struct api_call *call, int r, const struct error *err)
+{
+	if (r == 0)
+		return;
+	http_reply_error(call->request, err);
+	call_free(call);
+}
+
+static void on_result(void *data, const struct error *err, const struct vgpu_outcome *outcome)
+{
+	struct api_call *call = data;
+	const struct vgpu *v = vgpud_find_vgpu(call->api->d, call->name);
+
+	if (err)
+		http_reply_error(call->request, err);
+	else
+		http_reply_json(call->request, 200, v ? render_result(v, outcome) : json_object());
+	call_free(call);
+}
+
+void api_vgpu_move(struct api *api, struct http_request *request, const char *name)
+{
+	struct vgpu *v = api_find_vgpu(api, request, name);
+	const char *gpu = NULL;
+	struct error err;
+	json_error_t where;
+	int exact = 0;
+
+	if (!v)
+		return;
+	json_t *body = http_json(request, &err);
+	if (!body) {
+		http_reply_error(request, &err);
+		return;
+	}
+	if (json_unpack_ex(body, &where, JSON_STRICT, "{s:s, s?b}", "gpu", &gpu, "exact", &exact) <
+		0) {
+		error_set(&err, EINVAL, "move %s: %s (see docs/api.md)", name, where.text);
+		http_reply_error(request, &err);
+		return;
+	}
+	struct api_call *call = api_call_new(api, request, name);
+	if (call)
+		call_started(call, vgpu_move(v, gpu, exact, on_result, call, &err), &err);
+}
+
+/* --- files --- */
+
+static void on_snapshot(void *data, const struct error *err, const struct vgpu_outcome *outcome)
+{
+	struct api_call *call = data;
+	const struct vgpu *v = vgpud_find_vgpu(call->api->d, call->name);
+
+	if (err || !v) {
+		on_result(data, err, outcome);
+		return;
+	}
+	http_reply_file(
+		call->request, STATE_CONTENT_TYPE, TAKE_FD(call->fd), render_result(v, outcome));
+	call_free(call);
+}
+
+static bool asked(const struct http_request *request, const char *key)
+{
+	const char *value = http_query(request, key);
+	return value && !strcmp(value, "1");
+}
+
+void api_vgpu_snapshot(struct api *api, struct http_request *request, const char *name)
+{
+	struct vgpu *v = api_find_vgpu(api, request, name);
+	struct api_call *call = v ? api_call_new(api, request, name) : NULL;
+	struct error err;
+
+	if (!call)
+		return;
+	call->fd = vgpud_state_file(api->d);
+	int r = vgpu_snapshot(v, call->fd, asked(request, "exact"), on_snapshot, call, &err);
+	call_started(call, r, &err);
+}
+
+/* The body of a restore goes to a file; every other is short. */
+int api_upload(void *data, const struct http_request *request)
+{
+	static const char tail[] = "/restore";
+	struct api *api = data;
+	const char *path = http_path(request);
+	size_t len = strlen(path);
+
+	if (strcmp(http_method(request), "POST") != 0 || len < sizeof(tail) ||
+		strcmp(path + len - (sizeof(tail) - 1), tail) != 0)
+		return -1;
+	int fd = vgpud_state_file(api->d);
+	return fd == -EPERM ? -EACCES : fd;
+}
+
+void api_vgpu_restore(struct api *api, struct http_request *request, const char *name)
+{
+	struct vgpu *v = api_find_vgpu(api, request, name);
+	struct api_call *call = v ? api_call_new(api, request, name) : NULL;
+	struct error err;
+
+	if (!call)
+		return;
+	call->fd = http_take_upload(request);
+	call_started(call, vgpu_restore(v, call->fd, on_result, call, &err), &err);
+}
+
+/* --- hibernation --- */
+
+void api_vgpu_hibernate(struct api *api, struct http_request *request, const char *name)
+{
+	struct vgpu *v = api_find_vgpu(api, request, name);
+	struct api_call *call = v ? api_call_new(api, request, name) : NULL;
+	struct error err;
+
+	if (call)
+		call_started(call, vgpu_hibernate(v, on_result, call, &err), &err);
+}
+
+void api_vgpu_wake(struct api *api, struct http_request *request, const char *name)
+{
+	struct vgpu *v = api_find_vgpu(api, request, name);
+	struct api_call *call = v ? api_call_new(api, request, name) : NULL;
+	struct error err;
+
+	if (call)
+		call_started(call, vgpu_wake(v, on_result, call, &err), &err);
+}
+
+/* --- asking --- */
+
+static void on_check(void *data, const struct error *err, const struct vgpu_outcome *outcome)
+{
+	struct api_call *call = data;
+	const struct vgpu *v = vgpud_find_vgpu(call->api->d, call->name);
+
+	if (err || !v) {
+		on_result(data, err, outcome);
+		return;
+	}
+	http_reply_json(call->request, 200, render_state_check(v, outcome));
+	call_free(call);
+}
+
+void api_vgpu_check(struct api *api, struct http_request *request, const char *name)
+{
+	struct vgpu *v = api_find_vgpu(api, request, name);
+	struct api_call *call = v ? api_call_new(api, request, name) : NULL;
+	struct error err;
+
+	if (call)
+		call_started(call, vgpu_check(v, on_check, call, &err), &err);
+}
+
+void api_vgpu_progress(struct api *api, struct http_request *request, const char *name)
+{
+	const struct vgpu *v = api_find_vgpu(api, request, name);
+	struct keeper_progress progress = {0};
+
+	if (!v)
+		return;
+	const char *verb = vgpu_operation(v, &progress);
+	http_reply_json(request, 200,
+		json_pack("{s:o, s:s, s:I, s:I}", "operation",
+			verb ? json_string(verb) : json_null(), "step", progress.step, "done_bytes",
+			(json_int_t)(progress.bytes & INT64_MAX), "total_bytes",
+			(json_int_t)(progress.total_bytes & INT64_MAX)));
+}
