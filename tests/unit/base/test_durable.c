@@ -190,5 +190,6 @@ int main(void)
 		cmocka_unit_test(test_receiver_killed),
 		cmocka_unit_test(test_sender_killed),
 	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

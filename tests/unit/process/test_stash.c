@@ -83,5 +83,6 @@ int main(void)
 		cmocka_unit_test(test_found_by_kind_index_and_key),
 		cmocka_unit_test(test_what_nobody_took_is_closed),
 	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

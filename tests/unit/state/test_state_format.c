@@ -521,5 +521,6 @@ int main(void)
 		cmocka_unit_test(test_frames_that_lie),
 		cmocka_unit_test(test_golden_files),
 	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

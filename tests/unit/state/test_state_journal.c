@@ -390,5 +390,6 @@ int main(void)
 		cmocka_unit_test(test_bad_journals),
 		cmocka_unit_test(test_what_a_record_costs),
 	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
