@@ -194,6 +194,8 @@ struct keeper_save {
 struct keeper_load {
 	uint32_t recover; /* replay the journal that counts; 0: the image is complete */
 	uint32_t images;  /* slots given: bit per slot */
+	uint32_t blame;   /* the predecessor crashed or hung, nobody killed it from outside */
+	uint32_t pad;
 };
 
 struct keeper_saved {

@@ -160,6 +160,8 @@ int device_fence(struct device_client *client, uint32_t ctx, struct device_fence
 
 /* Blocks until all work of the context (0: of the client) is complete, and runs due callbacks. */
 void device_finish(struct device_client *client, uint32_t ctx);
+/* The same for all clients. */
+void device_finish_all(struct device *dev);
 
 /* ---- screens ---- */
 

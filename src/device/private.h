@@ -204,7 +204,6 @@ int context_emit(void *data, uint32_t *dwords, size_t n);
 int context_transfer(void *data, const struct stream_transfer *t);
 
 /* Everything given to the driver is complete, due callbacks have run. */
-void device_finish_all(struct device *dev);
 /* Around whatever can hang: tells the keeper since when. */
 void device_busy(struct device *dev);
 void device_idle(struct device *dev);

@@ -267,6 +267,8 @@ static void device_current_died(struct keeper *k, const siginfo_t *info)
 
 	if (!replaced || k->stopping)
 		device_describe_death(d, info, k->failure, sizeof(k->failure));
+	k->takeover.blame =
+		d->kill_reason || info->si_code == CLD_EXITED || info->si_status != SIGKILL;
 	device_clear(d);
 	if (k->stopping) {
 		device_end_custody(k);

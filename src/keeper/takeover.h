@@ -79,6 +79,7 @@ struct job {
 
 struct takeover {
 	enum takeover_phase phase;
+	bool blame; /* the process that died last crashed or hung, nobody killed it from outside */
 	uint64_t deadline;  /* ms; 0: none */
 	uint64_t paused_at; /* ns; since then the guest is not served */
 	uint64_t bytes;     /* of the state, so far */

@@ -35,6 +35,7 @@ struct succession {
 	uint32_t base_rounds;              /* of precopied contents that belong to it */
 	uint64_t count;                    /* of changes of the anchor */
 	bool image_due;                    /* somebody found no room */
+	uint64_t images;                   /* made so far */
 	uint64_t active_ms, last_ms, last_bytes, image_cost_ms, next_try_ms;
 
 	/* precopying */

@@ -207,13 +207,13 @@ static void take_counters_back(struct vgpu_stats *stats, const struct vgpu_stats
 #undef X
 }
 
-static int take_journal(struct taking_over *t, struct journal *journal)
+static int take_journal(struct taking_over *t, struct journal *journal, bool blame)
 {
 	struct succession *s = t->s;
 	const struct vgpu_stats before = *s->stats;
 	struct journal_record record;
 	bool careful;
-	int err = journal_begin_replay(journal, &careful);
+	int err = journal_begin_replay(journal, blame, &careful);
 
 	if (err < 0)
 		return take_fail(t, err, "the journal is damaged");
@@ -236,7 +236,7 @@ static int take_journal(struct taking_over *t, struct journal *journal)
 	return 0;
 }
 
-static int take_recover(struct taking_over *t)
+static int take_recover(struct taking_over *t, bool blame)
 {
 	struct succession *s = t->s;
 	uint64_t current = __atomic_load_n(&s->anchor->current, __ATOMIC_ACQUIRE);
@@ -265,7 +265,7 @@ static int take_recover(struct taking_over *t)
 	s->image_slot = image;
 	s->base_rounds = rounds;
 	s->count = current >> 24;
-	return take_journal(t, journal);
+	return take_journal(t, journal, blame);
 }
 
 /* ---- an image that is complete ---- */
@@ -358,7 +358,8 @@ void taking_over_load(struct succession *s, const struct keeper_load *load, int 
 	succession_freeze(s);
 	int err = take_anchor(&t, load->recover != 0);
 	if (!err)
-		err = load->recover ? take_recover(&t) : take_complete(&t, load, file);
+		err = load->recover ? take_recover(&t, load->blame != 0)
+				    : take_complete(&t, load, file);
 	if (!err)
 		err = take_new_connections(&t);
 	take_forget(s);

@@ -350,10 +350,10 @@ const void *journal_next_payload(struct journal *j, size_t *ret_size)
 	return bytes;
 }
 
-int journal_begin_replay(struct journal *j, bool *ret_careful)
+int journal_begin_replay(struct journal *j, bool blame, bool *ret_careful)
 {
 	struct journal_page *page = j->page;
-	uint64_t crashed = LOAD(page->replaying);
+	uint64_t crashed = blame ? LOAD(page->replaying) : 0;
 
 	if (crashed && page->careful && !is_skipped(j, crashed - 1)) {
 		if (j->n_skips == JOURNAL_SKIPS)
@@ -364,7 +364,8 @@ int journal_begin_replay(struct journal *j, bool *ret_careful)
 	}
 	if (!crashed && page->ended_at != j->committed)
 		STORE(page->replays, 0);
-	STORE(page->replays, MIN(LOAD(page->replays), 1u << 30) + 1);
+	if (blame)
+		STORE(page->replays, MIN(LOAD(page->replays), 1u << 30) + 1);
 	bool careful = LOAD(page->replays) >= 2;
 	/* First forget who was to blame: this process may end between the two. */
 	STORE(page->replaying, 0);

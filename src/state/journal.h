@@ -101,7 +101,7 @@ const void *journal_next_payload(struct journal *j, size_t *ret_size);
  * after each record (so that the next crash names the right one); a record that then crashed is
  * marked `skip` from then on. -ENOTRECOVERABLE: 16 are, and it crashed again.
  */
-int journal_begin_replay(struct journal *j, bool *ret_careful);
+int journal_begin_replay(struct journal *j, bool blame, bool *ret_careful);
 /* About to run this record. */
 void journal_replaying(struct journal *j, const struct journal_record *record);
 void journal_end_replay(struct journal *j);

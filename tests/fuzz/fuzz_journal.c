@@ -44,7 +44,7 @@ static void replay(struct journal *j)
 	size_t n;
 	int got;
 
-	if (journal_begin_replay(j, &careful) < 0)
+	if (journal_begin_replay(j, true, &careful) < 0)
 		return;
 	while ((got = journal_next(j, &r)) == 1) {
 		if (r.kind <= 0 || r.kind >= JOURNAL_KIND_COUNT || (last && r.offset <= last))

@@ -164,7 +164,7 @@ static bool replay(int fd, unsigned crash, unsigned *ret_skipped)
 	bool careful;
 
 	*ret_skipped = 0;
-	assert_int_equal(journal_begin_replay(j, &careful), 0);
+	assert_int_equal(journal_begin_replay(j, true, &careful), 0);
 	while (journal_next(j, &r) == 1) {
 		if (r.skip) {
 			*ret_skipped |= 1u << r.source;
@@ -242,7 +242,7 @@ static void test_too_many_crashes(void **state)
 	for (unsigned i = 0; i < 17; i++)
 		replay(fd, i, &skipped);
 	j = reopen(fd);
-	assert_int_equal(journal_begin_replay(j, &careful), -ENOTRECOVERABLE);
+	assert_int_equal(journal_begin_replay(j, true, &careful), -ENOTRECOVERABLE);
 	journal_destroy(j);
 }
 
@@ -338,7 +338,7 @@ static void test_bad_journals(void **state)
 			if (journal_open(fd, LIMIT, &j) == 0) {
 				bool careful;
 				int err;
-				(void)!journal_begin_replay(j, &careful);
+				(void)!journal_begin_replay(j, true, &careful);
 				while ((err = journal_next(j, &r)) == 1) {
 					uint8_t sum = 0;
 					for (size_t k = 0; k < r.size; k++)

@@ -263,7 +263,7 @@ static int replay(struct process *p)
 {
 	struct journal_record record;
 	bool careful;
-	int r = journal_begin_replay(p->journal, &careful);
+	int r = journal_begin_replay(p->journal, false, &careful);
 
 	device_set_journal(&p->dev, p->journal);
 	device_replay_begin(&p->dev, careful);
