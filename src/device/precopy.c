@@ -54,7 +54,6 @@ static uint64_t precopy_left(struct resource *const *resources, size_t n)
 int device_precopy(
 	struct device *dev, struct state_writer *w, uint64_t budget_ns, uint64_t *ret_left)
 {
-	uint64_t deadline = clock_ns() + budget_ns;
 	struct resource **resources;
 	size_t n;
 
@@ -65,8 +64,9 @@ int device_precopy(
 		return err;
 	if (!dev->precopy.epoch)
 		precopy_begin_round(dev);
-	device_finish_all(dev);
+	device_finish_all(dev); /* as long as that takes: it would be drawn anyway */
 	device_busy(dev);
+	uint64_t deadline = clock_ns() + budget_ns;
 	bool whole = true;
 	for (size_t i = 0; i < n && whole && resources[i]->serial < dev->precopy.end; i++) {
 		struct resource *res = resources[i];

@@ -174,8 +174,8 @@ void taking_over_rounds(struct succession *s)
 {
 	struct taking_over t = {.s = s};
 
-	if (take_rounds(&t, s->rounds_given) < 0) /* LOAD will find out and say so */
-		log_warning("copied ahead, but not to be loaded: %s", t.result.text);
+	take_rounds(&t, s->rounds_given);
+	channel_send(s->channel_fd, KEEPER_DEVICE_LOADED, &t.result, -1);
 }
 
 /* ---- the journal ---- */
