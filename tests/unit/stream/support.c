@@ -37,8 +37,10 @@ void any_resources_finish(struct any_resources *any)
 {
 	struct stream_resource *res;
 
-	for (uint32_t at = 0; (res = idmap_next(&any->map, &at, NULL));)
+	for (uint32_t at = 0; (res = idmap_next(&any->map, &at, NULL));) {
+		assert_int_equal(res->refs, 0);
 		free(res);
+	}
 	idmap_finish(&any->map);
 }
 
