@@ -34,9 +34,9 @@ struct stream_object {
 	uint32_t temporary; /* handle in a saved state, if gone */
 	uint32_t n, room;   /* dwords */
 	uint32_t *dwords;   /* commands with headers, renderer's ids: `small`, or its own */
-	struct stream_resource *res;       /* what it refers to, or NULL */
-	uint64_t bytes;                    /* charged to the context */
-	uint64_t made;                     /* queries: how many were made before */
+	struct stream_resource *res; /* what it refers to, or NULL */
+	uint64_t bytes;              /* charged to the context */
+	uint64_t made; /* queries: how many were made before; views: bound before, the last time */
 	struct stream_object *next, *prev; /* free ones (next), unnamed queries */
 	uint32_t small[OBJECT_SMALL];
 };
@@ -151,7 +151,7 @@ struct stream {
 	struct stream_sub_context *current;
 	struct stream_object *free_objects;
 	struct stream_object *unnamed, *unnamed_last; /* queries, in the order made */
-	uint64_t queries_made, queries_named;
+	uint64_t queries_made, queries_named, views_bound;
 	bool watch_clip_planes;           /* in sub-contexts made from now on */
 	struct stream_pool_block *blocks; /* all memory of objects; given back at the end only */
 };

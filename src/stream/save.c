@@ -52,6 +52,13 @@ void save_put1(struct save_out *out, uint32_t opcode, uint32_t type, uint32_t va
 	save_put(out, opcode, type, 1)[0] = value;
 }
 
+void save_select(struct save_out *out, const struct stream_sub_context *sub)
+{
+	if (out->selected != sub)
+		save_put1(out, VIRGL_SET_SUB_CTX, 0, sub->id);
+	out->selected = sub;
+}
+
 /* ---- order ---- */
 
 static int by_id(const void *a, const void *b)

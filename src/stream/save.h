@@ -14,9 +14,10 @@
  * B begins the queries that were active and ends with what renders conditionally, so what is known
  * of the queries that have ended is best loaded between A and B, of the active ones after B.
  *
- * Not kept: LINK_SHADER (a hint), that a query was active which was destroyed so, and the number of
- * samples by which the library divided SET_MIN_SAMPLES (it is given again with the framebuffer of
- * now). Nothing here is called while commands are being checked.
+ * Not kept: LINK_SHADER (a hint), that a query was active which was destroyed so, and what a view
+ * that is not bound any more set on its texture, and the number of samples by which the library
+ * divided SET_MIN_SAMPLES (it is given again with the framebuffer of now). Nothing here is called
+ * while commands are being checked.
  */
 
 #include "stream/stream.h"

@@ -177,17 +177,6 @@ static void save_uniforms(struct save_out *out, const struct stream_stage *s, ui
 	}
 }
 
-static void save_views(struct save_out *out, const struct stream_stage *s, uint32_t stage)
-{
-	if (!s->views_count)
-		return;
-	uint32_t *dw = save_put(out, VIRGL_SET_SAMPLER_VIEWS, 0, 2 + s->views_count);
-	dw[0] = stage;
-	dw[1] = 0;
-	for (uint32_t i = 0; i < s->views_count; i++)
-		dw[2 + i] = save_handle(s->view[i]);
-}
-
 static void put_samplers(
 	struct save_out *out, const struct stream_stage *s, uint32_t stage, uint32_t n)
 {
@@ -260,7 +249,8 @@ static void save_stage(struct save_out *out, const struct stream_sub_context *su
 	}
 	save_constants(out, s, stage);
 	save_uniforms(out, s, stage);
-	save_views(out, s, stage);
+	if (s->views_count)
+		save_put_views(out, s, stage, 0, false);
 	save_samplers(out, s, stage);
 	save_shader_buffers(out, s, stage);
 	save_shader_images(out, s, stage);
@@ -328,7 +318,7 @@ static int save_sub_context(
 	struct save_out *out, const struct stream_sub_context *sub, struct save_gone *gone)
 {
 	save_find_gone(sub, gone);
-	save_put1(out, VIRGL_SET_SUB_CTX, 0, sub->id);
+	save_select(out, sub);
 	save_tweaks(out, sub);
 	save_framebuffer(out, sub);
 	save_viewports_before(out, sub, save_unused_handle(sub, gone));
@@ -344,11 +334,34 @@ static int save_sub_context(
 	if (r < 0)
 		return r;
 	save_streamout(out, sub);
+	return 0;
+}
+
+/* The last of each: temporary handles go, and nothing is drawn without the condition. */
+static void save_ends(
+	struct save_out *out, const struct stream_sub_context *sub, struct save_gone *gone)
+{
+	save_find_gone(sub, gone);
+	if (gone->n || sub->render_condition.query)
+		save_select(out, sub);
 	for (uint32_t i = 0; i < gone->n; i++)
 		save_put1(out, VIRGL_DESTROY_OBJECT, gone->object[i]->type,
 			gone->object[i]->temporary);
 	save_render_condition(out, sub);
-	return 0;
+}
+
+static int save_all(struct save_out *out, struct stream_sub_context *const *subs, uint32_t n,
+	struct save_gone *gone)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; i < n && r >= 0; i++)
+		r = save_sub_context(out, subs[i], gone);
+	if (r >= 0)
+		r = save_views_again(out, subs, n);
+	for (uint32_t i = 0; i < n && r >= 0; i++)
+		save_ends(out, subs[i], gone);
+	return r;
 }
 
 int stream_save_bindings(struct stream *stream, stream_emit_fn emit, void *data)
@@ -364,12 +377,10 @@ int stream_save_bindings(struct stream *stream, stream_emit_fn emit, void *data)
 	r = save_begin(&out, emit, data);
 	if (r < 0)
 		goto free_subs;
-	for (uint32_t i = 0; i < n && out.error >= 0; i++) {
-		r = save_sub_context(&out, subs[i], gone);
-		if (r < 0)
-			out.error = r;
-	}
+	r = save_all(&out, subs, n, gone);
 	save_put1(&out, VIRGL_SET_SUB_CTX, 0, stream->current->id);
+	if (r < 0)
+		out.error = r;
 	r = save_end(&out);
 free_subs:
 	free(subs);

@@ -16,7 +16,8 @@ struct save_out {
 	void *data;
 	int error;
 	size_t n;
-	uint32_t *dw; /* STREAM_SAVE_DWORDS */
+	uint32_t *dw;                              /* STREAM_SAVE_DWORDS */
+	const struct stream_sub_context *selected; /* by save_select() */
 };
 
 int save_begin(struct save_out *out, stream_emit_fn emit, void *data); /* 0, -ENOMEM */
@@ -26,6 +27,9 @@ int save_end(struct save_out *out); /* flushes; the first error */
 /* A command's payload, `len` dwords to be written. */
 uint32_t *save_put(struct save_out *out, uint32_t opcode, uint32_t type, uint32_t len);
 void save_put1(struct save_out *out, uint32_t opcode, uint32_t type, uint32_t value);
+
+/* SET_SUB_CTX, unless it is selected. */
+void save_select(struct save_out *out, const struct stream_sub_context *sub);
 
 /* In the order in which everything is saved. The caller frees the array. 0, -ENOMEM. */
 int save_sort_sub_contexts(
@@ -53,6 +57,12 @@ static inline uint32_t save_handle(const struct stream_object *object)
 		return 0;
 	return object->gone ? object->temporary : object->handle;
 }
+
+/* A stage's views from slot `start` on, the first one or none in its place. */
+void save_put_views(struct save_out *out, const struct stream_stage *s, uint32_t stage,
+	uint32_t start, bool without_first);
+/* Makes the views bound last that were. 0, -ENOMEM. */
+int save_views_again(struct save_out *out, struct stream_sub_context *const *subs, uint32_t n);
 
 /* The library keeps waiting for the text of a shader that is gone: no other can be made. */
 bool save_awaits_lost_text(const struct stream_sub_context *sub, uint32_t stage);

@@ -244,9 +244,13 @@ static int apply_sampler_views(struct stream *stream, struct command *command)
 	struct stream_stage *stage = &stream->current->stages[command->dw[1]];
 	uint32_t slot = command->dw[2], old = stage->views_count;
 
-	for (uint32_t at = 3; at <= command->len; at++, slot++)
-		bind_object(stream, &stage->view[slot],
-			find_object(stream, command->dw[at], VIRGL_OBJECT_SAMPLER_VIEW));
+	for (uint32_t at = 3; at <= command->len; at++, slot++) {
+		struct stream_object *view =
+			find_object(stream, command->dw[at], VIRGL_OBJECT_SAMPLER_VIEW);
+		if (view && view != stage->view[slot])
+			view->made = ++stream->views_bound;
+		bind_object(stream, &stage->view[slot], view);
+	}
 	stage->views_count = slot;
 	for (; slot < old; slot++)
 		bind_object(stream, &stage->view[slot], NULL);

@@ -144,6 +144,40 @@ static void test_long_shaders_that_are_lost(void **state)
 	stream_destroy(other);
 }
 
+/* A stream that watches for clip planes stops while loading like for a guest. */
+static void test_clip_planes_while_loading(void **state)
+{
+	struct fixture *f = *state;
+	struct stream *other = fake_stream(&f->view);
+	struct saved a, b, again;
+
+	DO(SHADER(1, 0), PART1(2, 0), CREATE(RASTERIZER, 3, 0, 0, 0, 1u << 24, 0, 0, 0, 0),
+		CMD(BIND_OBJECT, 2, 3), CMD(BIND_SHADER, 0, 1, 0), DESTROY(1));
+	save_objects(f->stream, &a);
+	save_bindings(f->stream, &b);
+	stream_watch_clip_planes(other, true);
+	uint32_t copy[64];
+	memcpy(copy, a.dw, a.n * sizeof(*copy));
+	assert_int_equal(stream_check(other, copy, a.n, NULL), -ERESTART);
+	stream_destroy(other);
+	other = fake_stream(&f->view);
+	stream_watch_clip_planes(other, true);
+	f->view.by_id = true;
+	load(other, &a);
+	load(other, &b);
+	f->view.by_id = false;
+	save_objects(other, &again);
+	assert_same(&a, &again);
+	saved_free(&again);
+	save_bindings(other, &again);
+	assert_same(&b, &again);
+	saved_free(&again);
+	saved_free(&a);
+	saved_free(&b);
+	RUN(other, PART2(2, 0), PART3(2, 0));
+	stream_destroy(other);
+}
+
 static void test_sub_contexts(void **state)
 {
 	struct fixture *f = *state;
@@ -434,6 +468,7 @@ int main(void)
 		TEST(test_bound_without_handle),
 		TEST(test_long_shaders),
 		TEST(test_long_shaders_that_are_lost),
+		TEST(test_clip_planes_while_loading),
 		TEST(test_sub_contexts),
 		TEST(test_queries_get_names),
 		TEST(test_walking_streamout_lists),

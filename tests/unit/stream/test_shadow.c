@@ -210,6 +210,25 @@ static void test_sampler_views_by_slot_and_cleared_behind(void **state)
 	assert_int_equal(fake_resource(DEVICE, 3)->refs, 0);
 }
 
+/* Of several views of one texture the library heeds the one bound last. */
+static void test_sampler_views_of_one_texture(void **state)
+{
+#define LEVELS(h, levels) CREATE(SAMPLER_VIEW, h, 1, 1, 0, levels, 0)
+	DO(LEVELS(1, 0), LEVELS(2, 0x100), LEVELS(3, 0), VIEW(4, 2));
+	DO(CMD(SET_SAMPLER_VIEWS, 0, 0, 0, 4, 1, 4), CMD(SET_SAMPLER_VIEWS, 0, 1, 0, 3));
+	EXPECT(CMD(SET_SAMPLER_VIEWS, 0, 0, 0, 4, 1, 4), CMD(SET_SAMPLER_VIEWS, 0, 1, 0, 3));
+	DO(CMD(SET_SAMPLER_VIEWS, 0, 1, 0, 2));
+	EXPECT(CMD(SET_SAMPLER_VIEWS, 0, 0, 0, 4, 1, 4), CMD(SET_SAMPLER_VIEWS, 0, 1, 0, 2));
+	/* Bound where it was: nothing changes. */
+	DO(CMD(SET_SAMPLER_VIEWS, 0, 0, 1, 1, 4));
+	EXPECT(CMD(SET_SAMPLER_VIEWS, 0, 0, 0, 4, 1, 4), CMD(SET_SAMPLER_VIEWS, 0, 1, 0, 2));
+	DO(CMD(SET_SAMPLER_VIEWS, 0, 0, 1, 0, 4), CMD(SET_SAMPLER_VIEWS, 0, 0, 1, 1, 4),
+		DESTROY(1));
+	EXPECT(CMD(SET_SAMPLER_VIEWS, 0, 0, 0, 4, ~0u, 4), CMD(SET_SAMPLER_VIEWS, 0, 1, 0, 2),
+		CMD(SET_SAMPLER_VIEWS, 0, 0, 1, 0, 4), CMD(SET_SAMPLER_VIEWS, 0, 0, 1, ~0u, 4),
+		CMD(DESTROY_OBJECT, 6, ~0u));
+}
+
 static void test_sampler_states_by_slot(void **state)
 {
 	DO(SAMPLER(1), SAMPLER(2), CMD(BIND_SAMPLER_STATES, 0, 1, 0, 1, 2, 1));
@@ -305,6 +324,7 @@ int main(void)
 		TEST(test_constants_by_stage),
 		TEST(test_uniform_buffers_by_slot),
 		TEST(test_sampler_views_by_slot_and_cleared_behind),
+		TEST(test_sampler_views_of_one_texture),
 		TEST(test_sampler_states_by_slot),
 		TEST(test_storage_by_slot),
 		TEST(test_tweaks_by_id),
