@@ -7,6 +7,7 @@
 #include "renderer/virgl/contents.h"
 #include "renderer/virgl/fences.h"
 #include "renderer/virgl/fidelity.h"
+#include "renderer/virgl/queries.h"
 
 #include "base/checked.h"
 #include "base/cleanup.h"
@@ -112,6 +113,7 @@ static void virgl_destroy(struct renderer *r)
 	fidelity_destroy(r->fidelity);
 	contents_destroy(r->contents);
 	virgl_renderer_cleanup(r);
+	queries_forget();
 	virgl_forget_resources(r);
 	free(r->render_node);
 	free(r);
@@ -161,6 +163,7 @@ static int virgl_create(const struct renderer_config *config, const struct rende
 		err = fidelity_create(r->contents, &r->fidelity);
 	if (err < 0)
 		goto cleanup_library;
+	queries_install();
 	clip_planes_leave_out(!config->plain_shaders);
 	*ret = r;
 	return 0;
@@ -548,6 +551,32 @@ static enum renderer_fidelity virgl_fidelity(
 	return fidelity;
 }
 
+/* ---- queries ---- */
+
+/* Which context is current is only known to be the library's own idea after this. */
+static void virgl_back_to_library(struct renderer *r, bool worked)
+{
+	virgl_renderer_force_ctx_0();
+	virgl_note_context(r, worked);
+}
+
+static unsigned virgl_queries_made(struct renderer *r, uint32_t *ret_ids, unsigned max)
+{
+	return queries_made(ret_ids, max);
+}
+
+static int virgl_query_save(struct renderer *r, uint32_t query, struct renderer_query *ret)
+{
+	int err = queries_save(query, ret);
+	virgl_back_to_library(r, false);
+	return err;
+}
+
+static int virgl_query_load(struct renderer *r, uint32_t query, const struct renderer_query *saved)
+{
+	return queries_load(query, saved);
+}
+
 static int virgl_export_dmabuf(struct renderer *r, uint32_t id, struct renderer_dmabuf *ret)
 {
 	struct virgl_renderer_resource_info info;
@@ -604,5 +633,8 @@ const struct renderer_ops renderer_virgl = {
 	.fidelity = virgl_fidelity,
 	.content_read = virgl_content_read,
 	.content_write = virgl_content_write,
+	.queries_made = virgl_queries_made,
+	.query_save = virgl_query_save,
+	.query_load = virgl_query_load,
 	.export_dmabuf = virgl_export_dmabuf,
 };

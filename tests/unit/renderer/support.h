@@ -60,7 +60,29 @@ int stream_run(struct renderer_under_test *t, uint32_t ctx, struct stream *s); /
 	stream_put(s, command, object, sizeof((uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t),       \
 		(const uint32_t[]){__VA_ARGS__})
 
-void stream_shader(struct stream *s, uint32_t handle, uint32_t stage, const char *tgsi);
+/*
+ * Context 1 with a pipeline that draws in one colour: resource
+ * RES_TARGET is SCENE_SIDE pixels wide and high, RES_VERTICES holds a triangle that covers all of
+ * it and then SCENE_VERTICES - 3 others. Positions are captured where something is bound for that.
+ */
+enum { RES_TARGET = 1, RES_VERTICES, RES_RESULT, RES_CAPTURE, RES_BUFFER };
+#define SCENE_SIDE     64u
+#define SCENE_VERTICES 48u
+
+int scene_make(struct renderer_under_test *t);
+int scene_buffer(struct renderer_under_test *t, uint32_t id, uint32_t bind, uint32_t size);
+/* Vertices from `first`; primitive types are PIPE_PRIM_* (points 0, triangles 4). */
+void scene_draw(struct stream *s, uint32_t first, uint32_t count, uint32_t primitive);
+void scene_clear(struct stream *s);
+/* How many pixels are not black. */
+unsigned scene_pixels(struct renderer_under_test *t);
+
+enum { QUERY_SAMPLES = 0, QUERY_ANY = 1, QUERY_GENERATED = 6, QUERY_EMITTED = 7 };
+void query_make(struct stream *s, uint32_t handle, uint32_t type);
+void query_begin(struct stream *s, uint32_t handle);
+void query_end(struct stream *s, uint32_t handle);
+/* Runs the stream so far, asks and waits; UINT64_MAX: no answer. */
+uint64_t query_answer(struct renderer_under_test *t, struct stream *s, uint32_t handle);
 
 /* Words that are different for every seed. */
 void fill_random(void *bytes, size_t size, uint32_t seed);

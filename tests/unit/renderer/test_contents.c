@@ -246,7 +246,7 @@ static int test_all_depths(void)
 
 /* ---- what was drawn, not written ---- */
 
-static const char scene_vertex[] =
+static const char sampled_vertex[] =
 	"#version 150\n"
 	"flat out vec4 tint;\n"
 	"void main() {\n"
@@ -255,13 +255,13 @@ static const char scene_vertex[] =
 	"gl_Position = vec4(l * cos(a) + 0.1 * float(n % 5 - 2), l * sin(a), sin(a * 3.0), 1);\n"
 	"tint = fract(vec4(0.37, 0.71, 0.13, 0.59) * float(n + 1));\n"
 	"}\n";
-static const char scene_fragment[] = "#version 150\n"
-				     "flat in vec4 tint;\n"
-				     "out vec4 color;\n"
-				     "void main() { color = tint; }\n";
+static const char sampled_fragment[] = "#version 150\n"
+				       "flat in vec4 tint;\n"
+				       "out vec4 color;\n"
+				       "void main() { color = tint; }\n";
 
-#define SCENE_VERTICES 90
-#define SCENE_COUNTS   6
+#define SAMPLED_VERTICES 90
+#define SAMPLED_COUNTS   6
 
 static GLuint resource_texture(uint32_t id)
 {
@@ -270,9 +270,9 @@ static GLuint resource_texture(uint32_t id)
 	return info.tex_id;
 }
 
-static GLuint scene_program(void)
+static GLuint sampled_program(void)
 {
-	const char *sources[] = {scene_vertex, scene_fragment};
+	const char *sources[] = {sampled_vertex, sampled_fragment};
 	const GLenum types[] = {GL_VERTEX_SHADER, GL_FRAGMENT_SHADER};
 	GLuint program = glCreateProgram();
 
@@ -286,7 +286,7 @@ static GLuint scene_program(void)
 	return program;
 }
 
-static void scene_bind(uint32_t color, uint32_t depth)
+static void sampled_bind(uint32_t color, uint32_t depth)
 {
 	GLuint framebuffer, vertex_array;
 
@@ -298,11 +298,11 @@ static void scene_bind(uint32_t color, uint32_t depth)
 		GL_TEXTURE_2D_MULTISAMPLE, resource_texture(depth), 0);
 	glGenVertexArrays(1, &vertex_array);
 	glBindVertexArray(vertex_array);
-	glUseProgram(scene_program());
+	glUseProgram(sampled_program());
 	glViewport(0, 0, SIDE, SIDE);
 }
 
-static void scene_draw(void)
+static void sampled_draw(void)
 {
 	const GLfloat black[4] = {0};
 
@@ -313,22 +313,22 @@ static void scene_draw(void)
 	glEnable(GL_STENCIL_TEST);
 	glStencilFunc(GL_ALWAYS, 0, 0xff);
 	glStencilOp(GL_KEEP, GL_INCR, GL_INCR);
-	glDrawArrays(GL_TRIANGLES, 0, SCENE_VERTICES);
+	glDrawArrays(GL_TRIANGLES, 0, SAMPLED_VERTICES);
 }
 
 /* How many samples of the scene are equal in depth, and how many have each stencil value. */
-static void scene_count(GLuint counts[SCENE_COUNTS])
+static void sampled_count(GLuint counts[SAMPLED_COUNTS])
 {
 	GLuint query;
 
 	glGenQueries(1, &query);
 	glDepthMask(GL_FALSE);
 	glStencilOp(GL_KEEP, GL_KEEP, GL_KEEP);
-	for (unsigned i = 0; i < SCENE_COUNTS; i++) {
+	for (unsigned i = 0; i < SAMPLED_COUNTS; i++) {
 		glDepthFunc(i ? GL_ALWAYS : GL_EQUAL);
 		glStencilFunc(i ? GL_EQUAL : GL_ALWAYS, (GLint)i, 0xff);
 		glBeginQuery(GL_SAMPLES_PASSED, query);
-		glDrawArrays(GL_TRIANGLES, 0, SCENE_VERTICES);
+		glDrawArrays(GL_TRIANGLES, 0, SAMPLED_VERTICES);
 		glEndQuery(GL_SAMPLES_PASSED);
 		glGetQueryObjectuiv(query, GL_QUERY_RESULT, &counts[i]);
 	}
@@ -337,7 +337,7 @@ static void scene_count(GLuint counts[SCENE_COUNTS])
 	glDisable(GL_STENCIL_TEST);
 }
 
-static void scene_resolve(uint32_t color, uint32_t *pixels)
+static void sampled_resolve(uint32_t color, uint32_t *pixels)
 {
 	GLuint framebuffers[2], texture;
 
@@ -383,7 +383,7 @@ static int copy_parts(struct renderer_under_test *t, const struct renderer_resou
  * GL itself compares what was drawn with what was carried over: depth tested for equality, stencil
  * values counted, colours resolved.
  */
-static int scene_compare(bool damage, bool *ret_same)
+static int sampled_compare(bool damage, bool *ret_same)
 {
 	struct renderer_resource_desc color = {.target = PIPE_TEXTURE_2D,
 		.format = VIRGL_FORMAT_B8G8R8A8_UNORM,
@@ -395,7 +395,7 @@ static int scene_compare(bool damage, bool *ret_same)
 		.nr_samples = 4};
 	struct renderer_resource_desc depth = color;
 	static uint32_t pixels[2][SIDE * SIDE];
-	GLuint counts[2][SCENE_COUNTS];
+	GLuint counts[2][SAMPLED_COUNTS];
 	struct renderer_under_test t;
 	int r = renderer_start(&t, false);
 
@@ -408,12 +408,12 @@ static int scene_compare(bool damage, bool *ret_same)
 		CHECK(t.ops->resource_create(t.r, id + 10, &depth) == 0);
 	}
 	virgl_renderer_force_ctx_0();
-	scene_bind(1, 11);
-	scene_draw();
-	scene_count(counts[0]);
-	scene_bind(1, 11);
-	scene_draw();
-	scene_resolve(1, pixels[0]);
+	sampled_bind(1, 11);
+	sampled_draw();
+	sampled_count(counts[0]);
+	sampled_bind(1, 11);
+	sampled_draw();
+	sampled_resolve(1, pixels[0]);
 	glFinish();
 	r = copy_parts(&t, &color, 1, 2, damage ? 0x40 : 0);
 	if (!r)
@@ -421,11 +421,11 @@ static int scene_compare(bool damage, bool *ret_same)
 	if (r)
 		return r;
 	virgl_renderer_force_ctx_0();
-	scene_resolve(2, pixels[1]);
-	scene_bind(2, 12);
+	sampled_resolve(2, pixels[1]);
+	sampled_bind(2, 12);
 	glEnable(GL_DEPTH_TEST);
 	glEnable(GL_STENCIL_TEST);
-	scene_count(counts[1]);
+	sampled_count(counts[1]);
 	CHECK(counts[0][0] > 0 && counts[0][1] > 0 && counts[0][2] > 0 && counts[0][3] > 0);
 	CHECK(glGetError() == GL_NO_ERROR);
 	*ret_same = memcmp(pixels[0], pixels[1], sizeof(pixels[0])) == 0;
@@ -440,7 +440,7 @@ static int scene_compare(bool damage, bool *ret_same)
 static int test_drawn(void)
 {
 	bool same = false;
-	int r = scene_compare(false, &same);
+	int r = sampled_compare(false, &same);
 
 	if (!r)
 		CHECK(same);
@@ -450,7 +450,7 @@ static int test_drawn(void)
 static int test_drawn_and_damaged(void)
 {
 	bool same = true;
-	int r = scene_compare(true, &same);
+	int r = sampled_compare(true, &same);
 
 	if (!r)
 		CHECK(!same);
