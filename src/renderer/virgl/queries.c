@@ -370,6 +370,13 @@ void queries_go_on(GLenum target, GLuint index)
 		driver_begin(target, index, q->driver);
 }
 
+void queries_add(GLenum target, GLuint index, uint64_t count)
+{
+	struct query *q = active_query(target, index);
+	if (q)
+		q->carry = with_carry(q, count);
+}
+
 /* ---- state ---- */
 
 unsigned queries_made(uint32_t *ret_ids, unsigned max)

@@ -65,5 +65,7 @@ bool queries_is_active(GLenum target, GLuint index);
  */
 void queries_interrupt(GLenum target, GLuint index);
 void queries_go_on(GLenum target, GLuint index);
+/* Adds to its result what was counted for it meanwhile. */
+void queries_add(GLenum target, GLuint index, uint64_t count);
 
 #endif

@@ -8,6 +8,7 @@
 #include "renderer/virgl/fences.h"
 #include "renderer/virgl/fidelity.h"
 #include "renderer/virgl/queries.h"
+#include "renderer/virgl/streamout.h"
 
 #include "base/checked.h"
 #include "base/cleanup.h"
@@ -113,6 +114,7 @@ static void virgl_destroy(struct renderer *r)
 	fidelity_destroy(r->fidelity);
 	contents_destroy(r->contents);
 	virgl_renderer_cleanup(r);
+	streamout_forget();
 	queries_forget();
 	virgl_forget_resources(r);
 	free(r->render_node);
@@ -164,6 +166,7 @@ static int virgl_create(const struct renderer_config *config, const struct rende
 	if (err < 0)
 		goto cleanup_library;
 	queries_install();
+	streamout_install();
 	clip_planes_leave_out(!config->plain_shaders);
 	*ret = r;
 	return 0;
@@ -551,7 +554,7 @@ static enum renderer_fidelity virgl_fidelity(
 	return fidelity;
 }
 
-/* ---- queries ---- */
+/* ---- queries and transform feedback ---- */
 
 /* Which context is current is only known to be the library's own idea after this. */
 static void virgl_back_to_library(struct renderer *r, bool worked)
@@ -575,6 +578,21 @@ static int virgl_query_save(struct renderer *r, uint32_t query, struct renderer_
 static int virgl_query_load(struct renderer *r, uint32_t query, const struct renderer_query *saved)
 {
 	return queries_load(query, saved);
+}
+
+static int virgl_streamout_save(struct renderer *r, uint32_t ctx_id, struct renderer_streamout *ret)
+{
+	int err = streamout_save(ret);
+	virgl_back_to_library(r, false);
+	return err;
+}
+
+static int virgl_streamout_load(
+	struct renderer *r, uint32_t ctx_id, const struct renderer_streamout *saved)
+{
+	int err = streamout_load(saved);
+	virgl_back_to_library(r, false);
+	return err;
 }
 
 static int virgl_export_dmabuf(struct renderer *r, uint32_t id, struct renderer_dmabuf *ret)
@@ -636,5 +654,7 @@ const struct renderer_ops renderer_virgl = {
 	.queries_made = virgl_queries_made,
 	.query_save = virgl_query_save,
 	.query_load = virgl_query_load,
+	.streamout_save = virgl_streamout_save,
+	.streamout_load = virgl_streamout_load,
 	.export_dmabuf = virgl_export_dmabuf,
 };

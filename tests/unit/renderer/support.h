@@ -77,7 +77,7 @@ void scene_clear(struct stream *s);
 /* How many pixels are not black. */
 unsigned scene_pixels(struct renderer_under_test *t);
 
-enum { QUERY_SAMPLES = 0, QUERY_ANY = 1, QUERY_GENERATED = 6, QUERY_EMITTED = 7 };
+enum { QUERY_SAMPLES = 0, QUERY_ANY = 1, QUERY_GENERATED = 5, QUERY_EMITTED = 6 };
 void query_make(struct stream *s, uint32_t handle, uint32_t type);
 void query_begin(struct stream *s, uint32_t handle);
 void query_end(struct stream *s, uint32_t handle);
