@@ -12,6 +12,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #define CLI_OK     0
 #define CLI_FAILED 1
@@ -70,6 +71,16 @@ struct cli_reply {
 /* Asks vgpud. `body` (may be NULL) is taken. 0 or -errno with vgpud's own words. */
 int cli_call(struct cli *cli, const char *method, const char *path, json_t *body,
 	struct cli_reply *ret, struct error *err);
+
+/* What a long call moves besides JSON. All NULL: nothing. */
+struct cli_transfer {
+	FILE *upload;            /* the request's body */
+	FILE *download;          /* where the answer goes; the result is then in reply->json */
+	const char *progress_of; /* this vGPU's operation is shown on stderr meanwhile */
+};
+/* The same for what may take long: ten minutes and more. */
+int cli_call_long(struct cli *cli, const char *method, const char *path, json_t *body,
+	const struct cli_transfer *transfer, struct cli_reply *ret, struct error *err);
 void cli_reply_finish(struct cli_reply *reply);
 /* "/v1/vgpus/NAME" + tail with NAME escaped; false when it is too long. */
 bool cli_path(char *ret, size_t size, const char *before, const char *name, const char *tail);
@@ -86,6 +97,20 @@ int cli_print_json(const json_t *json);
 /* A value as people read it: "-" for null. */
 void cli_value(const json_t *value, char *ret, size_t size);
 
+/* progress.c: shows how an operation of that vGPU goes on until it is ended. NULL: shows nothing.
+ */
+struct progress;
+struct progress *progress_begin(struct cli *cli, const char *name);
+void progress_end(struct progress *progress); /* NULL-safe */
+
+/* state.c: prints what an operation came to, with `did` ("x is on soft1") before it. */
+int cli_print_result(const struct cli *cli, const char *did, const struct cli_reply *reply);
+/* "12.3 MB" */
+void cli_bytes(double bytes, char *ret, size_t size);
+/* POSTs an operation of a vGPU, without or with a body (taken). -errno after an error. */
+int cli_operate(struct cli *cli, const char *name, const char *verb, json_t *body, bool progress,
+	struct cli_reply *ret, struct error *err);
+
 /* socket_path.c: where vgpud listens; `given` and VGPUD_SOCKET go first. */
 void cli_socket_path(const char *given, char *ret, size_t size);
 
@@ -93,7 +118,8 @@ void cli_socket_path(const char *given, char *ret, size_t size);
 #define CLI_VERBS(X)                                                                               \
 	X(gpu_list)                                                                                \
 	X(gpu_show) X(type_list) X(create) X(list) X(show) X(delete) X(run) X(qemu_args)           \
-		X(screenshot) X(stats) X(events) X(doctor)
+		X(screenshot) X(move) X(snapshot) X(restore) X(inspect) X(check) X(hibernate)      \
+			X(wake) X(stats) X(events) X(doctor)
 
 #define X(name) extern const struct verb verb_##name;
 CLI_VERBS(X)

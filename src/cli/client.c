@@ -6,9 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define REPLY_MAX (256u << 20) /* a picture of the largest screen fits */
 #define CALL_S    60L
+#define LONG_S    3600L
+#define RESULT    "Vgpu-Result: "
 
 bool cli_path(char *ret, size_t size, const char *before, const char *name, const char *tail)
 {
@@ -33,6 +36,58 @@ static size_t on_data(char *data, size_t unit, size_t n, void *user)
 	reply->size += n;
 	body[reply->size] = '\0';
 	return n;
+}
+
+/* One call: what is written where. */
+struct call {
+	CURL *curl;
+	struct cli_reply *reply;
+	const struct cli_transfer *transfer; /* may be NULL */
+	bool disk_full;                      /* the download could not be written */
+};
+
+static size_t on_body(char *data, size_t unit, size_t n, void *user)
+{
+	struct call *call = user;
+	FILE *to = call->transfer ? call->transfer->download : NULL;
+	long status = 0;
+
+	curl_easy_getinfo(call->curl, CURLINFO_RESPONSE_CODE, &status);
+	if (!to || status >= 400) /* a refusal is no file */
+		return on_data(data, unit, n, call->reply);
+	if (fwrite(data, 1, n, to) == n)
+		return n;
+	call->disk_full = true;
+	return 0;
+}
+
+static size_t on_header(char *data, size_t unit, size_t n, void *user)
+{
+	struct call *call = user;
+	size_t len = strlen(RESULT);
+
+	if (n > len && !strncasecmp(data, RESULT, len) && !call->reply->json)
+		call->reply->json = json_loadb(data + len, n - len, 0, NULL);
+	return n;
+}
+
+static size_t on_upload(char *data, size_t unit, size_t n, void *user)
+{
+	const struct call *call = user;
+	size_t got = fread(data, unit, n, call->transfer->upload);
+
+	return ferror(call->transfer->upload) ? CURL_READFUNC_ABORT : got;
+}
+
+static int call_cut_short(const struct call *call, struct error *err)
+{
+	if (call->disk_full)
+		return error_set(err, ENOSPC,
+			"snapshot: the file cannot be written: %s (free some space)",
+			strerror(errno));
+	return error_set(err, EIO,
+		"restore: the file cannot be read: %s (give one that can be read)",
+		strerror(errno));
 }
 
 void cli_reply_finish(struct cli_reply *reply)
@@ -69,10 +124,19 @@ static int call_refused(const struct cli_reply *reply, long status, struct error
 	return error_set(err, EIO, "vgpud: it answered with status %ld (see its log)", status);
 }
 
-static CURLcode call_perform(struct cli *cli, CURL *curl, const char *method, const char *path,
-	const char *text, struct cli_reply *ret)
+static void call_set_upload(CURL *curl, struct call *call, struct curl_slist *headers)
 {
-	char url[1024];
+	curl_easy_setopt(curl, CURLOPT_UPLOAD, 1L);
+	curl_easy_setopt(curl, CURLOPT_READFUNCTION, on_upload);
+	curl_easy_setopt(curl, CURLOPT_READDATA, call);
+	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+}
+
+static CURLcode call_perform(struct cli *cli, CURL *curl, const char *method, const char *path,
+	const char *text, struct call *call)
+{
+	char url[1024], no_expect[] = "Expect:";
+	struct curl_slist headers = {.data = no_expect};
 
 	snprintf(url, sizeof(url), "http://vgpud%s", path);
 	curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, cli->socket);
@@ -80,18 +144,23 @@ static CURLcode call_perform(struct cli *cli, CURL *curl, const char *method, co
 	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
 	curl_easy_setopt(curl, CURLOPT_PROXY, "");
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(curl, CURLOPT_TIMEOUT, CALL_S);
-	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_data);
-	curl_easy_setopt(curl, CURLOPT_WRITEDATA, ret);
+	curl_easy_setopt(curl, CURLOPT_TIMEOUT, call->transfer ? LONG_S : CALL_S);
+	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
+	curl_easy_setopt(curl, CURLOPT_WRITEDATA, call);
+	curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_header);
+	curl_easy_setopt(curl, CURLOPT_HEADERDATA, call);
+	if (call->transfer && call->transfer->upload)
+		call_set_upload(curl, call, &headers);
 	if (text)
 		curl_easy_setopt(curl, CURLOPT_POSTFIELDS, text);
 	return curl_easy_perform(curl);
 }
 
-int cli_call(struct cli *cli, const char *method, const char *path, json_t *body,
-	struct cli_reply *ret, struct error *err)
+int cli_call_long(struct cli *cli, const char *method, const char *path, json_t *body,
+	const struct cli_transfer *transfer, struct cli_reply *ret, struct error *err)
 {
 	CURL *curl = curl_easy_init();
+	struct call call = {.curl = curl, .reply = ret, .transfer = transfer};
 	char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
 	long status = 0;
 	int r = 0;
@@ -102,13 +171,19 @@ int cli_call(struct cli *cli, const char *method, const char *path, json_t *body
 		r = error_set(
 			err, EINVAL, "request: it is not valid text (use UTF-8), or memory is out");
 	} else {
-		CURLcode code = call_perform(cli, curl, method, path, text, ret);
+		struct progress *progress =
+			transfer ? progress_begin(cli, transfer->progress_of) : NULL;
+		CURLcode code = call_perform(cli, curl, method, path, text, &call);
+		progress_end(progress);
 		curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-		if (code != CURLE_OK)
+		if (code == CURLE_ABORTED_BY_CALLBACK || call.disk_full)
+			r = call_cut_short(&call, err);
+		else if (code != CURLE_OK)
 			r = call_failed(cli, curl, code, err);
 	}
 	if (r == 0) {
-		ret->json = json_loadb(ret->body ?: "", ret->size, 0, NULL);
+		if (!ret->json)
+			ret->json = json_loadb(ret->body ?: "", ret->size, 0, NULL);
 		if (status >= 400)
 			r = call_refused(ret, status, err);
 	}
@@ -117,4 +192,10 @@ int cli_call(struct cli *cli, const char *method, const char *path, json_t *body
 	free(text);
 	curl_easy_cleanup(curl);
 	return r;
+}
+
+int cli_call(struct cli *cli, const char *method, const char *path, json_t *body,
+	struct cli_reply *ret, struct error *err)
+{
+	return cli_call_long(cli, method, path, body, NULL, ret, err);
 }

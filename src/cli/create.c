@@ -39,5 +39,8 @@ static int create(struct cli *cli, int argc, char **argv)
 const struct verb verb_create = {.name = "create",
 	.args = "NAME --gpu GPU --type TYPE [--method M]",
 	.summary = "Creates a vGPU and waits until it is ready",
-	.details = "METHOD is forward, which is also the default.",
+	.details =
+		"METHOD is forward, which is the default and offers all that the GPU can do, or "
+		"emulate,\n"
+		"which offers what can be saved exactly, so that it can always be moved and saved.",
 	.run = create};

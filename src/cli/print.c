@@ -14,6 +14,8 @@ void cli_value(const json_t *value, char *ret, size_t size)
 		snprintf(ret, size, "%s", json_string_value(value));
 	else if (json_is_integer(value))
 		snprintf(ret, size, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+	else if (json_is_real(value))
+		snprintf(ret, size, "%.3f", json_real_value(value));
 	else if (json_is_boolean(value))
 		snprintf(ret, size, "%s", json_is_true(value) ? "yes" : "no");
 	else

@@ -30,7 +30,8 @@ LAYERS = {
                 "isolation", "state"},
     # the control plane: shares protocol/ and base/ with the data plane and nothing else
     "keeper": {"base", "protocol"},
-    "cli": {"base", "protocol", "host"},  # host: `doctor` answers without a vgpud
+    # host: `doctor` answers without a vgpud; state: `inspect` reads files
+    "cli": {"base", "protocol", "host", "state"},
     "host": {"base"},
     "scheduler": {"base"},
     "licensing": {"base"},
