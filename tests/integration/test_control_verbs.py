@@ -68,7 +68,6 @@ def test_a_type_that_does_not_fit(node):
     (("create", "x", "--gpu", "gpu9", "--type", "soft0-128"), "GPU 'gpu9' does not exist"),
     (("create", "x", "--gpu", "soft0", "--type", "huge"), "type 'huge' does not exist"),
     (("create", "x", "--gpu", "soft0", "--type", "soft0-128", "--method", "magic"), "does not exist"),
-    (("create", "x", "--gpu", "soft0", "--type", "soft0-128", "--method", "emulate"), "saved"),
     (("create", "x", "--gpu", "soft0", "--type", "soft0-128", "--method", "mediate"), "slices"),
     (("create", "x", "--gpu", "soft0", "--type", "soft0-128", "--method", "passthrough"), "whole"),
     (("show", "nobody"), "no vGPU"), (("delete", "nobody"), "no vGPU"),
