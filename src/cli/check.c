@@ -40,5 +40,5 @@ const struct verb verb_check = {.name = "check",
 	.args = "NAME",
 	.summary = "Says what moving or saving a vGPU would lose now",
 	.details =
-		"exact: nothing. lossy: what, and why. refused: why it would not be done at all.",
+		"fine: nothing. lossy: what, and why. refused: why it would not be done at all.",
 	.run = check};

@@ -43,7 +43,7 @@ struct call {
 	CURL *curl;
 	struct cli_reply *reply;
 	const struct cli_transfer *transfer; /* may be NULL */
-	bool disk_full;                      /* the download could not be written */
+	int disk_error; /* positive errno: why the download could not be written */
 };
 
 static size_t on_body(char *data, size_t unit, size_t n, void *user)
@@ -57,7 +57,7 @@ static size_t on_body(char *data, size_t unit, size_t n, void *user)
 		return on_data(data, unit, n, call->reply);
 	if (fwrite(data, 1, n, to) == n)
 		return n;
-	call->disk_full = true;
+	call->disk_error = errno ? errno : EIO;
 	return 0;
 }
 
@@ -81,10 +81,10 @@ static size_t on_upload(char *data, size_t unit, size_t n, void *user)
 
 static int call_cut_short(const struct call *call, struct error *err)
 {
-	if (call->disk_full)
-		return error_set(err, ENOSPC,
+	if (call->disk_error)
+		return error_set(err, call->disk_error,
 			"snapshot: the file cannot be written: %s (free some space)",
-			strerror(errno));
+			strerror(call->disk_error));
 	return error_set(err, EIO,
 		"restore: the file cannot be read: %s (give one that can be read)",
 		strerror(errno));
@@ -176,7 +176,7 @@ int cli_call_long(struct cli *cli, const char *method, const char *path, json_t 
 		CURLcode code = call_perform(cli, curl, method, path, text, &call);
 		progress_end(progress);
 		curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-		if (code == CURLE_ABORTED_BY_CALLBACK || call.disk_full)
+		if (code == CURLE_ABORTED_BY_CALLBACK || call.disk_error)
 			r = call_cut_short(&call, err);
 		else if (code != CURLE_OK)
 			r = call_failed(cli, curl, code, err);

@@ -42,7 +42,7 @@
 	X("POST", "/v1/vgpus/NAME/wake", api_vgpu_wake, "Wakes it from hibernation", "", "result") \
 	X("GET", "/v1/vgpus/NAME/check", api_vgpu_check,                                           \
 		"What saving it would lose, or why it would be refused, now", "",                  \
-		"{name, verdict: exact, lossy or refused, reasons: array of {verdict, text}}")     \
+		"{name, verdict: fine, lossy or refused, reasons: array of {verdict, text}}")     \
 	X("GET", "/v1/vgpus/NAME/progress", api_vgpu_progress, "Of the operation under way", "",   \
 		"{operation: string or null, step, done_bytes, total_bytes}")                      \
 	X("GET", "/v1/vgpus/NAME/qemu-args", api_vgpu_qemu_args, "Arguments for a stock QEMU",     \

@@ -139,7 +139,7 @@ json_t *render_result(const struct vgpu *v, const struct vgpu_outcome *outcome)
 
 json_t *render_state_check(const struct vgpu *v, const struct vgpu_outcome *outcome)
 {
-	static const char *const names[] = {[KEEPER_CHECK_FINE] = "exact",
+	static const char *const names[] = {[KEEPER_CHECK_FINE] = "fine",
 		[KEEPER_CHECK_LOSSY] = "lossy",
 		[KEEPER_CHECK_REFUSED] = "refused"};
 	json_t *reasons = json_array();

@@ -354,6 +354,9 @@ static int check_end(struct state_reader *r)
 		return refuse(r, -EBADMSG, "sections are missing, too many or in another order");
 	r->bytes = NULL;
 	r->size = r->taken = 0;
+	/* An image's memfd is larger than what is in it. */
+	if (!r->map && r->total != UINT64_MAX && r->at != r->total)
+		return refuse(r, -EBADMSG, "there are bytes after its end");
 	r->result = 0;
 	return 0;
 }

@@ -287,7 +287,7 @@ def test_hibernate_and_wake(node):
 
 def test_check(node):
     node.create("a")
-    assert node.json("check", "a") == {"name": "a", "verdict": "exact", "reasons": []}
+    assert node.json("check", "a") == {"name": "a", "verdict": "fine", "reasons": []}
     node.script("checked 1 one sample of four is kept")
     assert node.json("check", "a") == {"name": "a", "verdict": "lossy", "reasons": [
         {"verdict": "lossy", "text": "one sample of four is kept"}]}

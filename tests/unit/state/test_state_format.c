@@ -277,6 +277,9 @@ static void test_every_bit_flipped(void **state)
 		bytes[i / 8] ^= 1u << i % 8;
 	}
 	assert_int_equal(read_bytes(bytes, n), 0);
+	/* and one byte too many */
+	bytes[n] = 0;
+	assert_int_equal(read_bytes(bytes, n + 1), -EBADMSG);
 }
 
 /* Without CRCs the content may be another one; nothing worse may happen (ASan watches). */
