@@ -172,12 +172,15 @@ static void load_undo(struct device *dev)
 		context_free(ctx);
 		cursor = 0;
 	}
-	while (dev->clients)
-		device_client_destroy(dev->clients);
+	cursor = 0;
 	while ((res = idmap_next(&dev->resource_ids, &cursor, NULL))) {
+		if (res->handle)
+			continue;
 		resource_release(res);
 		cursor = 0;
 	}
+	while (dev->clients)
+		device_client_destroy(dev->clients);
 	for (uint32_t i = 0; i < dev->n_promised; i++)
 		free(dev->promised[i].bytes);
 	dev->n_promised = 0;

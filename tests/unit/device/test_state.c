@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "state_fixture.h"
+
+#include "device/private.h"
+#include "state/section.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define QUOTA (1u << 20)
+
+static int setup(void **state)
+{
+	static struct vgpu v;
+	fake_faults = (struct fake_faults){0};
+	vgpu_start(&v, &fake_renderer, QUOTA);
+	scene_build(v.dev);
+	*state = &v;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	vgpu_stop(*state);
+	return 0;
+}
+
+static bool is_empty(const struct device *dev)
+{
+	return !dev->clients && !dev->resource_ids.count && !dev->context_ids.count &&
+	       !dev->vram_used && !dev->n_promised;
+}
+
+static void test_saved_loaded_and_saved_again_is_the_same(void **state)
+{
+	struct vgpu *v = *state, w;
+	struct image first = image_save(v->dev, false);
+	char why[256];
+
+	assert_false(first.lossy);
+	/* Saving changes nothing. */
+	struct image second = image_save(v->dev, false);
+	assert_true(image_equal(&first, &second));
+	image_free(&second);
+	vgpu_start(&w, &fake_renderer, QUOTA);
+	assert_int_equal(image_load(w.dev, NULL, &first, why), 0);
+	second = image_save(w.dev, false);
+	assert_true(image_equal(&first, &second));
+	assert_int_equal(w.stats.resources, v->stats.resources);
+	assert_int_equal(w.stats.contexts, v->stats.contexts);
+	assert_int_equal(w.stats.clients, v->stats.clients);
+	assert_int_equal(w.stats.vram_used_bytes, v->stats.vram_used_bytes);
+	image_free(&first);
+	image_free(&second);
+	vgpu_stop(&w);
+}
+
+static void test_clients_are_claimed_once(void **state)
+{
+	struct vgpu *v = *state, w;
+	struct image image = image_save(v->dev, false);
+	uint32_t dw[16];
+	char why[256];
+
+	vgpu_start(&w, &fake_renderer, QUOTA);
+	assert_int_equal(image_load(w.dev, NULL, &image, why), 0);
+	assert_null(device_client_claim(w.dev, 0));
+	assert_null(device_client_claim(w.dev, 3));
+	struct device_client *c = device_client_claim(w.dev, 2);
+	assert_non_null(c);
+	assert_int_equal(device_client_id(c), 2);
+	assert_null(device_client_claim(w.dev, 2));
+	/* It goes on: drawing, the lost context, handles that are taken, new clients. */
+	assert_int_equal(device_submit(c, 1, dw, fake_put_clear(dw, 1)), 0);
+	assert_int_equal(device_submit(c, 2, dw, fake_put_clear(dw, 1)), -EIO);
+	assert_int_equal(device_context_create(c, 1, 0, "", 0), -EEXIST);
+	struct device_client *fresh;
+	assert_int_equal(device_client_create(w.dev, "new", &fresh), 0);
+	assert_int_equal(device_client_id(fresh), 3);
+	device_client_destroy(c);
+	device_client_destroy(fresh);
+	device_client_destroy(device_client_claim(w.dev, 1));
+	assert_int_equal(w.dev->resource_ids.count, 0);
+	assert_int_equal(w.dev->vram_used, 0);
+	image_free(&image);
+	vgpu_stop(&w);
+}
+
+/* Negative controls: without any one section it is not what it was. */
+static void test_every_section_counts(void **state)
+{
+	struct vgpu *v = *state;
+	struct image whole = image_save(v->dev, false), changed;
+	unsigned seen = 0;
+	uint32_t type;
+	size_t size;
+	char why[256];
+
+	for (unsigned i = 0; image_change(&whole, i, IMAGE_DROP, 0, &changed, &type, &size); i++) {
+		struct vgpu w;
+		vgpu_start(&w, &fake_renderer, QUOTA);
+		seen |= 1u << type;
+		if (image_load(w.dev, NULL, &changed, why) == 0) {
+			struct image again = image_save(w.dev, false);
+			assert_false(image_equal(&whole, &again));
+			image_free(&again);
+		} else {
+			assert_true(why[0]);
+			assert_true(is_empty(w.dev));
+		}
+		image_free(&changed);
+		vgpu_stop(&w);
+	}
+	image_free(&changed);
+	for (uint32_t t = STATE_SOURCE; t <= STATE_STREAMOUT; t++)
+		assert_true(seen & 1u << t);
+	image_free(&whole);
+}
+
+static void test_sections_cut_off_or_doubled_are_refused(void **state)
+{
+	struct vgpu *v = *state;
+	struct image whole = image_save(v->dev, false), changed;
+	uint32_t type;
+	size_t size;
+	char why[256];
+
+	for (unsigned i = 0; image_change(&whole, i, IMAGE_TWICE, 0, &changed, &type, &size); i++) {
+		struct vgpu w;
+		vgpu_start(&w, &fake_renderer, QUOTA);
+		/* The same contents may come again, as they do when they are copied ahead. */
+		if (image_load(w.dev, NULL, &changed, why) == 0) {
+			assert_int_equal(type, STATE_CONTENT);
+			vgpu_stop(&w);
+			vgpu_start(&w, &fake_renderer, QUOTA);
+		}
+		assert_true(is_empty(w.dev));
+		image_free(&changed);
+		for (size_t at = 0; at < size; at += 1 + size / 16) {
+			assert_true(image_change(&whole, i, IMAGE_CUT, at, &changed, &type, &size));
+			int err = image_load(w.dev, NULL, &changed, why);
+			/* A stream may be cut between two commands. */
+			if (type != STATE_BINDINGS && type != STATE_OBJECTS)
+				assert_int_not_equal(err, 0);
+			if (err)
+				assert_true(is_empty(w.dev));
+			image_free(&changed);
+			if (!err) {
+				vgpu_stop(&w);
+				vgpu_start(&w, &fake_renderer, QUOTA);
+			}
+		}
+		vgpu_stop(&w);
+	}
+	image_free(&changed);
+	image_free(&whole);
+}
+
+/* Any bit may be another: it is refused, or it loads and can be saved and ended. */
+static void test_hostile_bits(void **state)
+{
+	struct vgpu *v = *state;
+	struct image whole = image_save(v->dev, false), changed;
+	uint32_t type;
+	size_t size = 1;
+	unsigned refused = 0, loaded = 0;
+	char why[256];
+
+	for (unsigned i = 0; image_change(&whole, i, IMAGE_FLIP, 0, &changed, &type, &size); i++) {
+		image_free(&changed);
+		for (size_t bit = i % 3; bit < size * 8 && bit < 2000; bit += 5) {
+			struct vgpu w;
+			image_change(&whole, i, IMAGE_FLIP, bit, &changed, &type, &size);
+			vgpu_start(&w, &fake_renderer, QUOTA);
+			if (image_load(w.dev, NULL, &changed, why) == 0) {
+				struct image again = image_save(w.dev, false);
+				image_free(&again);
+				loaded++;
+			} else {
+				assert_true(is_empty(w.dev));
+				refused++;
+			}
+			image_free(&changed);
+			vgpu_stop(&w);
+		}
+	}
+	image_free(&changed);
+	assert_true(refused > 100 && loaded > 100);
+	image_free(&whole);
+}
+
+static void test_what_does_not_fit_is_refused_in_words(void **state)
+{
+	struct vgpu *v = *state, w;
+	struct image image = image_save(v->dev, false);
+	char why[256];
+
+	vgpu_start(&w, &fake_renderer, 4096);
+	assert_int_equal(image_load(w.dev, NULL, &image, why), -ENOMEM);
+	assert_non_null(strstr(why, "quota"));
+	assert_true(is_empty(w.dev));
+	vgpu_stop(&w);
+	vgpu_start(&w, &fake_renderer, QUOTA);
+	fake_faults.capset_covers = -EOPNOTSUPP;
+	assert_int_equal(image_load(w.dev, NULL, &image, why), -EOPNOTSUPP);
+	assert_non_null(strstr(why, "no such thing"));
+	fake_faults = (struct fake_faults){.content_write = -EIO};
+	assert_int_equal(image_load(w.dev, NULL, &image, why), -EIO);
+	for (int n = 1; n < 20; n++) {
+		fake_faults = (struct fake_faults){.submit_after = n};
+		int err = image_load(w.dev, NULL, &image, why);
+		if (fake_faults.submit_after)
+			break;
+		assert_int_equal(err, -EIO);
+		assert_true(is_empty(w.dev));
+	}
+	fake_faults = (struct fake_faults){0};
+	vgpu_stop(&w);
+	image_free(&image);
+}
+
+static void test_contents_that_cannot_be_read_are_said(void **state)
+{
+	struct vgpu *v = *state, w;
+	char why[256];
+
+	fake_faults.lossy = true;
+	struct image image = image_save(v->dev, false);
+	assert_true(image.lossy);
+	image_free(&image);
+	fake_faults = (struct fake_faults){.content_read = -EIO};
+	image = image_save(v->dev, false);
+	assert_true(image.lossy);
+	fake_faults = (struct fake_faults){0};
+	vgpu_start(&w, &fake_renderer, QUOTA);
+	assert_int_equal(image_load(w.dev, NULL, &image, why), 0);
+	vgpu_stop(&w);
+	image_free(&image);
+}
+
+static void count_problem(void *data, bool refused, const char *text)
+{
+	assert_false(refused);
+	assert_non_null(strstr(text, "B8G8R8X8_UNORM"));
+	++*(unsigned *)data;
+}
+
+static void test_check(void **state)
+{
+	struct vgpu *v = *state;
+	unsigned n = 0;
+
+	device_check(v->dev, count_problem, &n);
+	assert_int_equal(n, 0);
+	fake_faults.lossy = true;
+	device_check(v->dev, count_problem, &n);
+	assert_int_equal(n, 6); /* three textures of each client */
+}
+
+static void test_resources_outlive_their_handle(void **state)
+{
+	struct vgpu *v = *state;
+	struct device_client *c = v->dev->clients;
+	uint64_t used = v->dev->vram_used;
+	uint32_t dw[16], count = v->dev->resource_ids.count;
+
+	/* Handle 2 was destroyed and is still drawn into. */
+	assert_null(idmap_get(&c->resources, 2));
+	struct renderer_resource_desc desc = {.target = PIPE_TEXTURE_2D,
+		.format = VIRGL_FORMAT_B8G8R8X8_UNORM,
+		.width = 4,
+		.height = 4,
+		.depth = 1,
+		.array_size = 1};
+	assert_int_equal(device_resource_create(c, 2, &desc), 0);
+	assert_int_equal(device_resource_destroy(c, 2), 0);
+	assert_int_equal(v->dev->vram_used, used);
+	/* Bound to something else it goes. */
+	assert_int_equal(device_submit(c, 1, dw, fake_put_framebuffer(dw, 10)), 0);
+	assert_int_equal(v->dev->resource_ids.count, count - 1);
+	assert_true(v->dev->vram_used < used);
+}
+
+static void draw(struct device *dev, uint32_t value)
+{
+	uint32_t dw[32];
+	unsigned n = fake_put_framebuffer(dw, 10);
+	n += fake_put_clear(dw + n, value);
+	assert_int_equal(device_submit(dev->clients, 1, dw, n), 0);
+}
+
+static void precopy_case(struct device *dev, uint64_t budget_ns, bool change)
+{
+	struct renderer_resource_desc desc = {.target = PIPE_BUFFER,
+		.format = VIRGL_FORMAT_R8_UNORM,
+		.width = 50,
+		.height = 1,
+		.depth = 1,
+		.array_size = 1};
+	struct vgpu w;
+	uint64_t left = 1;
+	char why[256];
+
+	device_precopy_forget(dev);
+	struct image ahead = image_precopy(dev, budget_ns, &left);
+	assert_int_equal(left, 0);
+	if (change) {
+		draw(dev, 77);
+		device_resource_destroy(dev->clients, 4);
+		assert_int_equal(device_resource_create(dev->clients, 4, &desc), 0);
+	}
+	struct image rest = image_save(dev, true), whole = image_save(dev, false);
+	assert_true(rest.size < whole.size);
+	vgpu_start(&w, &fake_renderer, QUOTA);
+	assert_int_equal(image_load(w.dev, &ahead, &rest, why), 0);
+	struct image again = image_save(w.dev, false);
+	assert_true(image_equal(&again, &whole));
+	image_free(&again);
+	vgpu_stop(&w);
+	/* The rest alone is not enough, and says so. */
+	vgpu_start(&w, &fake_renderer, QUOTA);
+	assert_int_not_equal(image_load(w.dev, NULL, &rest, why), 0);
+	assert_non_null(strstr(why, "missing"));
+	vgpu_stop(&w);
+	image_free(&ahead);
+	image_free(&rest);
+	image_free(&whole);
+}
+
+static void test_precopy(void **state)
+{
+	struct vgpu *v = *state;
+
+	precopy_case(v->dev, UINT64_MAX / 2, false);
+	precopy_case(v->dev, UINT64_MAX / 2, true);
+	precopy_case(v->dev, 1000, true); /* in many slices */
+}
+
+static void test_precopy_rounds_get_smaller(void **state)
+{
+	struct vgpu *v = *state;
+	uint64_t left;
+	struct image all = image_precopy(v->dev, UINT64_MAX / 2, &left);
+
+	draw(v->dev, 3);
+	struct image some = image_precopy(v->dev, UINT64_MAX / 2, &left);
+	struct image none = image_precopy(v->dev, UINT64_MAX / 2, &left);
+	assert_true(none.size < some.size && some.size < all.size);
+	image_free(&all);
+	image_free(&some);
+	image_free(&none);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(test_saved_loaded_and_saved_again_is_the_same),
+		T(test_clients_are_claimed_once),
+		T(test_every_section_counts),
+		T(test_sections_cut_off_or_doubled_are_refused),
+		T(test_hostile_bits),
+		T(test_what_does_not_fit_is_refused_in_words),
+		T(test_contents_that_cannot_be_read_are_said),
+		T(test_check),
+		T(test_resources_outlive_their_handle),
+		T(test_precopy),
+		T(test_precopy_rounds_get_smaller),
+	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
