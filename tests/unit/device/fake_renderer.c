@@ -40,12 +40,15 @@ struct fake_query {
 	uint32_t ctx, handle, resource;
 	struct renderer_query q;
 	bool asked;
+	uint64_t result;
 };
 
 struct fake_context {
 	uint32_t id;
-	uint32_t surface[FAKE_OBJECTS]; /* handle -> resource */
-	uint32_t target;                /* resource drawn into */
+	struct {
+		uint32_t handle, resource;
+	} surfaces[FAKE_OBJECTS];
+	uint32_t target; /* resource drawn into */
 };
 
 struct renderer {
@@ -249,13 +252,35 @@ static struct fake_query *fake_query(struct renderer *r, uint32_t ctx, uint32_t 
 	return NULL;
 }
 
+static uint32_t *fake_surface(struct fake_context *ctx, uint32_t handle)
+{
+	for (size_t i = 0; i < FAKE_OBJECTS; i++) {
+		if (ctx->surfaces[i].handle == handle)
+			return &ctx->surfaces[i].resource;
+	}
+	return NULL;
+}
+
+static int fake_create_surface(struct fake_context *ctx, uint32_t handle, uint32_t resource)
+{
+	uint32_t *surface = fake_surface(ctx, handle);
+
+	for (size_t i = 0; i < FAKE_OBJECTS && !surface; i++) {
+		if (ctx->surfaces[i].handle)
+			continue;
+		ctx->surfaces[i].handle = handle;
+		surface = &ctx->surfaces[i].resource;
+	}
+	if (surface)
+		*surface = resource;
+	return surface ? 0 : -EINVAL;
+}
+
 static int fake_create_object(
 	struct renderer *r, struct fake_context *ctx, const uint32_t *dw, uint32_t type)
 {
-	if (dw[1] >= FAKE_OBJECTS)
-		return 0;
 	if (type == VIRGL_OBJECT_SURFACE)
-		ctx->surface[dw[1]] = dw[2];
+		return fake_create_surface(ctx, dw[1], dw[2]);
 	if (type != VIRGL_OBJECT_QUERY)
 		return 0;
 	if (r->n_queries == FAKE_QUERIES)
@@ -263,6 +288,20 @@ static int fake_create_object(
 	r->queries[r->n_queries++] =
 		(struct fake_query){.ctx = ctx->id, .handle = dw[1], .resource = dw[4]};
 	return 0;
+}
+
+static void fake_set_framebuffer(struct fake_context *ctx, const uint32_t *dw)
+{
+	const uint32_t *surface = dw[1] && dw[3] ? fake_surface(ctx, dw[3]) : NULL;
+	ctx->target = surface ? *surface : 0;
+}
+
+static void fake_destroy_object(struct fake_context *ctx, uint32_t handle)
+{
+	for (size_t i = 0; i < FAKE_OBJECTS; i++) {
+		if (ctx->surfaces[i].handle == handle)
+			ctx->surfaces[i].handle = 0;
+	}
 }
 
 /* Everything drawn adds to what was there. */
@@ -302,7 +341,10 @@ static int fake_command(struct renderer *r, struct fake_context *ctx, const uint
 	case CREATE_OBJECT:
 		return fake_create_object(r, ctx, dw, dw[0] >> 8 & 0xff);
 	case SET_FRAMEBUFFER:
-		ctx->target = dw[1] && dw[3] < FAKE_OBJECTS ? ctx->surface[dw[3]] : 0;
+		fake_set_framebuffer(ctx, dw);
+		return 0;
+	case DESTROY_OBJECT:
+		fake_destroy_object(ctx, dw[1]);
 		return 0;
 	case CLEAR:
 		fake_draw(r, ctx, dw[2]);
@@ -317,7 +359,7 @@ static int fake_command(struct renderer *r, struct fake_context *ctx, const uint
 		return 0;
 	case GET_QUERY_RESULT:
 		if (q)
-			q->asked = true;
+			q->asked = true, q->result = q->q.value;
 		return 0;
 	case TRANSFER3D:
 		return fake_stream_transfer(r, ctx, dw);
@@ -369,7 +411,7 @@ static void fake_poll(struct renderer *r)
 		const struct {
 			uint32_t state, size;
 			uint64_t result;
-		} done = {1, 8, q->q.value};
+		} done = {1, 8, q->result};
 		struct fake_resource *res = q->asked ? idmap_get(&r->resources, q->resource) : NULL;
 		if (res && res->iov)
 			iov_write(res->iov, res->n_iov, 0, &done, sizeof(done));
