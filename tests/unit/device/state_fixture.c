@@ -203,13 +203,13 @@ static struct renderer_resource_desc scene_buffer(uint32_t bytes, uint32_t bind)
 		.array_size = 1};
 }
 
-static void scene_client(struct device *dev, uint32_t first, struct device_client **ret)
+static void scene_client(struct device *dev, uint32_t first, bool uuid, struct device_client **ret)
 {
 	struct renderer_resource_desc texture = scene_texture(16, 8, 2),
 				      plain = scene_texture(16, 16, 0),
 				      result = scene_buffer(16, 1u << 17),
 				      vertices = scene_buffer(100, 1u << 4);
-	uint8_t uuid[16], data[100];
+	uint8_t id[16], data[100];
 	uint32_t dw[256];
 	unsigned n = 0;
 	struct device_client *c;
@@ -221,8 +221,8 @@ static void scene_client(struct device *dev, uint32_t first, struct device_clien
 	MUST(device_resource_create(c, 3, &result) == 0);
 	MUST(device_resource_create(c, 4, &vertices) == 0);
 	MUST(device_resource_create(c, 5, &plain) == 0);
-	if (first)
-		MUST(device_resource_uuid(c, 1, uuid) == 0);
+	if (uuid)
+		MUST(device_resource_uuid(c, 1, id) == 0);
 	MUST(device_context_create(c, 1, 0, "draws", 5) == 0);
 	for (uint32_t handle = 1; handle <= 5; handle++)
 		MUST(device_context_attach(c, 1, handle) == 0);
@@ -254,15 +254,15 @@ static void scene_client(struct device *dev, uint32_t first, struct device_clien
 	MUST(device_context_detach(c, 1, 1) == 0);
 }
 
-void scene_build(struct device *dev)
+void scene_build(struct device *dev, bool uuid)
 {
 	static const struct display_rect rect = {0, 0, 16, 16};
 	static const struct display_mode mode = {true, 200, 100};
 	struct device_client *a, *b;
 	uint32_t bad[1] = {0xff};
 
-	scene_client(dev, 0, &a);
-	scene_client(dev, 100, &b);
+	scene_client(dev, 0, uuid, &a);
+	scene_client(dev, 100, false, &b);
 	MUST(device_context_create(b, 2, 0, "lost", 4) == 0);
 	MUST(device_submit(b, 2, bad, 1) < 0);
 	MUST(device_set_scanout(a, 1, 5, &rect) == 0);

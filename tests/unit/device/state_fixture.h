@@ -41,7 +41,7 @@ bool image_change(const struct image *image, unsigned index, enum image_change c
 /* `first` may be NULL. Returns the loader's verdict; `why` has 256 bytes. */
 int image_load(struct device *dev, const struct image *first, const struct image *image, char *why);
 
-/* Two clients with a bit of everything; their commands are deterministic. */
-void scene_build(struct device *dev);
+/* Two clients with a bit of everything; the same each time, but for the `uuid`. */
+void scene_build(struct device *dev, bool uuid);
 
 #endif

@@ -19,7 +19,7 @@ static int setup(void **state)
 	static struct vgpu v;
 	fake_faults = (struct fake_faults){0};
 	vgpu_start(&v, &fake_renderer, QUOTA);
-	scene_build(v.dev);
+	scene_build(v.dev, true);
 	*state = &v;
 	return 0;
 }
