@@ -173,7 +173,13 @@ static void inline_transfers(struct run *run, unsigned round)
 	put(run, data, 6);
 	MESSAGE(run, VTEST_TRANSFER_GET, handle, 0, 0, 0, 0, 0, 0, 6, 1, 1, 6);
 	answer(run, 6);
-	MESSAGE(run, VTEST_SUBMIT_CMD, 1, round, 3);
+	/* A message in three pieces. */
+	const uint32_t submit[] = {3, VTEST_SUBMIT_CMD, 1, round, 3};
+	put(run, submit, 5);
+	wait_for(run);
+	put(run, (const uint8_t *)submit + 5, 9);
+	wait_for(run);
+	put(run, (const uint8_t *)submit + 14, sizeof(submit) - 14);
 	busy_wait(run, handle);
 	if (round & 1)
 		MESSAGE(run, VTEST_RESOURCE_UNREF, handle);
@@ -261,6 +267,7 @@ static void shared_round(struct run *run, unsigned round)
 	submit_and_fence(run, round);
 	/* Its memory is used again, by the next. */
 	MESSAGE(run, VTEST_RESOURCE_UNREF, small.handle);
+	ping(run);
 	struct shared again = make_small(run, 300 + round);
 	note_hash(run, small.map, small.size);
 	memset(again.map, 'x', again.size);

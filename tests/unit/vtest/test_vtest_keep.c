@@ -70,10 +70,11 @@ static bool server_turn(void *data)
 	if (server->turns++ > TURNS_MAX)
 		return false;
 	if (setjmp(fate.death)) {
-		/* What it had is abandoned. */
+		/* What it had is abandoned; the client goes on with what it was sent. */
 		server->process = NULL;
 		fate.deaths++;
 		fate.left = fate.deaths < 2 ? fate.plan->die_after[fate.deaths] : 0;
+		return true;
 	}
 	if (!server->process) {
 		struct process *next = calloc(1, sizeof(*next));
@@ -203,7 +204,8 @@ static void die_everywhere(struct plan plan, unsigned step, uint64_t second)
 	}
 	/* Only the first few deaths are so early that there is nothing to take over. */
 	assert_true(recoveries + 10 > points / step);
-	assert_true(records > points / step);
+	if (plan.limit != 1)
+		assert_true(records > points / step);
 	munmap(calm, sizeof(*calm));
 	munmap(out, sizeof(*out));
 }
@@ -233,12 +235,20 @@ static void test_images_at_random(void **state)
 
 static void test_images_when_the_journal_is_full(void **state)
 {
-	die_everywhere((struct plan){.version = 3, .rounds = 3, .limit = 66u << 10}, 3, 0);
+	die_everywhere((struct plan){.version = 3, .rounds = 3, .limit = 66u << 10}, 5, 0);
+}
+
+/* No journal is ever as empty as it would have to be. */
+static void test_an_image_after_every_message(void **state)
+{
+	die_everywhere((struct plan){.version = 2, .rounds = 2, .limit = 1}, 5, 0);
+	die_everywhere((struct plan){.version = 3, .rounds = 1, .limit = 1}, 5, 0);
 }
 
 static void test_dying_twice(void **state)
 {
 	die_everywhere((struct plan){.version = 2, .rounds = 2}, 3, 97);
+	die_everywhere((struct plan){.version = 2, .rounds = 1}, 1, 23);
 	die_everywhere((struct plan){.version = 3, .rounds = 2, .seed = 9}, 3, 61);
 }
 
@@ -250,6 +260,7 @@ int main(void)
 		cmocka_unit_test(test_version_3),
 		cmocka_unit_test(test_images_at_random),
 		cmocka_unit_test(test_images_when_the_journal_is_full),
+		cmocka_unit_test(test_an_image_after_every_message),
 		cmocka_unit_test(test_dying_twice),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
