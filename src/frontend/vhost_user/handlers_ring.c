@@ -61,6 +61,8 @@ int handle_GET_VRING_BASE(struct vhost_user *vu, struct vu_message *m)
 	if (!handler_drained(vu, ring))
 		return SESSION_AGAIN;
 	ring->draining = false;
+	if (vu->replaying)
+		ring_settle(ring);
 	if (ring->started) {
 		session_release(vu, KEEPER_CUSTODY_KICK, ring->index);
 		ring_stop(ring);

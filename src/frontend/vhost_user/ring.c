@@ -541,6 +541,13 @@ static int ring_take(struct ring *ring)
 
 /* ---- replaying ---- */
 
+void ring_settle(struct ring *ring)
+{
+	if (ring->started && !ring->broken && ring->own)
+		ring->vq.last_avail =
+			(uint16_t)(virtqueue_shown(&ring->vq) + (uint16_t)ring->own->features);
+}
+
 /* True with the chain in vu->scratch, when the driver waits for that very request. */
 static bool ring_still_wants(struct ring *ring, uint16_t head, uint64_t number)
 {

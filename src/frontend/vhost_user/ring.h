@@ -88,6 +88,11 @@ void ring_unwatch(struct ring *ring);
  */
 int ring_resume(struct ring *ring);
 /*
+ * In a replay, with nothing in flight: where the ring was. Right for the last time it stops, which
+ * is when the front end may still have to be told.
+ */
+void ring_settle(struct ring *ring);
+/*
  * Executes a recorded request. Its response is dropped, unless the chain is in flight under that
  * number: then it is returned by ring_return_deferred().
  */

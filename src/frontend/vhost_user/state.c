@@ -29,8 +29,9 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-#define EMPTY_JOURNAL 4096u /* bytes: a record that does not fit into this little used never will  \
-			     */
+#define EMPTY_JOURNAL                                                                              \
+	4096u /* bytes: a record that does not fit into this little used never will                \
+	       */
 
 /* ---- the journal ---- */
 
@@ -51,7 +52,8 @@ bool session_has_room(struct vhost_user *vu, size_t size)
 {
 	const struct journal *j = session_journal(vu);
 
-	if (!j || !journal_due(j, size))
+	/* Little is gained by an image when there is hardly anything to forget. */
+	if (!j || !journal_due(j, size) || journal_bytes(j) < EMPTY_JOURNAL)
 		return true;
 	/* Asked once: when no image could be made, the journal is used to its end. */
 	if (vu->full == j && vu->full_at <= journal_bytes(j))

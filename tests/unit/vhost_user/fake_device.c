@@ -116,8 +116,8 @@ void virtio_gpu_request(
 	dev->last_out_bytes = iov_size(r->out, r->n_out);
 	dev->last_in_bytes = iov_size(r->in, r->n_in);
 	gpu->pending++;
-	dev->history = (dev->history ^ word ^ (uint64_t)queue << 40) * 0x9e3779b97f4a7c15ull;
-	r->fence_id = dev->history;
+	dev->history[queue] = (dev->history[queue] ^ word) * 0x9e3779b97f4a7c15ull + queue;
+	r->fence_id = dev->history[queue];
 	struct iovec iov[4];
 	uint64_t range[2] = {0}; /* a backing: address and length at bytes 8 and 16 */
 	iov_read(r->out, r->n_out, 8, range, sizeof(range));
@@ -148,7 +148,8 @@ uint32_t virtio_gpu_pending(const struct virtio_gpu *gpu)
 void virtio_gpu_reset(struct virtio_gpu *gpu)
 {
 	gpu->dev->resets++;
-	gpu->dev->history = gpu->dev->history * 31 + 7;
+	for (unsigned i = 0; i < 2; i++)
+		gpu->dev->history[i] = gpu->dev->history[i] * 31 + 7;
 	fake_release(gpu->dev, UINT32_MAX);
 }
 
@@ -175,6 +176,11 @@ int device_add_display(struct device *dev, const struct display_ops *ops, void *
 		return -ENOSPC;
 	dev->display = ops;
 	dev->display_data = data;
+	if (dev->screen) {
+		const struct display_rect all = {0, 0, dev->screen_width, dev->screen_height};
+		ops->mode(data, 0, all.w, all.h);
+		ops->update(data, 0, &all, dev->screen, all.w * 4);
+	}
 	return 0;
 }
 
@@ -201,14 +207,14 @@ struct display_mode device_preferred_mode(const struct device *dev, uint32_t hea
 
 void virtio_gpu_save(struct virtio_gpu *gpu, struct state_writer *w)
 {
-	state_put_u64(w, gpu->dev->history);
+	state_put(w, gpu->dev->history, sizeof(gpu->dev->history));
 	state_put_u64(w, gpu->dev->driver_features);
 	state_put(w, gpu->dev->config, sizeof(gpu->dev->config));
 }
 
 int virtio_gpu_load(struct virtio_gpu *gpu, struct state_reader *r)
 {
-	gpu->dev->history = state_get_u64(r);
+	state_get(r, gpu->dev->history, sizeof(gpu->dev->history));
 	gpu->dev->driver_features = state_get_u64(r);
 	state_get(r, gpu->dev->config, sizeof(gpu->dev->config));
 	return state_bad(r) ? -EBADMSG : 0;

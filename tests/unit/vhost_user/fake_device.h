@@ -31,8 +31,10 @@ struct device {
 	uint64_t last_out_bytes, last_in_bytes;
 	int translated; /* of the address and length at bytes 8 and 16 of the last request */
 	uint8_t config[64];
-	uint64_t history; /* of all that was executed; with `remember` it is in each response */
+	uint64_t history[2]; /* of each queue's; with `remember` it is in each response */
 	bool remember;
+	const uint8_t *screen; /* what head 0 shows to a display that is added; NULL: nothing */
+	uint32_t screen_width, screen_height;
 };
 
 void fake_device_init(struct device *dev);

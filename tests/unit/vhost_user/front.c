@@ -88,6 +88,13 @@ int front_setup(void **state)
 	fake_device_init(&f->dev);
 	assert_int_equal(loop_create(&f->loop), 0);
 	front_connect(f);
+	front_make_guest(f);
+	*state = f;
+	return 0;
+}
+
+void front_make_guest(struct front *f)
+{
 	f->memory_fd = memfd_create("guest", MFD_CLOEXEC);
 	assert_int_equal(ftruncate(f->memory_fd, FRONT_MEMORY), 0);
 	f->memory = mmap(NULL, FRONT_MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED, f->memory_fd, 0);
@@ -97,8 +104,6 @@ int front_setup(void **state)
 		f->call[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		f->err[i] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	}
-	*state = f;
-	return 0;
 }
 
 int front_teardown(void **state)
@@ -135,6 +140,10 @@ static bool front_round(void *data)
 
 void front_spin(struct front *f)
 {
+	if (f->turn) {
+		f->turn(f);
+		return;
+	}
 	f->rounds = 0;
 	loop_set_idle(f->loop, front_round, f);
 	assert_int_equal(loop_run(f->loop), 0);

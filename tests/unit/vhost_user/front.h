@@ -38,6 +38,7 @@ struct front {
 	uint8_t *memory;
 	int kick[2], call[2], err[2];
 	unsigned rounds;
+	void (*turn)(struct front *f); /* in place of running `loop`, for a back end elsewhere */
 	/* verdicts */
 	bool refuse_memory, silent_keeper;
 	uint32_t serial; /* of the last table */
@@ -53,6 +54,9 @@ int front_setup(void **state);
 int front_teardown(void **state);
 /* A new connection to the same device, after the last one was closed. */
 void front_connect(struct front *f);
+
+/* Memory and event descriptors; part of front_setup(). */
+void front_make_guest(struct front *f);
 
 /* Lets the back end handle all that has arrived. */
 void front_spin(struct front *f);
