@@ -221,6 +221,8 @@ int peers_add(struct keeper *k, int fd, enum keeper_connection_kind kind,
 		sleep_wake(k);
 	else
 		peers_send_waiting(k);
+	k->active_at = clock_ms();
+	keeper_set_timer(k); /* from now on it is watched */
 	control_status(k);
 	return 0;
 }
