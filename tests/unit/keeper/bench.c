@@ -196,8 +196,7 @@ void fake_expect(struct fake *f, uint32_t type, struct packet *ret)
 	wait_readable(f->channel, keeper_device_rows[type].name);
 	int r = packet_recv(f->channel, &keeper_device_table, KEEPER_FROM_KEEPER, ret);
 	assert_int_equal(r, 1);
-	assert_string_equal(
-		keeper_device_rows[ret->type].name, keeper_device_rows[type].name);
+	assert_string_equal(keeper_device_rows[ret->type].name, keeper_device_rows[type].name);
 }
 
 void fake_expect_only(struct fake *f, uint32_t type)
@@ -265,8 +264,8 @@ void fake_take(struct fake *f, struct given *given, uint32_t last, bool rest)
 			const struct keeper_connection *c = (void *)p.payload;
 			given->resumed_id[given->resumed++] = c->id;
 		} else {
-			assert_string_equal(keeper_device_rows[p.type].name,
-				keeper_device_rows[last].name);
+			assert_string_equal(
+				keeper_device_rows[p.type].name, keeper_device_rows[last].name);
 			if (last != KEEPER_DEVICE_LOAD_PRECOPY)
 				memcpy(&given->load, p.payload, sizeof(given->load));
 			if (p.fd >= 0)
@@ -340,8 +339,7 @@ static uint32_t bench_read(struct bench *b, const char *what)
 	struct packet p;
 
 	wait_readable(b->control, what);
-	assert_int_equal(
-		packet_recv(b->control, &keeper_control_table, KEEPER_FROM_KEEPER, &p), 1);
+	assert_int_equal(packet_recv(b->control, &keeper_control_table, KEEPER_FROM_KEEPER, &p), 1);
 	if (p.type == KEEPER_CONTROL_STATUS)
 		memcpy(&b->status, p.payload, sizeof(b->status));
 	if (p.type == KEEPER_CONTROL_EVENT)
