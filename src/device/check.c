@@ -12,6 +12,7 @@ struct problems {
 	state_problem_fn found;
 	void *data;
 	unsigned n;
+	bool clocks; /* queries that measure time count: their state is saved, the pause is in it */
 };
 
 static const char *format_name(uint32_t format)
@@ -60,7 +61,7 @@ static void problem_of_query(void *data, uint32_t sub_context, uint32_t handle, 
 	enum { TIMESTAMP = 3, TIMESTAMP_DISJOINT = 4, TIME_ELAPSED = 5 }; /* PIPE_QUERY_* */
 	struct problems *p = data;
 
-	if (active && type >= TIMESTAMP && type <= TIME_ELAPSED)
+	if (p->clocks && active && type >= TIMESTAMP && type <= TIME_ELAPSED)
 		problem(p, false,
 			"%s: context \"%s\": query %u measures time, and will measure the pause "
 			"too",
@@ -78,9 +79,9 @@ static void problem_of_context(struct problems *p, struct context *ctx)
 		problem(p, true, "the host has no memory left");
 }
 
-void state_problems(struct device *dev, state_problem_fn found, void *data)
+void state_problems(struct device *dev, bool clocks, state_problem_fn found, void *data)
 {
-	struct problems p = {.dev = dev, .found = found, .data = data};
+	struct problems p = {.dev = dev, .found = found, .data = data, .clocks = clocks};
 	struct resource **resources = NULL;
 	struct context **contexts = NULL;
 	size_t n_resources = 0, n_contexts = 0;
@@ -105,5 +106,5 @@ void device_check(
 	if (!dev->ops->content_read)
 		found(data, true, "this renderer cannot read contents");
 	else
-		state_problems(dev, found, data);
+		state_problems(dev, true, found, data);
 }

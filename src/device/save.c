@@ -466,7 +466,7 @@ static void save_is_refused(void *data, bool refused, const char *text)
 static bool state_is_refused(struct device *dev)
 {
 	bool refused = false;
-	state_problems(dev, save_is_refused, &refused);
+	state_problems(dev, false, save_is_refused, &refused);
 	return refused;
 }
 
@@ -492,7 +492,7 @@ int device_save(struct device *dev, struct state_writer *w, bool precopied, bool
 			state_put_resource(w, s.resources[i]);
 		save_contents(&s);
 		save_contexts(&s);
-		state_problems(dev, save_lossy, &s);
+		state_problems(dev, false, save_lossy, &s);
 	}
 	free(s.resources);
 	free(s.contexts);

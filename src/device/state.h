@@ -41,8 +41,11 @@ enum { STATE_RESOURCE_UUID = 1, STATE_RESOURCE_BACKING = 2, STATE_CONTEXT_LOST =
 enum { STATE_MAX_PROBLEMS = 32 };
 
 typedef void (*state_problem_fn)(void *data, bool refused, const char *text);
-/* What cannot be saved exactly now. The driver has finished. */
-void state_problems(struct device *dev, state_problem_fn found, void *data);
+/*
+ * What cannot be saved exactly now. The driver has finished. `clocks`: also which queries measure
+ * time, whose state is saved but who will have measured the pause.
+ */
+void state_problems(struct device *dev, bool clocks, state_problem_fn found, void *data);
 
 /* All of the device's resources (contexts), by rising serial (id); *ret_n of them, to be freed;
  * NULL and -ENOMEM. */
