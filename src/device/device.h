@@ -218,12 +218,12 @@ int device_precopy(
 void device_precopy_forget(struct device *dev);
 
 /*
- * Loading, into a device that has no client. Sections are given in the order they were written,
- * those of precopied rounds first; device_load_end() fails unless everything fits together, the
- * renderer covers the capsets the guest was promised, and the host's driver reported no error.
- * Afterwards the clients wait to be claimed, without backing: whoever claims one attaches backing
- * with device_resource_reattach(), in the way the state of the front end says. On failure (-errno
- * and why) the device is empty again. The loader is gone after device_load_end().
+ * Loading, into a device whose clients, if any, own nothing. Sections are given in the order they
+ * were written, those of precopied rounds first; device_load_end() fails unless everything fits
+ * together, the renderer covers the capsets the guest was promised, and the host's driver reported
+ * no error. Afterwards the clients wait to be claimed, without backing: whoever claims one attaches
+ * backing with device_resource_reattach(), in the way the state of the front end says. On failure
+ * (-errno and why) the device is empty again. The loader is gone after device_load_end().
  */
 int device_load_begin(struct device *dev, struct device_loader **ret);
 int device_load_section(struct device_loader *loader, const struct state_section *section,

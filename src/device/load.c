@@ -50,9 +50,24 @@ static const struct load_row *load_find_row(enum state_section_type type)
 	return NULL;
 }
 
+/* Clients that own nothing may be there; the state's clients come with ids of their own. */
+static void load_hide_bystanders(struct device *dev)
+{
+	for (struct device_client *client = dev->clients; client; client = client->next)
+		client->id = 0;
+}
+
+static void load_show_bystanders(struct device *dev)
+{
+	for (struct device_client *client = dev->clients; client; client = client->next) {
+		if (!client->id)
+			client->id = dev->next_client_id++;
+	}
+}
+
 int device_load_begin(struct device *dev, struct device_loader **ret)
 {
-	if (dev->clients || dev->resource_ids.count || dev->context_ids.count)
+	if (dev->resource_ids.count || dev->context_ids.count)
 		return -EBUSY;
 	if (!dev->ops->content_write)
 		return -ENOTSUP;
@@ -60,8 +75,10 @@ int device_load_begin(struct device *dev, struct device_loader **ret)
 	if (!l)
 		return -ENOMEM;
 	l->dev = dev;
+	load_hide_bystanders(dev);
 	l->ahead = client_new(dev, 0, "copied ahead");
 	if (!l->ahead) {
+		load_show_bystanders(dev);
 		free(l);
 		return -ENOMEM;
 	}
@@ -179,8 +196,11 @@ static void load_undo(struct device *dev)
 		resource_release(res);
 		cursor = 0;
 	}
-	while (dev->clients)
-		device_client_destroy(dev->clients);
+	for (struct device_client *client = dev->clients, *next; client; client = next) {
+		next = client->next;
+		if (client->unclaimed)
+			device_client_destroy(client);
+	}
 	for (uint32_t i = 0; i < dev->n_promised; i++)
 		free(dev->promised[i].bytes);
 	dev->n_promised = 0;
@@ -205,12 +225,14 @@ int device_load_end(struct device_loader *l, char *why, size_t size)
 	struct device *dev = l->dev;
 	int err = load_finish(l);
 
+	if (err)
+		load_undo(dev);
+	device_client_destroy(l->ahead);
+	load_show_bystanders(dev);
 	if (!err) {
-		device_client_destroy(l->ahead);
 		snprintf(why, size, "%s", "");
 	} else {
 		snprintf(why, size, "%s", l->why[0] ? l->why : strerror(-err));
-		load_undo(dev);
 	}
 	dev->replay.failed = false;
 	load_free(l);

@@ -80,7 +80,28 @@ static void connection_memory_done(void *data, uint32_t serial)
 	channel_send(c->all->channel_fd, KEEPER_DEVICE_MEMORY_DONE, &verdict, -1);
 }
 
+static int connection_state_save(void *data, int fd, bool dry)
+{
+	const struct connection *c = data;
+	struct succession *s = c->all->succession;
+	return dry ? succession_saveable(s) : succession_write_file(s, fd);
+}
+
+static int connection_load_vm(void *data, struct state_reader *r)
+{
+	const struct connection *c = data;
+	return vhost_user_load_device(c->vhost_user, r);
+}
+
+static int connection_state_load(void *data, int fd)
+{
+	const struct connection *c = data;
+	return succession_read_file(c->all->succession, fd, connection_load_vm, data);
+}
+
 static const struct vhost_user_ops connection_vhost_user_ops = {
+	.state_save = connection_state_save,
+	.state_load = connection_state_load,
 	.custody = connection_custody,
 	.release = connection_release,
 	.memory_done = connection_memory_done,

@@ -240,6 +240,20 @@ int succession_write_file(struct succession *s, int fd)
 	return err;
 }
 
+static void leaving_note_refusal(void *data, bool refused, const char *text)
+{
+	bool *any = data;
+	*any = *any || refused;
+}
+
+int succession_saveable(struct succession *s)
+{
+	bool refused = false;
+
+	device_check(s->device, leaving_note_refusal, &refused);
+	return refused ? -EBUSY : 0;
+}
+
 /* The successor did not make it. What it may have written to the anchor does not count. */
 void leaving_thaw(struct succession *s)
 {

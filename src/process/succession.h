@@ -62,9 +62,14 @@ bool succession_frozen(const struct succession *s);
 bool succession_idle(struct succession *s);
 
 /*
- * A whole state to or from a file, for VMMs that ask (vhost-user DEVICE_STATE). The device must
- * have no client of its own when one is loaded.
+ * A whole state to or from a file, for VMMs that ask (vhost-user DEVICE_STATE). When one is loaded
+ * the device's clients must own nothing yet; `load` gets the section of the one vhost-user
+ * connection in it.
  */
 int succession_write_file(struct succession *s, int fd);
+int succession_read_file(
+	struct succession *s, int fd, int (*load)(void *data, struct state_reader *r), void *data);
+/* Could a state be written now? */
+int succession_saveable(struct succession *s);
 
 #endif

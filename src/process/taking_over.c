@@ -19,6 +19,9 @@ struct taking_over {
 	struct succession *s;
 	struct keeper_saved result;
 	bool loaded; /* the device is: connections may follow */
+	/* Who gets the section of a VM's connection, when its connection is a new one. */
+	int (*load)(void *data, struct state_reader *r);
+	void *load_data;
 };
 
 static int __attribute__((format(printf, 3, 4)))
@@ -96,6 +99,15 @@ static int take_connection(struct taking_over *t, struct state_reader *r, uint32
 		       : 0;
 }
 
+static int take_vm(struct taking_over *t, struct state_reader *r)
+{
+	if (state_get_u32(r) != KEEPER_CONNECTION_VHOST_USER)
+		return 0;
+	int err = t->load(t->load_data, r);
+	return err < 0 ? take_fail(t, err, "the VM's part of it does not fit: %s", strerror(-err))
+		       : 0;
+}
+
 static int take_device_end(struct taking_over *t)
 {
 	struct device_loader *loader = TAKE_PTR(t->s->loader);
@@ -113,7 +125,10 @@ static int take_section(
 {
 	if (section->type == STATE_CONNECTION) {
 		int err = take_device_end(t);
-		return err < 0 ? err : take_connection(t, r, state_get_u32(r));
+		uint32_t id = state_get_u32(r);
+		if (err < 0)
+			return err;
+		return t->load ? take_vm(t, r) : take_connection(t, r, id);
 	}
 	if (section->type == STATE_SHARED || t->loaded)
 		return 0;
@@ -372,4 +387,20 @@ void taking_over_load(struct succession *s, const struct keeper_load *load, int 
 	/* After a failure the keeper ends this process: nobody may see what is half there. */
 	if (!err)
 		succession_thaw(s);
+}
+
+int succession_read_file(
+	struct succession *s, int fd, int (*load)(void *data, struct state_reader *r), void *data)
+{
+	struct taking_over t = {.s = s, .load = load, .load_data = data};
+	int err = take_begin(&t);
+
+	if (!err)
+		err = take_sections(&t, fd);
+	if (!err)
+		err = take_device_end(&t);
+	if (err < 0)
+		log_error("the state cannot be loaded: %s", t.result.text);
+	s->image_due = !err; /* the journal does not have it */
+	return err;
 }
