@@ -105,8 +105,7 @@ struct stream_sub_context {
 	uint32_t drew;
 	enum clip_state clip;
 	struct idmap objects; /* handle -> stream_object */
-	/* Per stage the shader whose text is still coming; 0: none. It outlives a DESTROY_OBJECT.
-	 */
+	/* Per stage the shader whose text is still coming; 0: none. It outlives its handle. */
 	uint32_t long_shader[VIRGL_STAGES];
 	struct stream_object *bound[BINDABLES];
 	struct {
