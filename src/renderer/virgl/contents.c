@@ -64,8 +64,16 @@ static int own_begin(struct contents *c)
 	display = eglGetCurrentDisplay();
 	if (c->own == EGL_NO_CONTEXT)
 		c->own = gl_context_shared(display);
-	if (c->own == EGL_NO_CONTEXT ||
-		!eglMakeCurrent(display, EGL_NO_SURFACE, EGL_NO_SURFACE, c->own))
+	if (c->own == EGL_NO_CONTEXT)
+		return -ENOTSUP;
+	/* What was just uploaded there is there before it is used here. */
+	GLsync uploaded = glFenceSync(GL_SYNC_GPU_COMMANDS_COMPLETE, 0);
+	glFlush();
+	bool current = eglMakeCurrent(display, EGL_NO_SURFACE, EGL_NO_SURFACE, c->own);
+	if (current)
+		glWaitSync(uploaded, 0, GL_TIMEOUT_IGNORED);
+	glDeleteSync(uploaded);
+	if (!current)
 		return -ENOTSUP;
 	if (!c->framebuffer)
 		glGenFramebuffers(1, &c->framebuffer);

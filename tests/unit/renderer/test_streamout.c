@@ -213,6 +213,105 @@ static int test_hostile(void)
 	return in_child(hostile, NULL, &nothing, sizeof(nothing));
 }
 
+/* ---- two streams ---- */
+
+/* Each point goes once to stream 0 and buffer 0, and twice to stream 1 and buffer 1. */
+static const char two_streams[] = "GEOM\n"
+				  "PROPERTY GS_INPUT_PRIMITIVE POINTS\n"
+				  "PROPERTY GS_OUTPUT_PRIMITIVE POINTS\n"
+				  "PROPERTY GS_MAX_OUTPUT_VERTICES 3\n"
+				  "PROPERTY GS_INVOCATIONS 1\n"
+				  "DCL IN[][0], POSITION\n"
+				  "DCL OUT[0], POSITION\n"
+				  "DCL OUT[1], GENERIC[0]\n"
+				  "IMM[0] UINT32 {0, 1, 0, 0}\n"
+				  "IMM[1] FLT32 { 0.5, 0.25, 1.0, 2.0 }\n"
+				  "  0: MOV OUT[0], IN[0][0]\n"
+				  "  1: EMIT IMM[0].xxxx\n"
+				  "  2: MUL OUT[1], IN[0][0], IMM[1].xxxx\n"
+				  "  3: EMIT IMM[0].yyyy\n"
+				  "  4: ADD OUT[1], IN[0][0], IMM[1]\n"
+				  "  5: EMIT IMM[0].yyyy\n"
+				  "  6: END\n";
+
+struct two_handed_over {
+	struct renderer_streamout saved;
+	uint8_t cut[2][CAPTURE_MAX], end[2][CAPTURE_MAX];
+	bool load;
+};
+
+static int two_make(struct renderer_under_test *t)
+{
+	const struct capture_case c = {.size = CAPTURE_MAX};
+	uint32_t words[300] = {40, 2, sizeof(two_streams), 300, 2, 4, 4};
+	struct stream s = {.count = 0};
+
+	CHECK(target_make(t, &c) == 0);
+	CHECK(scene_buffer(t, RES_BUFFER, 1u << 11, CAPTURE_MAX) == 0);
+	words[9] = 0 | 4u << 10;             /* output 0, four words, buffer 0 */
+	words[11] = 1 | 4u << 10 | 1u << 13; /* output 1, four words, buffer 1 */
+	words[12] = 1;                       /* stream 1 */
+	memcpy(&words[13], two_streams, sizeof(two_streams));
+	stream_put(&s, 1, 4, 13 + (sizeof(two_streams) + 3) / 4, words);
+	PUT(&s, 31, 0, 40, 2);
+	PUT(&s, 1, 10, TARGET + 1, RES_BUFFER, 0, CAPTURE_MAX);
+	PUT(&s, 25, 0, 0, TARGET, TARGET + 1);
+	CHECK(stream_run(t, 1, &s) == 0);
+	return 0;
+}
+
+static int two_read(struct renderer_under_test *t, uint8_t bytes[2][CAPTURE_MAX])
+{
+	CHECK(capture_read(t, bytes[0]) == 0);
+	CHECK(t->ops->content_read(t->r, RES_BUFFER, 0, bytes[1], CAPTURE_MAX) == 0);
+	return 0;
+}
+
+static int two_save(struct renderer_under_test *t, void *argument, void *result)
+{
+	const struct capture_case c = {.primitive = POINTS, .draws = 2};
+	struct two_handed_over *h = result;
+
+	CHECK(two_make(t) == 0 && capture_draw(t, &c, 3, 5) == 0 && two_read(t, h->cut) == 0);
+	CHECK(t->ops->streamout_save(t->r, 1, &h->saved) == 0);
+	CHECK(capture_draw(t, &c, 9, 4) == 0 && two_read(t, h->end) == 0);
+	return 0;
+}
+
+static int two_go_on(struct renderer_under_test *t, void *argument, void *result)
+{
+	const struct capture_case c = {.primitive = POINTS, .draws = 2};
+	struct two_handed_over *h = result;
+
+	CHECK(two_make(t) == 0);
+	CHECK(t->ops->content_write(t->r, RES_CAPTURE, 0, h->cut[0], CAPTURE_MAX) == 0);
+	CHECK(t->ops->content_write(t->r, RES_BUFFER, 0, h->cut[1], CAPTURE_MAX) == 0);
+	if (h->load)
+		CHECK(t->ops->streamout_load(t->r, 1, &h->saved) == 0);
+	CHECK(capture_draw(t, &c, 9, 4) == 0 && two_read(t, h->end) == 0);
+	return 0;
+}
+
+static int test_two_streams(void)
+{
+	static struct two_handed_over first, second;
+	int r = in_child(two_save, NULL, &first, sizeof(first));
+
+	if (r)
+		return r;
+	CHECK(first.saved.vertices[0] == 10 && first.saved.vertices[1] == 20);
+	CHECK(first.saved.bytes[0] == 10 * VERTEX_BYTES &&
+		first.saved.bytes[1] == 20 * VERTEX_BYTES);
+	second = first;
+	second.load = true;
+	CHECK(in_child(two_go_on, NULL, &second, sizeof(second)) == 0);
+	CHECK(memcmp(first.end, second.end, sizeof(first.end)) == 0);
+	second.load = false;
+	CHECK(in_child(two_go_on, NULL, &second, sizeof(second)) == 0);
+	CHECK(memcmp(first.end, second.end, sizeof(first.end)) != 0);
+	return 0;
+}
+
 int main(void)
 {
 	static const struct test tests[] = {
@@ -220,6 +319,7 @@ int main(void)
 		{"the guest's own counters count", test_guest_counters},
 		{"without what was saved it differs", test_without_it},
 		{"what cannot be is refused", test_hostile},
+		{"two streams go on, each in its buffer", test_two_streams},
 	};
 	return tests_run(tests, ARRAY_SIZE(tests));
 }
