@@ -31,6 +31,8 @@ struct fidelity {
 	bool samples_tried;
 	/* enum found; FOUND_NOTHING: not tried yet */
 	uint8_t found[FIDELITY_FORMATS][KIND_COUNT];
+	/* What the host stores a format as, for those tried with several samples; 0: not known */
+	uint32_t stored_as[FIDELITY_FORMATS];
 };
 
 int fidelity_create(struct contents *contents, struct fidelity **ret)
@@ -312,12 +314,61 @@ static enum found fidelity_try(
 }
 
 static enum found fidelity_find(
+	struct fidelity *f, uint32_t format, enum fidelity_kind kind, uint32_t samples);
+
+/* GL's internal format; 0: it cannot be told. */
+static uint32_t stored_as(uint32_t format)
+{
+	const struct renderer_resource_desc desc = {
+		.target = PIPE_TEXTURE_2D,
+		.format = format,
+		.bind = BIND_SAMPLER_VIEW | (is_depth_stencil(format) ? BIND_DEPTH_STENCIL : 0),
+		.width = 1,
+		.height = 1,
+		.depth = 1,
+		.array_size = 1,
+	};
+	struct virgl_renderer_resource_info info = {0};
+	GLint stored = 0;
+
+	if (try_create(&desc) < 0)
+		return 0;
+	virgl_renderer_resource_get_info(FIDELITY_TRY_ID, &info);
+	glBindTexture(GL_TEXTURE_2D, info.tex_id);
+	glGetTexLevelParameteriv(GL_TEXTURE_2D, 0, GL_TEXTURE_INTERNAL_FORMAT, &stored);
+	glBindTexture(GL_TEXTURE_2D, 0);
+	virgl_renderer_resource_unref(FIDELITY_TRY_ID);
+	return (uint32_t)stored;
+}
+
+/*
+ * Of several samples: formats that the host stores alike differ only in how the library transfers
+ * one sample of them, and that is tried by itself.
+ */
+static enum found samples_find(struct fidelity *f, uint32_t format, uint32_t samples)
+{
+	uint32_t stored = stored_as(format);
+
+	for (uint32_t other = 0; stored && other < FIDELITY_FORMATS; other++) {
+		if (f->stored_as[other] == stored &&
+			fidelity_find(f, format, KIND_FLAT, 0) == FOUND_EXACT &&
+			fidelity_find(f, other, KIND_FLAT, 0) == FOUND_EXACT)
+			return f->found[other][KIND_SAMPLES];
+	}
+	enum found found = fidelity_try(f, format, KIND_SAMPLES, samples);
+	if (found != FOUND_IMPOSSIBLE)
+		f->stored_as[format] = stored;
+	return found;
+}
+
+static enum found fidelity_find(
 	struct fidelity *f, uint32_t format, enum fidelity_kind kind, uint32_t samples)
 {
 	uint8_t *found = &f->found[format][kind];
 
 	if (*found == FOUND_NOTHING)
-		*found = (uint8_t)fidelity_try(f, format, kind, samples);
+		*found = (uint8_t)(kind == KIND_SAMPLES ? samples_find(f, format, samples)
+							: fidelity_try(f, format, kind, 0));
 	return *found;
 }
 
