@@ -63,6 +63,9 @@ static void print_state(const json_t *state)
 	print_contexts(json_object_get(state, "contexts"));
 	json_array_foreach(json_object_get(state, "lossy"), i, item)
 		printf("lossy: %s\n", json_string_value(item));
+	if (number(state, "malformed_sections"))
+		printf("%lld sections are not as they should be: it will be refused\n",
+			(long long)number(state, "malformed_sections"));
 	if (json_object_get(state, "pictures"))
 		printf("%lld pictures\n", (long long)number(state, "pictures"));
 	if (json_array_size(json_object_get(state, "resources")))

@@ -341,6 +341,7 @@ static void begin(struct inspection *in)
 	idmap_init(&in->by_id, 1);
 	idmap_init(&in->context_by_id, 2);
 	json_object_set_new(in->root, "renderer", json_null());
+	json_object_set_new(in->root, "malformed_sections", json_integer(0));
 	json_object_set_new(in->root, "sections", in->sections);
 	json_object_set_new(in->root, "clients", in->clients);
 	json_object_set_new(in->root, "resources", in->resources);
@@ -393,6 +394,8 @@ int inspect_read(int fd, const char *name, const char *png_dir, json_t **ret, st
 		in.payload += section.size;
 		if ((size_t)section.type < ARRAY_SIZE(readers) && readers[section.type])
 			readers[section.type](&in, &section);
+		if (state_bad(in.r))
+			add(in.root, "malformed_sections", 1);
 	}
 	if (r < 0)
 		refuse(name, r, state_reader_why(in.r), err);

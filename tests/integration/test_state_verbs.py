@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sqlite3
+import struct
 import subprocess
 import time
 import zlib
@@ -379,3 +380,147 @@ def test_help_names_every_verb():
         one = subprocess.run([os.path.join(BIN, "vgpuctl"), verb, "--help"], capture_output=True,
                              text=True, timeout=LIMIT)
         assert one.returncode == 0 and one.stdout.startswith("usage: vgpuctl")
+
+
+def crc32c(data):
+    total = 0xffffffff
+    for byte in data:
+        total ^= byte
+        for _ in range(8):
+            total = total >> 1 ^ (0x82f63b78 if total & 1 else 0)
+    return total ^ 0xffffffff
+
+
+class State:
+    """Writes a state as a device process does (src/device/state.h); text is (length, bytes)."""
+
+    def __init__(self):
+        self.raw = struct.pack("<8sHHI", b"VGPUSTAT", 1, 0, 0x01020304)
+        self.checked = self.raw
+        self.sections = 0
+
+    def section(self, kind, *parts):
+        payload = b"".join(struct.pack("<I", p) if isinstance(p, int) else
+                           struct.pack("<I", len(p)) + p.encode() if isinstance(p, str) else p
+                           for p in parts)
+        head = struct.pack("<IHHQQI", kind, 1, 5, len(payload), len(payload), crc32c(payload))
+        crcs = head[-4:] + struct.pack("<I", crc32c(head))
+        self.checked += crcs
+        self.sections += 1
+        self.raw += head + crcs[4:] + payload + bytes(-len(payload) % 8)
+        return self
+
+    def resource(self, number, target, fmt, width, height, layers, pixels):
+        self.section(4, 1, number + 100, number, struct.pack("<Q", number),
+                     *[target, fmt, 0, width, height, 1, layers, 0, 0, 0, 0], bytes(16))
+        size = len(pixels) // layers
+        for part in range(layers):
+            self.section(5, number, part, 0, struct.pack("<QQ", number, size),
+                         pixels[size * part:size * part + size])
+        return self
+
+    def write(self, path):
+        self.section(14, struct.pack("<QI", self.sections, crc32c(self.checked)))
+        path.write_bytes(self.raw)
+        return str(path)
+
+
+def png_pixels(path):
+    """[(r, g, b, a), ...] of an RGBA picture with 8 bits a channel."""
+    raw = path.read_bytes()
+    width, height, depth, kind = struct.unpack_from(">IIBB", raw, 16)
+    assert raw[:8] == b"\x89PNG\r\n\x1a\n" and (depth, kind) == (8, 6)
+    at, data = 8, b""
+    while at < len(raw):
+        size, name = struct.unpack_from(">I4s", raw, at)
+        data += raw[at + 8:at + 8 + size] if name == b"IDAT" else b""
+        at += 12 + size
+    rows, out, before = zlib.decompress(data), [], bytes(4 * width)
+    for y in range(height):
+        kind, *row = rows[y * (4 * width + 1):(y + 1) * (4 * width + 1)]
+        line = []
+        for i, value in enumerate(row):
+            left, up = line[i - 4] if i >= 4 else 0, before[i]
+            corner = before[i - 4] if i >= 4 else 0
+            nearest = min((left, up, corner), key=lambda v: abs(left + up - corner - v))
+            line.append((value + (0, left, up, (left + up) // 2, nearest)[kind]) & 255)
+        before = line
+        out += [tuple(line[i:i + 4]) for i in range(0, 4 * width, 4)]
+    return out
+
+
+# Format, its bytes for one pixel, the picture's pixel.
+PIXELS = [
+    (1, b"\x10\x20\x30\x40", (0x30, 0x20, 0x10, 0x40)),                  # B8G8R8A8_UNORM
+    (2, b"\x10\x20\x30\x40", (0x30, 0x20, 0x10, 255)),                   # B8G8R8X8_UNORM
+    (67, b"\x10\x20\x30\x40", (0x10, 0x20, 0x30, 0x40)),                 # R8G8B8A8_UNORM
+    (3, b"\x10\x20\x30\x40", (0x20, 0x30, 0x40, 0x10)),                  # A8R8G8B8_UNORM
+    (7, struct.pack("<H", 31 << 11 | 0 << 5 | 0), (255, 0, 0, 255)),     # B5G6R5_UNORM
+    (8, struct.pack("<I", 1023 | 3 << 30), (255, 0, 0, 255)),            # R10G10B10A2_UNORM
+    (64, b"\x77", (0x77, 0x77, 0x77, 255)),                              # R8_UNORM
+    (31, struct.pack("<4f", 1, 0.5, -3, 7), (255, 128, 0, 255)),         # R32G32B32A32_FLOAT
+    (94, struct.pack("<4e", 1, 0.5, float("nan"), 1), (255, 128, 0, 255)),  # R16G16B16A16_FLOAT
+    (21, struct.pack("<I", 0x800000), (128, 128, 128, 255)),             # Z24X8_UNORM
+    (20, struct.pack("<I", 0x800000ff), (128, 128, 128, 255)),           # S8_UINT_Z24_UNORM
+    (18, struct.pack("<f", 0.25), (64, 64, 64, 255)),                    # Z32_FLOAT
+]
+
+
+@pytest.mark.parametrize("fmt, pixel, expected", PIXELS)
+def test_pictures_are_what_was_drawn(tmp_path, fmt, pixel, expected):
+    black = bytes(len(pixel))
+    path = State().resource(9, 2, fmt, 3, 2, 1, black + pixel + black * 4).write(tmp_path / "f")
+    done = inspect(path, "--png", str(tmp_path / "png"))
+    assert done.returncode == 0 and "1 pictures" in done.stdout, done.stderr
+    assert png_pixels(tmp_path / "png" / "resource-9.png")[1] == expected
+
+
+def test_inspect_of_everything(tmp_path):
+    state = State()
+    state.section(1, "llvmpipe \x1b[1m", "0.1", 1, 2, 1, 8, b"capability")
+    head = [7, 0, 0, 640, 480, 1, 640, 480, 0, 0, 0, 0, 0, 0]
+    state.section(2, struct.pack("<Q", 256 << 20), 1, 1920, 1200, 9, 3, 2,
+                  struct.pack("<QQ", 5, 4096), *head)
+    state.section(3, 1, "vtest 5")
+    state.resource(7, 2, 1, 4, 4, 1, bytes(range(64)))
+    state.resource(8, 4, 64, 2, 2, 6, bytes(24))
+    state.section(5, 8, 0, 2, struct.pack("<QQ", 8, 4))  # NOT_HERE
+    state.section(6, 1, 1, 1, 0, "glxgears", 2, 107, 7, 108, 8)
+    shader = [4 << 8 | 1 | 5 << 16, 3, 1, 0, 0, 0]
+    rest = [4 << 8 | 1 | 5 << 16, 3, 1, 0x80000004, 0, 0]
+    state.section(7, 1, *[29 | 1 << 16, 1], *shader, *rest, *[1 << 8 | 1 | 1 << 16, 4])
+    state.section(8, 1, 3)
+    state.section(13, "one sample of four is kept")
+    path = state.write(tmp_path / "f")
+    seen = json.loads(inspect("--json", path).stdout)
+    assert seen["renderer"] == "llvmpipe ?[1m" and seen["program_version"] == "0.1"
+    assert seen["device"]["vram_mib"] == 256 and seen["device"]["screens"][0]["width"] == 640
+    assert seen["clients"] == [{"id": 1, "name": "vtest 5"}]
+    assert [(r["id"], r["handle"], r["format"], r["target"]) for r in seen["resources"]] == [
+        (7, 107, "B8G8R8A8_UNORM", "2d"), (8, 108, "R8_UNORM", "cube")]
+    assert seen["resources"][0]["content_bytes"] == 64
+    assert seen["resources"][1]["content"] == "in the client's memory"
+    context = seen["contexts"][0]
+    assert context["name"] == "glxgears" and context["resources"] == 2 and context["queries"] == 3
+    assert context["objects"] == {"SHADER": 1, "BLEND": 1} and context["sub_contexts"] == 1
+    assert seen["lossy"] == ["one sample of four is kept"] and seen["malformed_sections"] == 0
+    text = inspect(path, "--png", str(tmp_path)).stdout
+    assert "SHADER 1" in text and "B8G8R8A8_UNORM" in text and "lossy: one sample" in text
+    assert (tmp_path / "resource-8-layer-5.png").exists()
+
+
+@pytest.mark.parametrize("bad", [
+    (5, 7, 0, 0, struct.pack("<QQ", 7, 1 << 62)),          # longer than it is
+    (4, 1, 1, 7),                                          # cut off
+    (6, 1, 1, 1, 0, "x" * 1000, 0xffffffff),               # a count, and nothing counted
+    (1, "a", "b", 0xffffffff, 1, 1, 0xffffffff),
+    (2, struct.pack("<Q", 1), 0xffffffff, 1, 1),
+    (7, 99, 1), (7, 1, 0xffff0001), (8,), (13, b"\xff\xff\xff\xff"),
+])
+def test_inspect_of_nonsense(tmp_path, bad):
+    """Right checksums, wrong payloads: said as far as it can be, and nothing worse."""
+    state = State().resource(7, 2, 1, 4, 4, 1, bytes(64)).section(6, 1, 1, 1, 0, "c", 0)
+    path = state.section(*bad).write(tmp_path / "f")
+    done = inspect("--json", path, "--png", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["malformed_sections"] == (bad[0] != 5 and bad[1:] != (99, 1))

@@ -76,6 +76,24 @@ static void test_default_type(void **state)
 	assert_null(types_default(types, n, "soft1"));
 }
 
+static void test_types_alike(void **state)
+{
+	struct type types[16];
+	struct gpu other = soft;
+	size_t n = types_ladder(&soft, types, 8);
+
+	strcpy(other.name, "soft1");
+	other.vram_mib = 128;
+	n += types_ladder(&other, types + n, 8);
+	assert_string_equal(types_like(types, n, "soft1", &types[1])->name, "soft1-128");
+	assert_string_equal(types_like(types, n, "soft0", &types[1])->name, "soft0-128");
+	assert_null(types_like(types, n, "soft1", &types[2])); /* it has no room for 256 */
+	struct type odd = types[1];
+	odd.heads++;
+	assert_null(types_like(types, n, "soft1", &odd));
+	assert_null(types_like(types, n, "soft2", &types[1]));
+}
+
 static void test_rule_2(void **state)
 {
 	struct type types[16];
@@ -168,6 +186,15 @@ static void test_config(void **state)
 	assert_int_equal(c.soft_gpus, 1);
 	assert_string_equal(c.lockdown, "strict");
 	assert_true(c.libvirt_create);
+	assert_int_equal(c.hibernate_idle_s, 0);
+	assert_int_equal(read_config("[node]\nhibernate_idle_s = 60\n"
+				     "[type a]\ngpu = soft0\nvram_mib = 32\n"
+				     "[type b]\ngpu = soft0\nvram_mib = 32\nhibernate_idle_s = 0\n",
+				 &c, &err),
+		0);
+	assert_int_equal(c.hibernate_idle_s, 60);
+	assert_int_equal(c.types[0].hibernate_idle_s, TYPES_IDLE_NODE);
+	assert_int_equal(c.types[1].hibernate_idle_s, 0);
 	assert_int_equal(read_config("; all there is\n[node]\ngroup = render\nsoft_gpus = 3\n"
 				     "lockdown = best-effort\n[libvirt]\ncreate = no\ngpu = soft1\n"
 				     "[gpu soft0]\nmixed = yes\nvram_mib = 2048\n"
@@ -202,6 +229,7 @@ static void test_config_errors(void **state)
 		{"[type t]\ngpu = soft0\n", "lacks gpu or vram_mib"},
 		{"[type t]\ngpu = soft0\nvram_mib = 64\nheads = 17\n", "range"},
 		{"[node]\nrenderer = much-too-long-a-name\n", "too long"},
+		{"[node]\nhibernate_idle_s = 31622401\n", "range"},
 		{"group\n", "line 1"},
 	};
 
@@ -254,6 +282,22 @@ static void test_store(void **state)
 	assert_int_equal(rows[0].method, METHOD_FORWARD);
 	assert_int_equal(rows[0].type.heads, 3);
 	assert_string_equal(rows[1].name, "");
+	assert_string_equal(rows[0].moving_to, "");
+
+	/* A move that was begun, and one that is done. */
+	assert_int_equal(store_set_move(store, "a", "soft1", 7, "t", &err), 0);
+	memset(rows, 0, sizeof(rows));
+	assert_int_equal(store_each(store, count_row, rows, &err), 0);
+	assert_string_equal(rows[0].gpu, "soft0");
+	assert_string_equal(rows[0].moving_to, "soft1");
+	assert_int_equal(rows[0].moves_before, 7);
+	assert_int_equal(store_set_gpu(store, "a", "soft1", "soft1-64", "t", &err), 0);
+	memset(rows, 0, sizeof(rows));
+	assert_int_equal(store_each(store, count_row, rows, &err), 0);
+	assert_string_equal(rows[0].gpu, "soft1");
+	assert_string_equal(rows[0].type.name, "soft1-64");
+	assert_string_equal(rows[0].type.gpu, "soft1");
+	assert_string_equal(rows[0].moving_to, "");
 	assert_int_equal(store_delete(store, "a", "t", &err), 0);
 	memset(rows, 0, sizeof(rows));
 	assert_int_equal(store_each(store, count_row, rows, &err), 0);
@@ -441,6 +485,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ladder),
 		cmocka_unit_test(test_default_type),
+		cmocka_unit_test(test_types_alike),
 		cmocka_unit_test(test_rule_2),
 		cmocka_unit_test(test_methods),
 		cmocka_unit_test(test_names),
