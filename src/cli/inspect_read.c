@@ -239,7 +239,9 @@ static void read_context(struct inspection *in, const struct state_section *sect
 	set(context, "handle", handle);
 	json_object_set_new(context, "lost", json_boolean(flags & 1));
 	json_object_set_new(context, "name", get_text(in->r));
-	set(context, "resources", state_get_u32(in->r));
+	uint32_t attached = state_get_u32(in->r);
+	set(context, "resources", attached);
+	state_take(in->r, 8ull * attached);
 	json_object_set_new(context, "objects", json_object());
 	json_array_append_new(in->contexts, context);
 	if (idmap_add(&in->context_by_id, id, context) < 0)
@@ -287,7 +289,9 @@ static void read_objects(struct inspection *in, const struct state_section *sect
 static void read_queries(struct inspection *in, const struct state_section *section)
 {
 	json_t *context = context_of(in);
-	set(context, "queries", state_get_u32(in->r));
+	uint32_t n = state_get_u32(in->r);
+	set(context, "queries", n);
+	state_take(in->r, 24ull * n);
 }
 
 static void read_bindings(struct inspection *in, const struct state_section *section)

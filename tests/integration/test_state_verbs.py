@@ -489,7 +489,7 @@ def test_inspect_of_everything(tmp_path):
     shader = [4 << 8 | 1 | 5 << 16, 3, 1, 0, 0, 0]
     rest = [4 << 8 | 1 | 5 << 16, 3, 1, 0x80000004, 0, 0]
     state.section(7, 1, *[29 | 1 << 16, 1], *shader, *rest, *[1 << 8 | 1 | 1 << 16, 4])
-    state.section(8, 1, 3)
+    state.section(8, 1, 3, bytes(72))
     state.section(13, "one sample of four is kept")
     path = state.write(tmp_path / "f")
     seen = json.loads(inspect("--json", path).stdout)
