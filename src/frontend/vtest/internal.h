@@ -120,9 +120,11 @@ struct vtest {
 	const struct frontend_keep *keep; /* NULL: the connection ends with the process */
 	uint32_t connection;              /* the keeper's number */
 	bool frozen;
-	bool image_due;       /* the process wants to make one before the next message */
-	bool waiting;         /* the journal has no room: nothing is handled until thawed */
-	bool tried, saved;    /* the message at hand found no room; an image was made since */
+	bool image_due;           /* the process wants to make one before the next message */
+	bool waiting;             /* the journal has no room: nothing is handled until thawed */
+	const void *full_journal; /* that had no room for the message at hand, never looked into */
+	uint64_t full_bytes;      /* what it had */
+	unsigned full_tries;
 	bool replaying;       /* a record is run again, */
 	bool replay_executed; /* whose effects on the outside are done */
 

@@ -34,6 +34,8 @@
 #define VTEST_SECTION_VERSION 1u
 /* Connections that may share the budget of descriptors. */
 #define VTEST_KEEP_SHARES 256u
+/* Images that are waited for in vain. */
+#define VTEST_KEEP_TRIES 16u
 
 int vtest_keep(struct vtest *v, const struct frontend_keep *keep, uint32_t connection)
 {
@@ -82,6 +84,23 @@ static struct journal *vtest_journal(const struct vtest *v)
 	return v->keep ? v->keep->journal(v->keep->data) : NULL;
 }
 
+/* Until there was an image. A new journal without room, or no image for long, is the end. */
+static int vtest_wait_for_room(struct vtest *v, const struct journal *journal)
+{
+	uint64_t bytes = journal_bytes(journal);
+
+	if (v->full_journal && (v->full_journal != journal || bytes < v->full_bytes))
+		return vtest_fail(v, -ENOBUFS, "a message is larger than the journal");
+	if (v->full_tries++ >= VTEST_KEEP_TRIES)
+		return vtest_fail(v, -ENOBUFS, "the journal is full and no image can be made");
+	v->full_journal = journal;
+	v->full_bytes = bytes;
+	if (!v->image_due)
+		v->keep->image_due(v->keep->data);
+	v->image_due = v->waiting = true;
+	return 0;
+}
+
 int vtest_record(struct vtest *v, enum journal_kind kind, uint64_t position, uint64_t early_at,
 	const void *bytes, size_t size)
 {
@@ -99,16 +118,10 @@ int vtest_record(struct vtest *v, enum journal_kind kind, uint64_t position, uin
 		v->keep->image_due(v->keep->data);
 	}
 	err = journal_record(journal, kind, v->connection, position, parts, ARRAY_SIZE(parts));
-	if (err == -ENOSPC) {
-		if (v->tried && v->saved)
-			return vtest_fail(v, -ENOBUFS, "a message is larger than the journal");
-		if (!v->image_due)
-			v->keep->image_due(v->keep->data);
-		v->image_due = v->waiting = v->tried = true;
-		v->saved = false;
-		return 0;
-	}
-	v->tried = v->saved = false;
+	if (err == -ENOSPC)
+		return vtest_wait_for_room(v, journal);
+	v->full_journal = NULL;
+	v->full_tries = 0;
 	return err < 0 ? vtest_fail(v, err, "the journal cannot be written") : 1;
 }
 
@@ -282,7 +295,6 @@ void vtest_save(struct vtest *v, struct state_writer *w)
 	vtest_shm_save(v, w);
 	vtest_resources_save(v, w);
 	vtest_syncs_save(v, w);
-	v->saved = true;
 }
 
 static int vtest_load_client(struct vtest *v, struct state_reader *r)

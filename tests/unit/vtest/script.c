@@ -173,13 +173,14 @@ static void inline_transfers(struct run *run, unsigned round)
 	put(run, data, 6);
 	MESSAGE(run, VTEST_TRANSFER_GET, handle, 0, 0, 0, 0, 0, 0, 6, 1, 1, 6);
 	answer(run, 6);
-	/* A message in three pieces. */
-	const uint32_t submit[] = {3, VTEST_SUBMIT_CMD, 1, round, 3};
-	put(run, submit, 5);
+	/* One message, and the next in three pieces. */
+	const uint32_t submit[] = {
+		0, VTEST_PING_PROTOCOL_VERSION, 3, VTEST_SUBMIT_CMD, 1, round, 3};
+	put(run, submit, 8 + 5);
+	answer(run, 8);
+	put(run, (const uint8_t *)submit + 8 + 5, 9);
 	wait_for(run);
-	put(run, (const uint8_t *)submit + 5, 9);
-	wait_for(run);
-	put(run, (const uint8_t *)submit + 14, sizeof(submit) - 14);
+	put(run, (const uint8_t *)submit + 8 + 14, sizeof(submit) - 8 - 14);
 	busy_wait(run, handle);
 	if (round & 1)
 		MESSAGE(run, VTEST_RESOURCE_UNREF, handle);
