@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SCRIPT_NOTES (64u << 10)
+#define SCRIPT_NOTES (256u << 10)
 
 struct script_notes {
 	size_t n;
