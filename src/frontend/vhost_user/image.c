@@ -309,8 +309,10 @@ int vhost_user_load(struct vhost_user *vu, struct state_reader *r)
 	vhost_user_freeze(vu);
 	vu->loading = true;
 	display_socket_hold(vu->display);
-	if (!r)
+	if (!r) {
+		session_resume_input(vu);
 		return 0;
+	}
 	cleanup_free struct image *image = calloc(1, sizeof(*image));
 	if (!image)
 		return -ENOMEM;
@@ -320,6 +322,7 @@ int vhost_user_load(struct vhost_user *vu, struct state_reader *r)
 	vu->quiet = true;
 	err = image_apply(vu, image, r);
 	vu->quiet = false;
+	session_resume_input(vu);
 	if (!err && state_bad(r))
 		err = -EBADMSG;
 	return err;

@@ -76,6 +76,7 @@ struct vhost_user {
 	uint64_t held[KEEPER_CUSTODY_SCREEN][KEEPER_MAX_RINGS];
 	uint64_t drops[SESSION_MAX_DROPS];
 	unsigned n_drops;
+	int resumed;     /* of session_resume_input() */
 	int inflight_fd; /* the region a predecessor had, -1: none */
 	struct keeper_custody inflight_at;
 	struct transfer transfer; /* DEVICE_STATE */
@@ -142,6 +143,7 @@ void session_claim(struct vhost_user *vu, uint32_t kind, uint32_t index);
 void session_unclaim(struct vhost_user *vu, uint32_t kind, uint32_t index);
 /* An image counts: no message before it will be replayed. */
 void session_drop_fds(struct vhost_user *vu);
+void session_resume_input(struct vhost_user *vu);
 int session_hold(void *data, unsigned index, int fd);
 
 void session_unwatch(struct vhost_user *vu);

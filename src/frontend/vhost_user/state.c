@@ -211,6 +211,27 @@ int session_stand_in(void)
 	return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
 
+/*
+ * What was received beyond what was dealt with so far, with its descriptors. Right after the last
+ * record, and tried after each: nobody says which is the last, and when all are through custody
+ * gives nothing any more.
+ */
+void session_resume_input(struct vhost_user *vu)
+{
+	unsigned n_fds = 0;
+
+	fdpass_close(&vu->channel.in.fds);
+	vu->channel.in.fds = (struct fdpass_fds){0};
+	vu->resumed = vu_channel_resume(&vu->channel, vu->channel.consumed, &n_fds);
+	for (unsigned i = 0; i < n_fds && !vu->resumed; i++) {
+		int fd = message_fd_take(vu, vu->messages + 1, i);
+		if (fd >= 0)
+			vu_channel_adopt(&vu->channel, fd);
+		else
+			vu->resumed = fd;
+	}
+}
+
 /* ---- keep, freeze, thaw ---- */
 
 int vhost_user_keep(struct vhost_user *vu, const struct frontend_keep *keep, uint32_t connection)
@@ -252,22 +273,6 @@ void vhost_user_freeze(struct vhost_user *vu)
 	session_update_timer(vu);
 }
 
-/* What was received beyond the last record, with its descriptors. */
-static int session_resume_input(struct vhost_user *vu)
-{
-	unsigned n_fds;
-	int err = vu_channel_resume(&vu->channel, vu->channel.consumed, &n_fds);
-
-	for (unsigned i = 0; i < n_fds && !err; i++) {
-		int fd = message_fd_take(vu, vu->messages + 1, i);
-		if (fd >= 0)
-			vu_channel_adopt(&vu->channel, fd);
-		else
-			err = fd;
-	}
-	return err;
-}
-
 static int session_take_over(struct vhost_user *vu)
 {
 	bool with_fd;
@@ -275,7 +280,7 @@ static int session_take_over(struct vhost_user *vu)
 
 	vu->quiet = false;
 	session_executed(vu);
-	int err = session_resume_input(vu);
+	int err = vu->resumed;
 	(void)vu_channel_unsent(&vu->channel, &at, &with_fd);
 	if (!err && with_fd) {
 		vu->channel.out_fd = fcntl(vu->inflight_fd, F_DUPFD_CLOEXEC, 3);
@@ -342,6 +347,7 @@ static int replay_message(struct vhost_user *vu, const struct journal_record *re
 		vu_channel_adopt(&vu->channel, fd);
 	}
 	session_dispatch(vu);
+	session_resume_input(vu);
 	/* In the first life the rings had drained, and nothing ended the connection. */
 	return vu->waiting ? -EBADMSG : 0;
 }

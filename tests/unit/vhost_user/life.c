@@ -122,9 +122,8 @@ static int keep_take(void *data, struct keeper_custody *what)
 	struct process *p = data;
 	struct life_entry *e = life_find(p->life, what);
 
-	if (!e || e->taken == p->number)
+	if (!e || p->live)
 		return -ENOENT;
-	e->taken = p->number;
 	*what = e->what;
 	return fcntl(e->fd, F_DUPFD_CLOEXEC, 0);
 }
@@ -278,6 +277,7 @@ static int resume(struct process *p)
 
 	if (!err && !p->life->move)
 		err = replay(p, journal);
+	p->live = true;
 	if (!err)
 		vhost_user_thaw(p->vu);
 	return err;

@@ -21,8 +21,7 @@
 
 struct life_entry {
 	struct keeper_custody what;
-	int fd;         /* -1: free */
-	unsigned taken; /* by the process of that number: once */
+	int fd; /* -1: free */
 };
 
 struct life {
@@ -52,6 +51,7 @@ struct process {
 	struct vhost_user *vu;
 	struct journal *journal;
 	bool image_wanted;
+	bool live; /* nothing can be taken any more */
 	unsigned rounds;
 };
 
