@@ -67,15 +67,47 @@ static const struct vhost_user_ops front_ops = {
 	.closed = on_closed,
 };
 
+static int on_state_save(void *data, int fd, bool dry)
+{
+	struct front *f = data;
+
+	if (f->refuse_state)
+		return -EBUSY;
+	assert_int_equal(write(fd, f->state, f->state_size), f->state_size);
+	return 0;
+}
+
+static int on_state_load(void *data, int fd)
+{
+	struct front *f = data;
+
+	if (f->refuse_state)
+		return -EBADMSG;
+	f->state_size = (size_t)lseek(fd, 0, SEEK_END);
+	f->state = realloc(f->state, f->state_size + 1);
+	assert_int_equal(pread(fd, f->state, f->state_size, 0), f->state_size);
+	return 0;
+}
+
+static const struct vhost_user_ops front_ops_with_state = {
+	.custody = on_custody,
+	.release = on_release,
+	.memory_done = on_memory_done,
+	.closed = on_closed,
+	.state_save = on_state_save,
+	.state_load = on_state_load,
+};
+
 void front_connect(struct front *f)
 {
+	const struct vhost_user_ops *ops = f->with_state ? &front_ops_with_state : &front_ops;
 	int pair[2];
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	close_fd(&f->socket);
 	f->socket = pair[0];
 	f->closed = false;
-	assert_int_equal(vhost_user_create(&f->dev, f->loop, pair[1], &front_ops, f, &f->vu), 0);
+	assert_int_equal(vhost_user_create(&f->dev, f->loop, pair[1], ops, f, &f->vu), 0);
 }
 
 int front_setup(void **state)
@@ -122,6 +154,7 @@ int front_teardown(void **state)
 		close(f->call[i]);
 		close(f->err[i]);
 	}
+	free(f->state);
 	int leaked = front_count_fds() - f->fds_before;
 	free(f);
 	assert_int_equal(leaked, 0);

@@ -39,6 +39,10 @@ struct front {
 	int kick[2], call[2], err[2];
 	unsigned rounds;
 	void (*turn)(struct front *f); /* in place of running `loop`, for a back end elsewhere */
+	/* for DEVICE_STATE: what is saved and what was loaded; connections offer it with `state` */
+	bool with_state, refuse_state;
+	uint8_t *state;
+	size_t state_size;
 	/* verdicts */
 	bool refuse_memory, silent_keeper;
 	uint32_t serial; /* of the last table */
