@@ -17,6 +17,7 @@
 struct bench {
 	char dir[64];
 	pid_t keeper;
+	pid_t last[2]; /* device processes */
 	int control, listener;
 	struct keeper_status status; /* the last one seen */
 	char event[KEEPER_TEXT_MAX]; /* all that the last one said */
