@@ -225,6 +225,7 @@ static bool parse_args(int argc, char **argv, struct keeper_config *config)
 		{"recoveries", required_argument, NULL, RECOVERIES},
 		{0},
 	};
+	uint32_t *const counts[] = {&config->hang_ms, &config->step_ms, &config->recoveries};
 
 	for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
 		switch (c) {
@@ -250,15 +251,9 @@ static bool parse_args(int argc, char **argv, struct keeper_config *config)
 			config->lock_fd = inherited_fd(optarg);
 			break;
 		case HANG_MS:
-			if (!parse_count(optarg, &config->hang_ms))
-				return false;
-			break;
 		case STEP_MS:
-			if (!parse_count(optarg, &config->step_ms))
-				return false;
-			break;
 		case RECOVERIES:
-			if (!parse_count(optarg, &config->recoveries))
+			if (!parse_count(optarg, counts[c - HANG_MS]))
 				return false;
 			break;
 		default:
