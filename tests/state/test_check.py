@@ -34,7 +34,7 @@ def run(node, name, *command):
 def test_a_vgpu_that_can_be_saved_is_said_to_be_fine(shared_node, vgpu):
     with glstate.Run(shared_node, vgpu, *OPTIONS) as client:
         client.wait_frames(5)
-        assert shared_node.json("check", vgpu)["verdict"] == "fine"
+        assert shared_node.json("check", vgpu)["verdict"] == "exact"
         client.finish()
 
 
@@ -66,7 +66,7 @@ def test_an_emulated_vgpu_can_always_be_saved(shared_node, emulated, tmp_path):
         turn = 0
         while client.running():
             seen = shared_node.json("check", emulated)
-            assert seen["verdict"] == "fine" and not seen["reasons"], seen
+            assert seen["verdict"] == "exact" and not seen["reasons"], seen
             answer = shared_node.json("snapshot", emulated, tmp_path / "one.vgpu")
             assert not answer["lossy"]
             assert not glstate.move(shared_node, emulated, f"soft{turn % 2}")["lossy"]
