@@ -274,7 +274,11 @@ int main(int argc, char **argv)
 		.step_ms = KEEPER_STEP_MS,
 		.recoveries = KEEPER_RECOVERIES};
 
+	const char *hang = getenv("VGPU_HANG_LIMIT_MS"); /* tests have no time */
+
 	log_init("vgpu-keeper", LOG_LEVEL_INFO);
+	if (hang && !parse_count(hang, &config.hang_ms))
+		log_warning("VGPU_HANG_LIMIT_MS=%s is no number of milliseconds", hang);
 	if (!parse_args(argc, argv, &config)) {
 		fprintf(stderr, "usage: vgpu-keeper --run-dir DIR --name N --uuid U --device PATH "
 				"[--group GID] [--control-fd N] [--lock-fd N] [--hang-ms N] "

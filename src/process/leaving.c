@@ -70,7 +70,7 @@ void leaving_image(struct succession *s)
 		succession_switch(s, journal, (uint32_t)slot, 0);
 		/* The first one also tries out formats and compiles what reads them. */
 		s->image_cost_ms = s->images++ ? clock_ms() - start : 0;
-		log_info("image of %llu KiB in %llu ms", (unsigned long long)(bytes >> 10),
+		log_debug("image of %llu KiB in %llu ms", (unsigned long long)(bytes >> 10),
 			(unsigned long long)s->image_cost_ms);
 	}
 	succession_thaw(s);

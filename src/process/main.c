@@ -243,7 +243,8 @@ static int process_prepare(struct process *p)
 	const struct succession_config succession = {.device = p->device,
 		.stats = p->stats,
 		.channel_fd = p->options.keeper_fd,
-		.enabled = !p->options.no_journal};
+		.enabled = !p->options.no_journal,
+		.drop_section = getenv("VGPU_DROP_SECTION")};
 	if (!err)
 		err = succession_create(&succession, &p->succession);
 	if (!err)

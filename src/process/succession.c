@@ -314,6 +314,7 @@ int succession_create(const struct succession_config *config, struct succession 
 		.stats = config->stats,
 		.channel_fd = config->channel_fd,
 		.enabled = config->enabled,
+		.drop_section = config->drop_section,
 		.image_slot = KEEPER_NO_IMAGE,
 		.journal_slot = 1,
 		.round_fd = -1,

@@ -40,6 +40,7 @@ struct succession_config {
 	struct vgpu_stats *stats; /* the page of counters, not owned */
 	int channel_fd;
 	bool enabled;
+	const char *drop_section; /* for tests: passed over when loading; NULL: none */
 };
 
 int succession_create(const struct succession_config *config, struct succession **ret);

@@ -16,7 +16,7 @@
 
 #define JOURNAL_SOFT_BYTES (96ull << 20)  /* an image is due */
 #define JOURNAL_HARD_BYTES (512ull << 20) /* nothing fits any more */
-#define IMAGE_ACTIVE_MS    2000u          /* no image before so much activity … */
+#define IMAGE_ACTIVE_MS    1000u          /* no image before so much activity … */
 #define IMAGE_COST_FACTOR  40u            /* … and so many times what the last one took */
 #define PRECOPY_SLICE_NS   3000000u       /* of one turn of the loop */
 
@@ -26,6 +26,7 @@ struct succession {
 	struct vgpu_stats *stats;
 	int channel_fd;
 	bool enabled;
+	const char *drop_section;
 	struct frontend_keep keep;
 
 	/* what is kept */

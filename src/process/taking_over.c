@@ -120,9 +120,16 @@ static int take_device_end(struct taking_over *t)
 	return err < 0 ? take_fail(t, err, "%s", why[0] ? why : strerror(-err)) : 0;
 }
 
+static bool take_is_dropped(const struct succession *s, const struct state_section *section)
+{
+	return s->drop_section && !strcmp(s->drop_section, state_section_name(section->type));
+}
+
 static int take_section(
 	struct taking_over *t, const struct state_section *section, struct state_reader *r)
 {
+	if (take_is_dropped(t->s, section))
+		return 0;
 	if (section->type == STATE_CONNECTION) {
 		int err = take_device_end(t);
 		uint32_t id = state_get_u32(r);

@@ -2,6 +2,8 @@
 /* What remains to be checked of each command that neither makes nor destroys something. */
 #include "stream/internal.h"
 
+#include "base/crash_point.h"
+
 #include <errno.h>
 
 int command_accept(struct stream *stream, struct command *command)
@@ -309,5 +311,6 @@ int command_string_marker(struct stream *stream, struct command *command)
 {
 	if (command->dw[1] > (command->len - 1) * sizeof(uint32_t))
 		return refuse(command, -EINVAL, "longer than the command", command->dw[1]);
+	crash_point(CRASH_POINT_MARKER);
 	return 0;
 }
