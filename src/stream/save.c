@@ -10,6 +10,7 @@
 #include "base/checked.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -369,7 +370,7 @@ bool stream_saveable(const struct stream *stream, char *why, size_t size)
 
 	if (fits || !needs_temporary(stream))
 		return true;
-	snprintf(why, size, "a context has as many objects as it may (%u, %llu bytes)", c->objects,
-		(unsigned long long)(c->object_bytes + c->kept_bytes));
+	snprintf(why, size, "a context has as many objects as it may (%u, %" PRIu64 " bytes)",
+		c->objects, c->object_bytes + c->kept_bytes);
 	return false;
 }

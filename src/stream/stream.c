@@ -40,13 +40,6 @@ static const struct command_row rows[] = {
 };
 _Static_assert(ARRAY_SIZE(rows) == VIRGL_COMMANDS, "one row per opcode");
 
-int refuse(struct command *command, int error, const char *reason, uint32_t value)
-{
-	command->fault->reason = reason;
-	command->fault->value = value;
-	return error;
-}
-
 struct stream_resource *resolve(const struct stream *stream, uint32_t handle)
 {
 	return handle ? stream->ops->resolve(stream->ops_data, handle) : NULL;

@@ -446,6 +446,13 @@ static struct stream_resource *resolve_for_transfer(void *data, uint32_t handle)
 	return test_resources.resolve(NULL, handle);
 }
 
+static int check_answering(
+	struct stream *stream, struct taken_over *t, int result, uint32_t *dw, size_t n)
+{
+	t->result = result;
+	return stream_check(stream, dw, n, NULL);
+}
+
 static void test_transfers_are_offered_to_the_device(void **state)
 {
 	const struct stream_resource_ops ops = {
@@ -480,15 +487,13 @@ static void test_transfers_are_offered_to_the_device(void **state)
 	assert_int_equal(t.last.offset, 88);
 	assert_false(t.last.from_host);
 
-	t.result = 1;
 	memcpy(dw, original, sizeof(dw));
-	assert_int_equal(stream_check(stream, dw, ARRAY_SIZE(dw), &fault), 0);
+	assert_int_equal(check_answering(stream, &t, 1, dw, ARRAY_SIZE(dw)), 0);
 	assert_int_equal(dw[1], VIRGL_HEADER(VIRGL_NOP, 0, 13));
 	assert_int_equal(dw[15], VIRGL_HEADER(VIRGL_NOP, 0, 14));
 
-	t.result = -EPERM;
 	memcpy(dw, original, sizeof(dw));
-	assert_int_equal(stream_check(stream, dw, ARRAY_SIZE(dw), &fault), -EPERM);
+	assert_int_equal(check_answering(stream, &t, -EPERM, dw, ARRAY_SIZE(dw)), -EPERM);
 	stream_destroy(stream);
 }
 
