@@ -100,6 +100,7 @@ int vtest_keep(struct vtest *v, const struct frontend_keep *keep, uint32_t conne
 
 /* Nothing is handled any more, nothing is lost; until vtest_thaw(). */
 void vtest_freeze(struct vtest *v);
+/* Takes a turn as soon as the loop comes round. May call `closed`. */
 void vtest_thaw(struct vtest *v);
 
 /* Writes the payload of its CONNECTION section. Frozen, and all of the device's work complete. */
@@ -113,7 +114,7 @@ int vtest_load(struct vtest *v, struct state_reader *r);
 /*
  * Executes a record of this connection from the journal, between device_replay_begin() and _end().
  * What the predecessor had answered is not answered again. <0: the connection ends as it would
- * have.
+ * have: further records are refused, and vtest_thaw() calls `closed`, after the last answers.
  */
 int vtest_replay(struct vtest *v, const struct journal_record *record);
 

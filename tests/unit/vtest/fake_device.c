@@ -367,3 +367,14 @@ int fake_client_load(struct device *dev, struct state_reader *r)
 	dev->loaded = client;
 	return err;
 }
+
+int fake_client_loaded(struct device *dev, struct device_client **ret)
+{
+	int err = device_client_create(dev, "loaded", ret);
+
+	if (!err) {
+		(*ret)->next = dev->loaded;
+		dev->loaded = *ret;
+	}
+	return err;
+}

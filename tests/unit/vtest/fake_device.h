@@ -51,5 +51,7 @@ uint64_t fake_history(const struct device_client *client);
 /* One section's payload: all of one client, in place of what a real device would write. */
 void fake_client_save(const struct device_client *client, struct state_writer *w);
 int fake_client_load(struct device *dev, struct state_reader *r);
+/* An empty one that waits to be claimed. */
+int fake_client_loaded(struct device *dev, struct device_client **ret);
 
 #endif

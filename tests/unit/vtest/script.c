@@ -403,5 +403,11 @@ bool script_run(struct script *s)
 			unread(&run, round);
 	}
 	ping(&run);
+	/* Which ends the connection; `wait` says when. */
+	if (s->bad_end) {
+		MESSAGE(&run, VTEST_RESOURCE_UNREF, 0xdead);
+		while (s->wait(s->data))
+			;
+	}
 	return true;
 }

@@ -22,6 +22,7 @@ struct script {
 	int fd;
 	uint32_t version;
 	unsigned rounds;
+	bool bad_end; /* sends what ends the connection, last */
 	struct script_notes *notes;
 	/* Nothing to read, or no room to write: lets the other side go on. False: it has ended. */
 	bool (*wait)(void *data);

@@ -32,6 +32,8 @@ struct plan {
 	unsigned rounds;
 	uint32_t seed;
 	uint64_t limit;
+	bool bad_end;
+	unsigned move_every;   /* turns; 0: never */
 	uint64_t die_after[2]; /* points passed, of each life; 0: never */
 };
 
@@ -86,7 +88,15 @@ static bool server_turn(void *data)
 		server->process = next;
 	}
 	process_step(server->process);
-	return !server->process->over;
+	if (server->process->over)
+		return false;
+	if (fate.plan->move_every && server->turns % fate.plan->move_every == 0) {
+		if (process_image(server->process))
+			abort();
+		process_stop(server->process);
+		server->process = NULL;
+	}
+	return true;
 }
 
 static void run_here(const struct plan *plan, struct outcome *out)
@@ -109,6 +119,7 @@ static void run_here(const struct plan *plan, struct outcome *out)
 	struct script script = {.fd = pair[0],
 		.version = plan->version,
 		.rounds = plan->rounds,
+		.bad_end = plan->bad_end,
 		.notes = &out->notes,
 		.wait = server_turn,
 		.data = &server};
@@ -159,7 +170,7 @@ static void assert_same(
 		n++;
 	if (got->finished && got->notes.n == expected->notes.n && n == got->notes.n &&
 		got->history == expected->history && got->shared == expected->shared &&
-		got->events == expected->events)
+		got->events == expected->events && strcmp(got->reason, expected->reason) == 0)
 		return;
 	fail_msg("version %u, seed %u, died after %lu and %lu points: %s, the same for %zu of %zu "
 		 "bytes, history %s, %u/%u shared, %u/%u events, %lu images, reason \"%s\"",
@@ -177,6 +188,7 @@ static void run_undisturbed(const struct plan *plan, struct outcome *out)
 	calm.die_after[0] = calm.die_after[1] = 0;
 	calm.seed = 0;
 	calm.limit = 0;
+	calm.move_every = 0;
 	assert_true(run(&calm, out));
 	assert_true(out->finished);
 	assert_int_equal(out->recoveries, 0);
@@ -227,7 +239,7 @@ static void test_version_3(void **state)
 
 static void test_images_at_random(void **state)
 {
-	for (uint32_t seed = 1; seed <= 6; seed++)
+	for (uint32_t seed = 1; seed <= 4; seed++)
 		die_everywhere(
 			(struct plan){.version = seed & 1 ? 3 : 2, .rounds = 2, .seed = seed}, 5,
 			0);
@@ -252,6 +264,30 @@ static void test_dying_twice(void **state)
 	die_everywhere((struct plan){.version = 3, .rounds = 2, .seed = 9}, 3, 61);
 }
 
+static void test_a_bad_end(void **state)
+{
+	die_everywhere((struct plan){.version = 0, .rounds = 1, .bad_end = true}, 1, 0);
+	die_everywhere((struct plan){.version = 2, .rounds = 1, .bad_end = true, .seed = 3}, 3, 0);
+}
+
+/* One process after the other, each with a complete image and nothing to run again. */
+static void test_moving(void **state)
+{
+	struct outcome *calm = new_outcome(), *out = new_outcome();
+
+	for (unsigned i = 0; i < 24; i++) {
+		struct plan plan = {
+			.version = i % 3 ? 1 + i % 3 : 0, .rounds = 3, .move_every = 1 + i / 3};
+		run_undisturbed(&plan, calm);
+		assert_true(run(&plan, out));
+		assert_same(&plan, calm, out);
+		assert_true(out->images >= 1);
+		assert_int_equal(out->records, 0);
+	}
+	munmap(calm, sizeof(*calm));
+	munmap(out, sizeof(*out));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -262,6 +298,8 @@ int main(void)
 		cmocka_unit_test(test_images_when_the_journal_is_full),
 		cmocka_unit_test(test_an_image_after_every_message),
 		cmocka_unit_test(test_dying_twice),
+		cmocka_unit_test(test_a_bad_end),
+		cmocka_unit_test(test_moving),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests_name("vtest keep", tests, NULL, NULL);
