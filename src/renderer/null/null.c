@@ -251,7 +251,7 @@ static int null_part(
 		total += p.bytes;
 	}
 	if (!res->parts && make) {
-		res->parts = calloc(1, total);
+		res->parts = calloc(1, MAX(total, 1u));
 		if (!res->parts)
 			return -ENOMEM;
 	}

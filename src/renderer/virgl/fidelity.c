@@ -313,9 +313,6 @@ static enum found fidelity_try(
 	return found;
 }
 
-static enum found fidelity_find(
-	struct fidelity *f, uint32_t format, enum fidelity_kind kind, uint32_t samples);
-
 /* GL's internal format; 0: it cannot be told. */
 static uint32_t stored_as(uint32_t format)
 {
@@ -341,18 +338,28 @@ static uint32_t stored_as(uint32_t format)
 	return (uint32_t)stored;
 }
 
+/* Of one sample. */
+static enum found single_find(struct fidelity *f, uint32_t format, enum fidelity_kind kind)
+{
+	uint8_t *found = &f->found[format][kind];
+
+	if (*found == FOUND_NOTHING)
+		*found = (uint8_t)fidelity_try(f, format, kind, 0);
+	return *found;
+}
+
 /*
  * Of several samples: formats that the host stores alike differ only in how the library transfers
  * one sample of them, and that is tried by itself.
  */
-static enum found samples_find(struct fidelity *f, uint32_t format, uint32_t samples)
+static enum found samples_try(struct fidelity *f, uint32_t format, uint32_t samples)
 {
 	uint32_t stored = stored_as(format);
 
 	for (uint32_t other = 0; stored && other < FIDELITY_FORMATS; other++) {
 		if (f->stored_as[other] == stored &&
-			fidelity_find(f, format, KIND_FLAT, 0) == FOUND_EXACT &&
-			fidelity_find(f, other, KIND_FLAT, 0) == FOUND_EXACT)
+			single_find(f, format, KIND_FLAT) == FOUND_EXACT &&
+			single_find(f, other, KIND_FLAT) == FOUND_EXACT)
 			return f->found[other][KIND_SAMPLES];
 	}
 	enum found found = fidelity_try(f, format, KIND_SAMPLES, samples);
@@ -366,9 +373,10 @@ static enum found fidelity_find(
 {
 	uint8_t *found = &f->found[format][kind];
 
+	if (kind != KIND_SAMPLES)
+		return single_find(f, format, kind);
 	if (*found == FOUND_NOTHING)
-		*found = (uint8_t)(kind == KIND_SAMPLES ? samples_find(f, format, samples)
-							: fidelity_try(f, format, kind, 0));
+		*found = (uint8_t)samples_try(f, format, samples);
 	return *found;
 }
 

@@ -287,22 +287,34 @@ static char *several_streams(GLuint program)
 	return NULL;
 }
 
-/* The stream that a variable is declared in: "layout (stream = 1) … name;". */
+/* The stream that a variable is declared in: "layout (stream = 1) … name;", or without spaces. */
 static unsigned stream_of(const char *text, const char *name)
 {
 	char end[160];
-	unsigned stream = 0;
+	static const char start[] = "layout (stream";
 
 	snprintf(end, sizeof(end), " %s;\n", name);
-	const char *at = strstr(text, end);
-	if (!at)
+	const char *line = strstr(text, end);
+	if (!line)
 		return 0;
-	const char *line = at;
 	while (line > text && line[-1] != '\n')
 		line--;
-	if (sscanf(line, "layout (stream = %u", &stream) != 1 || stream >= STREAMS)
+	if (strncmp(line, start, sizeof(start) - 1) != 0)
 		return 0;
-	return stream;
+	line += sizeof(start) - 1;
+	unsigned long stream = strtoul(line + strspn(line, " ="), NULL, 10);
+	return stream < STREAMS ? (unsigned)stream : 0;
+}
+
+static bool uses_other_streams(const char *text)
+{
+	static const char emit[] = "EmitStreamVertex(";
+
+	for (const char *at = text; (at = strstr(at, emit)); at += sizeof(emit) - 1) {
+		if (at[sizeof(emit) - 1] != '0')
+			return true;
+	}
+	return false;
 }
 
 static void find_streams(struct capture *c, GLuint program)
@@ -329,6 +341,8 @@ static void find_streams(struct capture *c, GLuint program)
 			c->streams = (uint8_t)MAX(c->streams, stream + 1);
 		}
 	}
+	/* Other streams than the first, but which variables go there was not understood. */
+	c->uncounted |= c->streams == 1 && uses_other_streams(text);
 }
 
 static uint64_t range_bytes(const struct capture_range *range)
