@@ -135,7 +135,7 @@ static int vtest_input_resize(struct vtest *v, size_t capacity)
 	if (err < 0)
 		return err;
 	err = vtest_wire_make(capacity, &fd, &made.wire);
-	if (err < 0)
+	if (err < 0 || !made.wire)
 		goto fail_charge;
 	if (in->wire && !in->foreign)
 		sent = durable_sent(&in->wire->durable);
@@ -191,7 +191,7 @@ int vtest_input_receive(struct vtest *v)
 	ssize_t n;
 	int err = vtest_input_reserve(v);
 
-	if (err)
+	if (err || !in->capacity)
 		return vtest_fail(v, err, "no memory to receive into");
 	size_t left = vtest_input_left(in);
 	n = durable_recv(&in->wire->durable, v->fd, in->ring + (in->start + left) % in->capacity,
