@@ -120,6 +120,7 @@ static void wire_reset(struct wire_display *wire, uint64_t number)
 	memset(&wire->durable, 0, sizeof(wire->durable));
 	wire_store(&wire->out, 0);
 	wire_store(&wire->in, 0);
+	wire->shown = 0;
 	wire_store(&wire->socket, number << 1);
 }
 
@@ -196,6 +197,9 @@ static bool socket_next(struct display_socket *s)
 	if (fd >= 0)
 		s->out_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	wire_commit(s, size, s->out_fd >= 0);
+	s->wire->shown = 0;
+	for (unsigned i = 0; i < DISPLAY_MAX_HEADS; i++)
+		s->wire->shown |= s->state.head[i].shown ? 1u << i : 0;
 	return true;
 }
 
@@ -562,6 +566,14 @@ static void socket_resume(struct display_socket *s)
 	s->features = s->state.dmabuf2 ? 1ull << VHOST_USER_GPU_PROTOCOL_DMABUF2 : 0;
 	s->tell_features = in & WIRE_ASK_FEATURE && !(out & WIRE_TOLD);
 	s->state.dmabuf_waiting = wire_open_question(s, WIRE_ASK_DMABUF);
+	/* What ended meanwhile has to be said as well. */
+	for (unsigned i = 0; i < DISPLAY_MAX_HEADS; i++) {
+		struct display_head *head = &s->state.head[i];
+		head->cursor_dirty = head->image != NULL;
+		if (head->width || !(s->wire->shown >> i & 1))
+			continue;
+		head->shown = head->mode_dirty = true;
+	}
 	if (left && left == size && out & WIRE_HAS_FD) /* its descriptor is gone; made anew */
 		wire_store(&s->wire->out, durable_sent(&s->wire->durable) << WIRE_SHIFT |
 						  (out & (WIRE_QUESTIONS | WIRE_TOLD)));

@@ -169,7 +169,7 @@ static int load_image(struct image *image, struct state_reader *r)
 	image->memory_serial = state_get_u32(r);
 	state_get(r, &image->inflight, sizeof(image->inflight));
 	image->n_regions = state_get_u32(r);
-	if (!fine || image->n_regions > KEEPER_MAX_MEMORY)
+	if (!fine || image->n_regions > KEEPER_MAX_MEMORY || image->numbers >> 62)
 		return -EBADMSG;
 	for (uint32_t i = 0; i < image->n_regions; i++) {
 		struct image_region *region = &image->region[i];

@@ -15,6 +15,7 @@
 
 #define RING_SMALL_IOV  16u  /* entries that a reusable request has room for */
 #define RING_SMALL_COPY 256u /* bytes likewise */
+#define RING_FOREIGN    (1ull << 63)
 
 struct ring_request {
 	struct virtio_gpu_request gpu;
@@ -291,6 +292,9 @@ static void ring_begin_own(struct ring *ring)
 	if (ring->tracked)
 		inflight_copy(ring->own, ring->tracked, ring->num);
 	unsigned n = inflight_recover(ring->own, ring->num, ring->vq.used_idx, heads, &number);
+	/* Numbered like no record is: the front end's numbers are not this connection's. */
+	for (unsigned i = 0; i < n; i++)
+		inflight_take(ring->own, heads[i], RING_FOREIGN | i);
 	ring->own->features = (uint16_t)(ring->vq.last_avail - ring->vq.used_idx - n);
 }
 
@@ -358,7 +362,7 @@ int ring_resume(struct ring *ring)
 	ring->n_resubmit = missing;
 	/* Beyond what was used and is in flight only by what the front end began with. */
 	ring->vq.last_avail = (uint16_t)(ring->vq.used_idx + n + (uint16_t)ring->own->features);
-	if (number < UINT64_MAX)
+	if (!(number & RING_FOREIGN))
 		ring->vu->numbers = MAX(ring->vu->numbers, number);
 	inflight_copy(ring->tracked, ring->own, ring->num);
 	ring_signal(ring->call_fd); /* the predecessor may have shown an index and not said so */

@@ -359,7 +359,7 @@ static int replay_request(struct vhost_user *vu, const struct journal_record *re
 	if (record->size < sizeof(head))
 		return -EBADMSG;
 	memcpy(head, record->bytes, sizeof(head));
-	if (head[0] >= KEEPER_MAX_RINGS || head[1] > UINT16_MAX || record->position == UINT64_MAX)
+	if (head[0] >= KEEPER_MAX_RINGS || head[1] > UINT16_MAX || record->position >> 63)
 		return -EBADMSG;
 	return ring_replay(&vu->rings[head[0]], (uint16_t)head[1], record->position,
 		(const uint8_t *)record->bytes + sizeof(head), record->size - sizeof(head));

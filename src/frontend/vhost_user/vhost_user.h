@@ -7,8 +7,9 @@
  *
  * One vhost-user connection of a VM monitor (QEMU, libvirt's QEMU): the back end of virtio-gpu.
  * Messages, fds, guest memory and rings end here; commands go to device/virtio_gpu.h. Follows the
- * vhost-user and vhost-user-gpu documents of QEMU; one object a connection, nothing survives it
- * but what the keeper has in custody and what the inflight region says.
+ * vhost-user and vhost-user-gpu documents of QEMU; one object a connection. Without keep nothing
+ * survives it but what the keeper has in custody and what the inflight region says; with keep the
+ * connection is carried on by another process (state.c).
  *
  *   message         the wire: whole messages with their fds, never blocking
  *   handlers        what each request means; answers and acknowledgements

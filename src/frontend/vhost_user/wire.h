@@ -60,6 +60,8 @@ struct wire_display {
 	uint64_t socket; /* number of the GPU_SET_SOCKET << 1; | 1: that viewer is gone; 0: none */
 	uint64_t out;    /* when the message in out_bytes is out (its size is in its header) */
 	uint64_t in;     /* up to where answers were dealt with; in_bytes begins there */
+	uint32_t shown;  /* bit per head: the viewer was told of an image on it */
+	uint32_t pad;
 	uint8_t in_bytes[VHOST_USER_GPU_HEADER_SIZE + VHOST_USER_GPU_MAX_REPLY];
 	uint8_t out_bytes[DISPLAY_MESSAGE_MAX];
 };

@@ -10,6 +10,8 @@
 
 #include "frontend/vhost_user/wire.h"
 
+#include "protocol/vhost_user_gpu.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -201,6 +203,55 @@ static void test_moved_without_a_journal(void **state)
 	assert_int_equal(life_count(l, KEEPER_CUSTODY_REGION), 0);
 }
 
+/* Reads all messages to a viewer: how many SCANOUTs came, and the size in the last one. */
+static unsigned read_scanouts(int fd, uint32_t ret_size[2])
+{
+	static uint8_t bytes[1u << 20];
+	ssize_t n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+	unsigned scanouts = 0;
+
+	for (ssize_t at = 0; at + 12 <= n;) {
+		uint32_t header[3];
+		memcpy(header, bytes + at, sizeof(header));
+		if (header[0] == VHOST_USER_GPU_SCANOUT) {
+			memcpy(ret_size, bytes + at + 16, 8);
+			scanouts++;
+		}
+		at += 12 + (ssize_t)header[2];
+	}
+	return scanouts;
+}
+
+/* The guest switches its screen off, and the process ends before the viewer was told. */
+static void test_a_screen_that_went_off(void **state)
+{
+	struct life *l = life_new(true);
+	uint32_t size[2] = {0};
+	int pair[2], large = 1 << 20;
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &large, sizeof(large));
+	front_send(&l->front, VHOST_USER_GPU_SET_SOCKET, 0, NULL, 0, &pair[1], 1);
+	close(pair[1]);
+	l->paint = true;
+	front_spin(&l->front);
+	assert_int_equal(read_scanouts(pair[0], size), 1);
+	assert_int_equal(size[0], LIFE_SCREEN_W);
+	l->process = NULL;
+	front_spin(&l->front);
+	assert_int_equal(read_scanouts(pair[0], size), 1); /* once more, to be sure */
+	assert_int_equal(size[0], LIFE_SCREEN_W);
+	l->shown = false;
+	l->process = NULL;
+	front_spin(&l->front);
+	assert_int_equal(read_scanouts(pair[0], size), 1);
+	assert_int_equal(size[0], 0);
+	l->process = NULL;
+	front_spin(&l->front);
+	assert_int_equal(read_scanouts(pair[0], size), 0);
+	close(pair[0]);
+}
+
 /*
  * Takes over in a child from what `fd`'s bytes were changed to; it must not end by a signal. True
  * when it was taken up.
@@ -313,6 +364,7 @@ int main(void)
 		cmocka_unit_test(test_memory_is_asked_for_again_only_when_it_changed),
 		cmocka_unit_test(test_half_a_message),
 		cmocka_unit_test(test_moved_without_a_journal),
+		cmocka_unit_test(test_a_screen_that_went_off),
 		cmocka_unit_test(test_hostile_wire),
 		cmocka_unit_test(test_hostile_image),
 		cmocka_unit_test(test_hostile_journal),
