@@ -126,30 +126,39 @@ static const struct job_kind kinds[KEEPER_CONTROL_MESSAGE_COUNT] = {
 	[KEEPER_CONTROL_CHECK] = {"a check", false, begin_check},
 };
 
+/* Why a vGPU that serves, or would, cannot do it now; NULL: it can. */
+static const char *job_obstacle(const struct keeper *k)
+{
+	if (k->state == KEEPER_STATE_FAILED)
+		return k->failure;
+	if (k->state != KEEPER_STATE_READY || !k->current->pid || k->stopping)
+		return "its device process is starting";
+	if (k->current->owes)
+		return "its device process has not answered the last request yet";
+	return NULL;
+}
+
 static int job_refuse(const struct keeper *k, const struct job_kind *kind, char *why, size_t size)
 {
 	const struct takeover *t = &k->takeover;
+	bool asleep = t->phase == PHASE_ASLEEP;
 
-	if (t->job.type)
+	if (t->job.type) {
 		snprintf(why, size, "%s is under way", kinds[t->job.type].name);
-	else if (t->phase == PHASE_ASLEEP && !kind->asleep)
+	} else if (asleep && !kind->asleep) {
 		snprintf(why, size, "it is hibernated (wake it first)");
-	else if (t->phase != PHASE_SERVING && t->phase != PHASE_ASLEEP)
+	} else if (t->phase != PHASE_SERVING && !asleep) {
 		snprintf(why, size, "%s is under way",
 			takeover_status(k) == KEEPER_STATE_RECOVERING ? "a recovery" : "waking");
-	else if (t->phase != PHASE_ASLEEP && kind->asleep)
+	} else if (kind->asleep) {
 		snprintf(why, size, "it is not hibernated");
-	else if (kind->asleep)
-		return 0;
-	else if (k->state == KEEPER_STATE_FAILED)
-		snprintf(why, size, "it failed: %.200s", k->failure);
-	else if (k->state != KEEPER_STATE_READY || !k->current->pid || k->stopping)
-		snprintf(why, size, "its device process is starting");
-	else if (k->current->owes)
-		snprintf(why, size, "its device process has not answered the last request yet");
-	else
-		return 0;
-	return t->phase == PHASE_SERVING && !t->job.type && !kind->asleep ? -EAGAIN : -EBUSY;
+		return asleep ? 0 : -EBUSY;
+	} else {
+		const char *obstacle = job_obstacle(k);
+		snprintf(why, size, "%s", obstacle ?: "");
+		return obstacle ? -EAGAIN : 0;
+	}
+	return -EBUSY;
 }
 
 void job_request(struct keeper *k, struct packet *p)
@@ -159,6 +168,7 @@ void job_request(struct keeper *k, struct packet *p)
 
 	refusal.code = job_refuse(k, &kinds[p->type], refusal.text, sizeof(refusal.text));
 	if (!refusal.code) {
+		refusal.text[0] = '\0';
 		t->job = (struct job){.type = p->type, .began_ns = clock_ns()};
 		t->bytes = 0;
 		t->left = UINT64_MAX;

@@ -136,10 +136,14 @@ static void keeper_raise_limits(void)
 
 uint64_t keeper_private_bytes(void)
 {
-	unsigned long long total, resident, shared;
-	cleanup_fclose FILE *f = fopen("/proc/self/statm", "re");
+	uint64_t total, resident, shared;
+	char text[128];
 
-	if (!f || fscanf(f, "%llu %llu %llu", &total, &resident, &shared) != 3 || resident < shared)
+	cleanup_fclose FILE *f = fopen("/proc/self/statm", "re");
+	const char *at = f ? fgets(text, sizeof(text), f) : NULL;
+	if (!at || !parse_next(&at, 10, UINT64_MAX, &total) ||
+		!parse_next(&at, 10, UINT64_MAX, &resident) ||
+		!parse_next(&at, 10, UINT64_MAX, &shared) || resident < shared)
 		return 0;
 	return (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
 }

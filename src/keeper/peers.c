@@ -174,6 +174,12 @@ static int peers_admit(struct keeper *k, int fd, enum keeper_connection_kind kin
 		ret_peer->pid = (pid_t)as->pid;
 		ret_peer->uid = as->uid;
 	}
+	if (k->takeover.wake_failed) {
+		snprintf(why, size,
+			"it is hibernated and could not be woken (wake it by hand): %.140s",
+			k->failure);
+		return -EAGAIN;
+	}
 	if (k->state == KEEPER_STATE_FAILED) {
 		snprintf(why, size,
 			"it failed, and is started again %u times a minute at most: %.120s",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "keeper/keeper.h"
 
-#include "base/checked.h"
+#include "base/cleanup.h"
 #include "base/clock.h"
 
 #include <errno.h>
@@ -164,6 +164,7 @@ void takeover_cancel(struct keeper *k, const char *why)
 		return;
 	else
 		job_done(k, -ECANCELED, why);
+	close_fd(&k->takeover.file_fd); /* its process is gone before it was asleep */
 	takeover_enter(k, PHASE_SERVING, 0);
 }
 
