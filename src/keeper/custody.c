@@ -43,7 +43,7 @@ static bool custody_place_exists(const struct keeper_custody *what)
 
 static uint64_t custody_number(const struct keeper_custody *what)
 {
-	return 1u << what->kind & NUMBERED ? what->a : 0;
+	return (1u << what->kind & NUMBERED) ? what->a : 0;
 }
 
 static bool custody_same_place(const struct keeper_custody *x, const struct keeper_custody *y)

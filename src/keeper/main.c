@@ -139,9 +139,13 @@ uint64_t keeper_private_bytes(void)
 	uint64_t total, resident, shared;
 	char text[128];
 
-	cleanup_fclose FILE *f = fopen("/proc/self/statm", "re");
-	const char *at = f ? fgets(text, sizeof(text), f) : NULL;
-	if (!at || !parse_next(&at, 10, UINT64_MAX, &total) ||
+	cleanup_close int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n < 0)
+		return 0;
+	text[n] = '\0';
+	const char *at = text;
+	if (!parse_next(&at, 10, UINT64_MAX, &total) ||
 		!parse_next(&at, 10, UINT64_MAX, &resident) ||
 		!parse_next(&at, 10, UINT64_MAX, &shared) || resident < shared)
 		return 0;
