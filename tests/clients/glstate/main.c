@@ -273,10 +273,12 @@ static EGLDisplay open_display(void)
 static int print_versions(void)
 {
 	static const EGLint es[] = {EGL_CONTEXT_MAJOR_VERSION, 3, EGL_NONE};
+	static const EGLint core[] = {EGL_CONTEXT_MAJOR_VERSION, 3, EGL_CONTEXT_MINOR_VERSION, 2,
+		EGL_CONTEXT_OPENGL_PROFILE_MASK, EGL_CONTEXT_OPENGL_CORE_PROFILE_BIT, EGL_NONE};
 	EGLDisplay display = open_display();
 	int version;
 
-	make_current(display, make_context(display, EGL_NO_CONTEXT));
+	make_current(display, eglCreateContext(display, EGL_NO_CONFIG_KHR, EGL_NO_CONTEXT, core));
 	version = epoxy_gl_version();
 	printf("GL %d.%d\n", version / 10, version % 10);
 	eglBindAPI(EGL_OPENGL_ES_API);
