@@ -397,10 +397,25 @@ enum renderer_fidelity fidelity_of(struct fidelity *f, const struct renderer_res
 	}
 }
 
+/* Stencil that is sampled alone: nothing is stored so, it is a look at a depth and stencil format.
+ */
+static uint32_t fidelity_seen_through(uint32_t format)
+{
+	switch (format) {
+	case VIRGL_FORMAT_X24S8_UINT:
+		return VIRGL_FORMAT_S8_UINT_Z24_UNORM;
+	case VIRGL_FORMAT_X32_S8X24_UINT:
+		return VIRGL_FORMAT_Z32_FLOAT_S8X24_UINT;
+	default:
+		return format;
+	}
+}
+
 bool fidelity_format_exact(struct fidelity *f, uint32_t format, bool many)
 {
 	const uint32_t usual_samples = 4;
 
+	format = fidelity_seen_through(format);
 	if (format >= FIDELITY_FORMATS)
 		return false;
 	if (many)
