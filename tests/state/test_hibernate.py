@@ -75,7 +75,7 @@ def test_it_sleeps_through_a_restart_of_vgpud(node, references):
 
 
 def test_idle_it_falls_asleep_by_itself(programs, references):
-    with node_module.Node("hibernate_idle_s = 1\n") as node:
+    with node_module.Node("[node]\nhibernate_idle_s = 1\n") as node:
         node.create("a")
         options = [*FEW, "--frames", 4, "--pace-ms", 3500]
         with glstate.Run(node, "a", *options) as run:
