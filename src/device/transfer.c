@@ -47,10 +47,13 @@ static const void *transfer_payload(
 		return NULL;
 	if (dev->replay.on) {
 		payload = journal_next_payload(dev->journal, &size);
-		if (!payload || size == bytes)
-			return payload;
-		dev->replay.failed = true;
-		return NULL;
+		/* Cut off by the end of the process: what is used now is kept for the next one. */
+		if (!payload && !dev->replay.executed &&
+			journal_payload(
+				dev->journal, resource_backing(res), res->n_iov, offset, bytes))
+			payload = journal_next_payload(dev->journal, &size);
+		dev->replay.failed |= payload ? size != bytes : dev->replay.executed;
+		return dev->replay.failed ? NULL : payload;
 	}
 	if (!dev->journal_full)
 		payload = journal_payload(

@@ -257,11 +257,11 @@ int succession_saveable(struct succession *s)
 /* The successor did not make it. What it may have written to the anchor does not count. */
 void leaving_thaw(struct succession *s)
 {
+	leaving_forget_rounds(s);
 	if (!s->frozen_since)
 		return;
 	if (s->anchor)
 		succession_write_anchor(s);
-	leaving_forget_rounds(s);
 	succession_drop(s, KEEPER_CUSTODY_IMAGE, s->image_slot == 0 ? 1 : 0);
 	succession_thaw(s);
 }
