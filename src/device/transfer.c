@@ -84,6 +84,21 @@ static bool transfer_span(const struct resource *res, const struct renderer_tran
 	return true;
 }
 
+/* With the payload in place of the backing's bytes; NULL: as it says itself. */
+static int transfer_use(
+	struct device *dev, const struct renderer_transfer *t, const void *payload, uint64_t bytes)
+{
+	const struct iovec copy = {(void *)(uintptr_t)payload, bytes};
+	struct renderer_transfer own = *t;
+
+	if (payload) {
+		own.iov = &copy;
+		own.n_iov = 1;
+		own.offset = 0;
+	}
+	return dev->ops->transfer_to_host(dev->renderer, &own);
+}
+
 /* ---- replaying ---- */
 
 /* Of a buffer that is the guest's: from one place of its backing to another. */
@@ -118,13 +133,7 @@ static int transfer_replayed(struct device *dev, enum device_transfer_direction 
 	if (direction == DEVICE_FROM_HOST)
 		return dev->ops->transfer_from_host(dev->renderer, own);
 	const void *payload = transfer_payload(dev, from, own->offset, bytes);
-	struct iovec copy = {(void *)(uintptr_t)payload, bytes};
-	if (payload) {
-		own->iov = &copy;
-		own->n_iov = 1;
-		own->offset = 0;
-	}
-	return dev->ops->transfer_to_host(dev->renderer, own);
+	return transfer_use(dev, own, payload, bytes);
 }
 
 /* ---- inside a stream ---- */
@@ -178,21 +187,16 @@ int context_transfer(void *data, const struct stream_transfer *t)
 
 /* ---- by themselves ---- */
 
-static int transfer_to_host(
-	struct device *dev, struct resource *res, struct renderer_transfer *own, uint64_t bytes)
+static int transfer_to_host(struct device *dev, struct resource *res,
+	const struct renderer_transfer *own, uint64_t bytes)
 {
-	struct iovec copy = {NULL, bytes};
+	const void *payload = NULL;
 
 	dev->unfenced = true;
 	res->stream.written = dev->stream_budget.epoch;
 	if (!own->n_iov && !resource_is_guests(res))
-		copy.iov_base = (void *)(uintptr_t)transfer_payload(dev, res, own->offset, bytes);
-	if (copy.iov_base) {
-		own->iov = &copy;
-		own->n_iov = 1;
-		own->offset = 0;
-	}
-	return dev->ops->transfer_to_host(dev->renderer, own);
+		payload = transfer_payload(dev, res, own->offset, bytes);
+	return transfer_use(dev, own, payload, bytes);
 }
 
 static int transfer_run(struct device *dev, enum device_transfer_direction direction,

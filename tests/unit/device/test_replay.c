@@ -347,7 +347,7 @@ static void test_ends_anywhere(void **state)
 				if (!image_equal(&got, &expected))
 					fail_msg("seed %u, step %u, boundary %d: another state",
 						seed, step, end);
-				if (memcmp(calm.memory, g.memory, sizeof(g.memory)))
+				if (memcmp(calm.memory, g.memory, sizeof(g.memory)) != 0)
 					fail_msg("seed %u, step %u, boundary %d: another memory",
 						seed, step, end);
 				image_free(&got);
