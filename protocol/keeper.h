@@ -109,7 +109,7 @@ enum keeper_custody_kind {
 				*/
 	KEEPER_CUSTODY_EVENT,  /* index: connection, a: number; an eventfd a client waits for */
 	KEEPER_CUSTODY_REGION, /* index: connection, a: number; the device process' own shared
-				  memory */
+				  memory, or a descriptor of a message that may be replayed */
 	/* These belong to the binding. */
 	KEEPER_CUSTODY_ANCHOR,  /* which image and journal count: see keeper_anchor */
 	KEEPER_CUSTODY_IMAGE,   /* index: slot, 0..KEEPER_IMAGES-1; a: size */

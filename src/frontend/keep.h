@@ -20,7 +20,8 @@ struct frontend_keep {
 	void (*drop)(void *data, const struct keeper_custody *what);
 	/*
 	 * A predecessor's descriptor of that kind, index and key (what->a where the kind has one),
-	 * now the caller's, and *what filled in with what it was put with; -ENOENT.
+	 * now the caller's, and *what filled in with what it was put with; -ENOENT. It stays in
+	 * custody and can be taken again, while a predecessor's state is loaded and replayed.
 	 */
 	int (*take)(void *data, struct keeper_custody *what);
 	/* The journal of the moment (it changes with each image); may return NULL. */
