@@ -67,8 +67,9 @@ class Screens:
             assert time.monotonic() < end, f"{what}; the screen is {shot.size}, spread {shot.spread():.0f}"
             time.sleep(0.2)
 
-    def check_still(self, machine, name, options=""):
-        """Draws the still picture in the guest; the vGPU must show exactly those pixels."""
+    def check_still(self, machine, name, options="", meanwhile=None):
+        """Draws the still picture in the guest; the vGPU must show exactly those pixels, also after
+        `meanwhile` was called."""
         number = machine.number + 1
         job = machine.spawn(f"exec scene --still --expect-renderer virgl {options} "
                             f"--png /job/still{number}.png")
@@ -79,6 +80,10 @@ class Screens:
         assert not drawn.blank()
         shot = self.until(name, lambda one: one.crc32() == drawn.crc32() and one.size == drawn.size,
                           f"the screen of {name} never showed what {machine.name} drew")
+        if meanwhile:
+            meanwhile()
+            self.until(name, lambda one: one.crc32() == shot.crc32() and one.size == shot.size,
+                       f"the screen of {name} is another one now")
         job.kill()
         return shot
 
