@@ -218,7 +218,9 @@ struct keeper_checked {
 /* Command line of the new device process, for another GPU; n_args 0: the same as now. */
 struct keeper_move {
 	uint32_t n_args;
-	uint32_t exact;  /* refuse rather than lose anything */
+	uint32_t exact;   /* refuse rather than lose anything */
+	uint32_t at_once; /* copy nothing ahead: less work in all, a longer pause */
+	uint32_t pad;
 	char args[1024]; /* n_args strings, each with its terminator */
 };
 

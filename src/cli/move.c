@@ -4,9 +4,9 @@
 static int move(struct cli *cli, int argc, char **argv)
 {
 	const char *gpu = NULL;
-	bool exact = false, progress = false;
-	const struct cli_option options[] = {
-		{"gpu", &gpu, NULL}, {"exact", NULL, &exact}, {"progress", NULL, &progress}, {0}};
+	bool exact = false, progress = false, at_once = false;
+	const struct cli_option options[] = {{"gpu", &gpu, NULL}, {"exact", NULL, &exact},
+		{"no-precopy", NULL, &at_once}, {"progress", NULL, &progress}, {0}};
 	struct cli_words words;
 	struct cli_reply reply;
 	struct error err;
@@ -17,7 +17,8 @@ static int move(struct cli *cli, int argc, char **argv)
 		return CLI_PARSE_STATUS(r);
 	if (!gpu)
 		return cli_usage(cli);
-	json_t *body = json_pack("{s:s, s:b}", "gpu", gpu, "exact", exact);
+	json_t *body =
+		json_pack("{s:s, s:b, s:b}", "gpu", gpu, "exact", exact, "precopy", !at_once);
 	if (!body) {
 		error_set(&err, 0, "move: names are UTF-8 text (see `vgpuctl gpu list`)");
 		return cli_fail(&err);
@@ -31,8 +32,9 @@ static int move(struct cli *cli, int argc, char **argv)
 }
 
 const struct verb verb_move = {.name = "move",
-	.args = "NAME --gpu GPU [--exact] [--progress]",
+	.args = "NAME --gpu GPU [--exact] [--no-precopy] [--progress]",
 	.summary = "Moves a vGPU to another GPU under its guest",
 	.details = "The same GPU is allowed: its device process is replaced by a new one.\n"
-		   "--exact refuses rather than lose anything; emulated vGPUs never lose any.",
+		   "--exact refuses rather than lose anything; emulated vGPUs never lose any.\n"
+		   "--no-precopy copies nothing ahead: less work, a longer pause.",
 	.run = move};

@@ -30,7 +30,9 @@
 		"?head=N: 0 if not given", "image/png")                                            \
 	X("POST", "/v1/vgpus/NAME/move", api_vgpu_move,                                            \
 		"Moves it to another GPU under its guest; the same GPU: replaces its process",     \
-		"{gpu, exact?}: exact: refuse rather than lose anything", "result")                \
+		"{gpu, exact?, precopy?}: exact: refuse rather than lose anything; precopy: "      \
+		"false: copy nothing ahead",                                                       \
+		"result")                                                                          \
 	X("POST", "/v1/vgpus/NAME/snapshot", api_vgpu_snapshot, "Its state as a file",             \
 		"?exact=1: refuse rather than lose anything",                                      \
 		"application/x-vgpustate, and the result as header `Vgpu-Result`")                 \
@@ -42,7 +44,7 @@
 	X("POST", "/v1/vgpus/NAME/wake", api_vgpu_wake, "Wakes it from hibernation", "", "result") \
 	X("GET", "/v1/vgpus/NAME/check", api_vgpu_check,                                           \
 		"What saving it would lose, or why it would be refused, now", "",                  \
-		"{name, verdict: fine, lossy or refused, reasons: array of {verdict, text}}")     \
+		"{name, verdict: fine, lossy or refused, reasons: array of {verdict, text}}")      \
 	X("GET", "/v1/vgpus/NAME/progress", api_vgpu_progress, "Of the operation under way", "",   \
 		"{operation: string or null, step, done_bytes, total_bytes}")                      \
 	X("GET", "/v1/vgpus/NAME/qemu-args", api_vgpu_qemu_args, "Arguments for a stock QEMU",     \

@@ -47,7 +47,7 @@ void api_vgpu_move(struct api *api, struct http_request *request, const char *na
 	const char *gpu = NULL;
 	struct error err;
 	json_error_t where;
-	int exact = 0;
+	int exact = 0, precopy = 1;
 
 	if (!v)
 		return;
@@ -56,15 +56,15 @@ void api_vgpu_move(struct api *api, struct http_request *request, const char *na
 		http_reply_error(request, &err);
 		return;
 	}
-	if (json_unpack_ex(body, &where, JSON_STRICT, "{s:s, s?b}", "gpu", &gpu, "exact", &exact) <
-		0) {
+	if (json_unpack_ex(body, &where, JSON_STRICT, "{s:s, s?b, s?b}", "gpu", &gpu, "exact",
+		    &exact, "precopy", &precopy) < 0) {
 		error_set(&err, EINVAL, "move %s: %s (see docs/api.md)", name, where.text);
 		http_reply_error(request, &err);
 		return;
 	}
 	struct api_call *call = api_call_new(api, request, name);
 	if (call)
-		call_started(call, vgpu_move(v, gpu, exact, on_result, call, &err), &err);
+		call_started(call, vgpu_move(v, gpu, exact, precopy, on_result, call, &err), &err);
 }
 
 /* --- files --- */

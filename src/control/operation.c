@@ -327,8 +327,8 @@ static int admit_move(const struct vgpu *v, const char *gpu_name, const char *wh
 	return types_admit(gpu, type, v->def.method, &use, what, err);
 }
 
-int vgpu_move(struct vgpu *v, const char *gpu_name, bool exact, vgpu_outcome_done done, void *data,
-	struct error *err)
+int vgpu_move(struct vgpu *v, const char *gpu_name, bool exact, bool precopy,
+	vgpu_outcome_done done, void *data, struct error *err)
 {
 	char text[VGPU_DEVICE_TEXTS][TYPES_NAME_MAX], *args[VGPU_DEVICE_ARGS];
 	const struct gpu *gpu = NULL;
@@ -349,6 +349,7 @@ int vgpu_move(struct vgpu *v, const char *gpu_name, bool exact, vgpu_outcome_don
 		return r;
 	}
 	o->payload.move.exact = exact || v->def.method == METHOD_EMULATE;
+	o->payload.move.at_once = !precopy;
 	snprintf(o->gpu, sizeof(o->gpu), "%s", gpu->name);
 	return operation_start(v, o, err);
 }

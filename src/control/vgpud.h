@@ -156,8 +156,8 @@ int vgpu_screen(struct vgpu *v, uint32_t head, vgpu_fd_done done, void *data, st
 /* --- operations on its state (operation.c): one at a time, another is refused with -EBUSY --- */
 
 /* To that GPU, which may be its own: the device process is replaced. */
-int vgpu_move(struct vgpu *v, const char *gpu, bool exact, vgpu_outcome_done done, void *data,
-	struct error *err);
+int vgpu_move(struct vgpu *v, const char *gpu, bool exact, bool precopy, vgpu_outcome_done done,
+	void *data, struct error *err);
 /* `fd`, an empty file, stays the caller's. */
 int vgpu_snapshot(
 	struct vgpu *v, int fd, bool exact, vgpu_outcome_done done, void *data, struct error *err);

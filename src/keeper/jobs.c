@@ -65,6 +65,7 @@ static int begin_move(struct keeper *k, const struct packet *p, char *why, size_
 	const struct keeper_move *move = (const void *)p->payload;
 
 	k->takeover.job.exact = move->exact;
+	k->takeover.job.at_once = move->at_once;
 	return move_begin(k, move, why, size);
 }
 

@@ -150,6 +150,8 @@ void move_ready(struct keeper *k, const void *payload)
 	k->takeover.why[0] = '\0';
 	if (k->state != KEEPER_STATE_READY)
 		move_fail(k, -EAGAIN, "the device process was not ready");
+	else if (peers_sent(k) && k->takeover.job.at_once)
+		move_save(k);
 	else if (peers_sent(k))
 		move_precopy(k);
 	else {

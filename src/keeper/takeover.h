@@ -73,7 +73,7 @@ enum takeover_event {
 /* What vgpud asked for; one at a time. */
 struct job {
 	uint32_t type; /* enum keeper_control_message; 0 (HELLO): none */
-	bool exact;
+	bool exact, at_once;
 	uint64_t began_ns;
 };
 
