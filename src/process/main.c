@@ -49,6 +49,7 @@ struct process {
 	struct screens *screens;
 	struct succession *succession;
 	struct connections *connections;
+	const char *drop_section; /* for tests: passed over when loading; NULL: none */
 };
 
 static int process_fail(const struct process *p, int err, const char *what, const char *advice)
@@ -244,7 +245,7 @@ static int process_prepare(struct process *p)
 		.stats = p->stats,
 		.channel_fd = p->options.keeper_fd,
 		.enabled = !p->options.no_journal,
-		.drop_section = getenv("VGPU_DROP_SECTION")};
+		.drop_section = p->drop_section};
 	if (!err)
 		err = succession_create(&succession, &p->succession);
 	if (!err)
@@ -311,6 +312,8 @@ int main(int argc, char **argv)
 	if (status)
 		return status > 0 ? 0 : 2;
 	log_init("vgpu-device", p.options.verbose ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+	/* Isolation clears the environment. */
+	p.drop_section = getenv("VGPU_DROP_SECTION");
 	crash_points_init(getenv("VGPU_CRASH_AT"));
 	int err = process_begin(&p);
 	if (!err && !p.options.probe)
