@@ -58,7 +58,7 @@ static void problem_of_resource(struct problems *p, const struct resource *res)
 static void problem_of_query(void *data, uint32_t sub_context, uint32_t handle, uint32_t type,
 	bool active, uint32_t host_id)
 {
-	enum { TIMESTAMP = 3, TIMESTAMP_DISJOINT = 4, TIME_ELAPSED = 5 }; /* PIPE_QUERY_* */
+	enum { TIMESTAMP = 2, TIMESTAMP_DISJOINT = 3, TIME_ELAPSED = 4 }; /* VIRGL_QUERY_* */
 	struct problems *p = data;
 
 	if (p->clocks && active && type >= TIMESTAMP && type <= TIME_ELAPSED)
