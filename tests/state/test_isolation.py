@@ -2,7 +2,6 @@
 """A client that crashes or hangs the driver again and again loses its own context; the others of
 the same vGPU go on and every pixel of theirs is right."""
 import sys
-import time
 from pathlib import Path
 
 import glstate
@@ -44,9 +43,7 @@ def test_a_command_that_never_ends(programs, references):
     """Longer than the keeper lets a device process be at one thing."""
     with node_module.Node(environment={"VGPU_HANG_LIMIT_MS": "1500"}) as node:
         node.create("a")
-        begin = time.monotonic()
         lines, _ = beside(node, f"{glstate.PROGRAM} --only ubo --frames 4 --hang-at 2")
         glstate.compare(references.of(*OPTIONS), lines)
-        assert time.monotonic() - begin < 60
         row = node.vgpu("a")
         assert 1 <= row["recoveries"] <= 4 and row["state"] != "failed", row
