@@ -39,6 +39,5 @@ static int check(struct cli *cli, int argc, char **argv)
 const struct verb verb_check = {.name = "check",
 	.args = "NAME",
 	.summary = "Says what moving or saving a vGPU would lose now",
-	.details =
-		"fine: nothing. lossy: what, and why. refused: why it would not be done at all.",
+	.details = "fine: nothing. lossy: what, and why. refused: why it would not be done at all.",
 	.run = check};

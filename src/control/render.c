@@ -41,7 +41,9 @@ static json_t *number_or_null(uint64_t n)
 /* Three digits are what the clocks behind it can tell. */
 static json_t *milliseconds(uint64_t ns)
 {
-	return json_real((double)(ns / 1000) / 1000.0);
+	uint64_t us = ns / 1000;
+
+	return json_real((double)us / 1000.0);
 }
 
 json_t *render_gpu(const struct vgpud *d, const struct gpu *gpu)

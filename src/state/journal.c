@@ -83,8 +83,8 @@ static int journal_map(struct journal *j)
 {
 	void *p = mmap(NULL, HEADER_PAGE + j->limit, PROT_READ | PROT_WRITE,
 		MAP_SHARED | MAP_NORESERVE, j->fd, 0);
-	if (p == MAP_FAILED)
-		return -errno;
+	if (p == MAP_FAILED || !p)
+		return -ENOMEM;
 	j->page = p;
 	j->entries = (uint8_t *)p + HEADER_PAGE;
 	return 0;
@@ -112,7 +112,7 @@ static int journal_new(int fd, uint64_t limit, struct journal **ret)
 	/* It outlives the caller's descriptor, which may go into custody and be closed. */
 	j->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 	j->limit = (MAX(limit, FIRST_STEP) + 4095) & ~4095ull;
-	int err = j->fd < 0 ? -errno : journal_map(j);
+	int err = j->fd < 0 ? -EMFILE : journal_map(j);
 	if (err) {
 		journal_destroy(j);
 		return err;

@@ -384,7 +384,7 @@ static int read_section(struct state_reader *r, struct state_section_header *h)
 
 int state_next(struct state_reader *r, struct state_section *ret)
 {
-	struct state_section_header h;
+	struct state_section_header h = {0};
 	int got = 2;
 
 	r->bad = false;
