@@ -240,9 +240,12 @@ class DeviceSide(forward.VgpuDevice):
 
 
 def cpu_ns(pid):
-    """CPU time of all threads of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    """CPU time of all threads of a process and of those below it: a launcher is in front."""
+    ticks = 0
+    for one in glstate.children(pid):
+        fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 def cpu_a_command(side, seconds):
