@@ -455,6 +455,9 @@ static void test_frames_that_lie(void **state)
 	static const uint8_t run[] = {0x28, 0xb5, 0x2f, 0xfd, 0x20, 16, 0x83, 0, 0, 'a'};
 	static const uint8_t two[] = {0x28, 0xb5, 0x2f, 0xfd, 0x20, 16, 0x83, 0, 0, 'a', 0x28, 0xb5,
 		0x2f, 0xfd, 0x20, 16, 0x83, 0, 0, 'a'};
+	/* A frame that decoders skip, of no bytes, behind it. */
+	static const uint8_t more[] = {0x28, 0xb5, 0x2f, 0xfd, 0x20, 16, 0x83, 0, 0, 'a', 0x50,
+		0x2a, 0x4d, 0x18, 0, 0, 0, 0};
 	/* No size; a window of 2 GiB. */
 	static const uint8_t unsized[] = {0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x83, 0, 0, 'a'};
 	struct state_section_header h = {STATE_CONTENT, 1, STATE_CRC | STATE_ZSTD, sizeof(run), 16};
@@ -468,6 +471,8 @@ static void test_frames_that_lie(void **state)
 	assert_int_equal(read_made(h, run, sizeof(run), NULL), -EBADMSG);
 	h.size = 16;
 	assert_int_equal(read_made(h, unsized, sizeof(unsized), NULL), -EBADMSG);
+	h.stored_size = sizeof(more);
+	assert_int_equal(read_made(h, more, sizeof(more), NULL), -EBADMSG);
 	h.stored_size = sizeof(two);
 	assert_int_equal(read_made(h, two, sizeof(two), NULL), -EBADMSG);
 	h.size = 32;
