@@ -91,9 +91,9 @@ class Keeper:
     def begin(self, name, payload, fds):
         todo = script()
         if name == "MOVE":
-            count, exact = struct.unpack_from("II", payload)
-            self.note("MOVE exact=%d %s" % (exact, " ".join(
-                payload[8:].decode().split("\0")[:count])))
+            count, exact, at_once, _ = struct.unpack_from("4I", payload)
+            self.note("MOVE exact=%d at_once=%d %s" % (exact, at_once, " ".join(
+                payload[16:].decode().split("\0")[:count])))
             self.state = "MOVING"
             self.status()
         elif name == "SNAPSHOT":

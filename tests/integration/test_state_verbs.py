@@ -60,7 +60,7 @@ def test_move_and_what_it_says(node):
     text = node.good("move", "a", "--gpu", "soft1")
     assert text.startswith("a is on soft1: 48.0 MB of state, the guest paused 12.3 ms, 99.0 ms")
     line = asked(node)[-1]
-    assert line.startswith("MOVE exact=0 --name a") and "--vram-mib 128" in line, line
+    assert line.startswith("MOVE exact=0 at_once=0 --name a") and "--vram-mib 128" in line, line
     node.kill()
     node.start()
     assert node.json("show", "a")["gpu"] == "soft1"
@@ -122,7 +122,9 @@ def test_lossy_unless_exact(node):
     node.script("lossy one sample of four is kept")
     out = node.json("move", "a", "--gpu", "soft1", "--exact")
     assert out["lossy"] == ["one sample of four is kept"]
-    assert asked(node)[-1].startswith("MOVE exact=1")
+    assert asked(node)[-1].startswith("MOVE exact=1 at_once=0 ")
+    node.good("move", "a", "--gpu", "soft1", "--no-precopy")
+    assert asked(node)[-1].startswith("MOVE exact=0 at_once=1 ")
     assert "lossy: one sample of four is kept" in node.good("move", "a", "--gpu", "soft0")
 
 
