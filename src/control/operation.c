@@ -114,6 +114,8 @@ static void operation_end(struct operation *o, const struct error *err)
 		v->operation = NULL;
 		if (v->def.moving_to[0] && o->type == KEEPER_CONTROL_MOVE)
 			move_done(v, !err);
+		if (!err && o->type == KEEPER_CONTROL_HIBERNATE)
+			v->hibernate_not_before_ms = 0;
 		if (!err && o->type == KEEPER_CONTROL_MOVE)
 			events_add(&o->d->events, o->name, "moved to %s: the pause was %.1f ms",
 				v->def.gpu, (double)o->outcome.done.pause_ns / 1e6);

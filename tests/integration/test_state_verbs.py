@@ -314,6 +314,11 @@ def test_policy(config, hibernates):
         node.script("idle 10")
         if hibernates:
             until(lambda: node.state("a") == "hibernated")
+            # Awake, and idle again.
+            node.script("")
+            node.good("wake", "a")
+            node.script("idle 10")
+            until(lambda: node.state("a") == "hibernated")
         else:
             time.sleep(2.5)
             assert node.state("a") == "ready"
