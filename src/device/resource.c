@@ -124,6 +124,8 @@ static void resource_drop_backing(struct resource *res)
 	if (!res->iov)
 		return;
 	dev->ops->resource_detach_iov(dev->renderer, res->stream.id);
+	/* What was only there is in the renderer now; what was copied ahead says "not here". */
+	res->stream.written = dev->stream_budget.epoch;
 	free(res->iov);
 	free(res->real);
 	free(res->scratch);
@@ -279,10 +281,12 @@ static int resource_attach(
 		free(res->iov);
 		res->iov = NULL;
 		device_uncharge(dev, cost);
-	} else if (res->real) {
-		replay_expect_result(res);
+		return err;
 	}
-	return err;
+	res->stream.written = dev->stream_budget.epoch;
+	if (res->real)
+		replay_expect_result(res);
+	return 0;
 }
 
 int device_resource_attach_backing(
