@@ -168,6 +168,15 @@ struct device_client *device_client_claim(struct device *dev, uint32_t id)
 	return NULL;
 }
 
+void device_drop_unclaimed(struct device *dev)
+{
+	for (struct device_client *client = dev->clients, *next; client; client = next) {
+		next = client->next;
+		if (client->unclaimed)
+			device_client_destroy(client);
+	}
+}
+
 void device_client_reset(struct device_client *client)
 {
 	uint32_t cursor = 0;

@@ -191,6 +191,8 @@ int device_cursor(struct device_client *client, uint32_t handle,
 uint32_t device_client_id(const struct device_client *client);
 /* The client of a state that was loaded, once; NULL: there is none, or it was claimed before. */
 struct device_client *device_client_claim(struct device *dev, uint32_t id);
+/* Those that nobody claimed are nobody's: they end, and take up no quota. */
+void device_drop_unclaimed(struct device *dev);
 
 /*
  * What saving would not do exactly now, or why it cannot be done: `found` is called for each, at

@@ -65,6 +65,14 @@ static void load_show_bystanders(struct device *dev)
 	}
 }
 
+/* They are what the loaded guests see; an earlier load's count no more. */
+static void load_forget_promises(struct device *dev)
+{
+	for (uint32_t i = 0; i < dev->n_promised; i++)
+		free(dev->promised[i].bytes);
+	dev->n_promised = 0;
+}
+
 int device_load_begin(struct device *dev, struct device_loader **ret)
 {
 	if (dev->resource_ids.count || dev->context_ids.count)
@@ -82,6 +90,7 @@ int device_load_begin(struct device *dev, struct device_loader **ret)
 		free(l);
 		return -ENOMEM;
 	}
+	load_forget_promises(dev);
 	*ret = l;
 	return 0;
 }
@@ -196,14 +205,8 @@ static void load_undo(struct device *dev)
 		resource_release(res);
 		cursor = 0;
 	}
-	for (struct device_client *client = dev->clients, *next; client; client = next) {
-		next = client->next;
-		if (client->unclaimed)
-			device_client_destroy(client);
-	}
-	for (uint32_t i = 0; i < dev->n_promised; i++)
-		free(dev->promised[i].bytes);
-	dev->n_promised = 0;
+	device_drop_unclaimed(dev);
+	load_forget_promises(dev);
 }
 
 static void load_free(struct device_loader *l)

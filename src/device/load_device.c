@@ -39,7 +39,7 @@ int load_source(struct device_loader *l, struct state_reader *r)
 	state_get_text(r, text, sizeof(text)); /* renderer: for people */
 	state_get_text(r, text, sizeof(text)); /* version: likewise */
 	uint32_t n = state_get_u32(r);
-	if (n > DEVICE_MAX_CAPSETS)
+	if (n > DEVICE_MAX_CAPSETS - l->dev->n_promised)
 		return load_refuse(l, -EBADMSG, "SOURCE: %u capsets", n);
 	while (n-- && !err)
 		err = load_capset(l, r);

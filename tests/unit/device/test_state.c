@@ -91,6 +91,43 @@ static void test_clients_are_claimed_once(void **state)
 	vgpu_stop(&w);
 }
 
+static void test_loaded_again_and_again(void **state)
+{
+	struct vgpu *v = *state, w;
+	struct image image = image_save(v->dev, false);
+	char why[256];
+
+	vgpu_start(&w, &fake_renderer, QUOTA);
+	for (unsigned i = 0; i <= 2 * DEVICE_MAX_CAPSETS; i++) {
+		assert_int_equal(image_load(w.dev, NULL, &image, why), 0);
+		assert_int_equal(w.dev->n_promised, 1);
+		device_drop_unclaimed(w.dev);
+		assert_int_equal(w.dev->vram_used, 0);
+		assert_null(w.dev->clients);
+	}
+	image_free(&image);
+	vgpu_stop(&w);
+}
+
+static void test_only_the_claimed_stay(void **state)
+{
+	struct vgpu *v = *state, w;
+	struct image image = image_save(v->dev, false);
+	char why[256];
+
+	vgpu_start(&w, &fake_renderer, QUOTA);
+	assert_int_equal(image_load(w.dev, NULL, &image, why), 0);
+	struct device_client *c = device_client_claim(w.dev, 1);
+	uint64_t used = w.dev->vram_used;
+	device_drop_unclaimed(w.dev);
+	assert_ptr_equal(w.dev->clients, c);
+	assert_null(c->next);
+	assert_int_equal(w.dev->context_ids.count, 1);
+	assert_true(w.dev->vram_used && w.dev->vram_used < used);
+	image_free(&image);
+	vgpu_stop(&w);
+}
+
 /* Negative controls: without any one section it is not what it was. */
 static void test_every_section_counts(void **state)
 {
@@ -356,12 +393,44 @@ static void test_precopy_rounds_get_smaller(void **state)
 	image_free(&none);
 }
 
+/* Copied ahead as "not here": detached, its bytes are. */
+static void test_precopied_and_then_detached(void **state)
+{
+	struct vgpu *v = *state, w;
+	struct device_client *c = v->dev->clients;
+	uint8_t bytes[16] = {1, 2, 3, 4};
+	struct iovec iov = {bytes, sizeof(bytes)};
+	const struct renderer_transfer t = {.resource_id = 3,
+		.box = {.w = sizeof(bytes), .h = 1, .d = 1},
+		.iov = &iov,
+		.n_iov = 1};
+	uint64_t left;
+	char why[256];
+
+	assert_int_equal(device_transfer(c, DEVICE_TO_HOST, &t), 0);
+	assert_int_equal(device_resource_attach_backing(c, 3, &iov, 1), 0);
+	struct image ahead = image_precopy(v->dev, UINT64_MAX / 2, &left);
+	assert_int_equal(device_resource_detach_backing(c, 3), 0);
+	struct image rest = image_save(v->dev, true), whole = image_save(v->dev, false);
+	vgpu_start(&w, &fake_renderer, QUOTA);
+	assert_int_equal(image_load(w.dev, &ahead, &rest, why), 0);
+	struct image again = image_save(w.dev, false);
+	assert_true(image_equal(&again, &whole));
+	image_free(&again);
+	image_free(&ahead);
+	image_free(&rest);
+	image_free(&whole);
+	vgpu_stop(&w);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_saved_loaded_and_saved_again_is_the_same),
 		T(test_clients_are_claimed_once),
+		T(test_loaded_again_and_again),
+		T(test_only_the_claimed_stay),
 		T(test_every_section_counts),
 		T(test_sections_cut_off_or_doubled_are_refused),
 		T(test_hostile_bits),
@@ -371,6 +440,7 @@ int main(void)
 		T(test_resources_outlive_their_handle),
 		T(test_precopy),
 		T(test_precopy_rounds_get_smaller),
+		T(test_precopied_and_then_detached),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
