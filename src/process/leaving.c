@@ -203,8 +203,9 @@ void leaving_save(struct succession *s)
 	leaving_answer(s, &saved);
 }
 
-void leaving_save_file(struct succession *s, const struct keeper_save *save, int fd)
+void leaving_save_file(struct succession *s, const struct keeper_save *save, int file_fd)
 {
+	cleanup_close int fd = file_fd;
 	struct keeper_saved saved = {0};
 	struct state_writer *w;
 	bool lossy = false;
@@ -257,6 +258,8 @@ int succession_saveable(struct succession *s)
 /* The successor did not make it. What it may have written to the anchor does not count. */
 void leaving_thaw(struct succession *s)
 {
+	if (s->round) /* PRECOPY is answered all the same */
+		leaving_precopied(s, -ECANCELED, 0);
 	leaving_forget_rounds(s);
 	if (!s->frozen_since)
 		return;

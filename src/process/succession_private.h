@@ -82,7 +82,8 @@ int leaving_first_image(struct succession *s);
 void leaving_precopy(struct succession *s);
 bool leaving_precopy_slice(struct succession *s); /* true: more to do */
 void leaving_save(struct succession *s);
-void leaving_save_file(struct succession *s, const struct keeper_save *save, int fd);
+/* Takes `file_fd`. */
+void leaving_save_file(struct succession *s, const struct keeper_save *save, int file_fd);
 void leaving_thaw(struct succession *s);
 void leaving_check(struct succession *s);
 void leaving_forget_rounds(struct succession *s);

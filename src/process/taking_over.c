@@ -267,6 +267,10 @@ static int take_recover(struct taking_over *t, bool blame)
 	uint32_t image = current >> 8 & 0xff, rounds = current >> 16 & 0xff;
 	int err = 0;
 
+	s->count = current >> 24;
+	/* Killed before anything was read from a connection: all of them begin now. */
+	if (journal_slot.index == KEEPER_NO_JOURNAL)
+		return 0;
 	if (image != KEEPER_NO_IMAGE) {
 		err = take_rounds(t, rounds);
 		if (!err)
@@ -286,7 +290,12 @@ static int take_recover(struct taking_over *t, bool blame)
 	s->journal_slot = journal_slot.index;
 	s->image_slot = image;
 	s->base_rounds = rounds;
-	s->count = current >> 24;
+	/* Of a move that the predecessor did not live to see: they are older than what is to come.
+	 */
+	for (uint32_t i = rounds; i < s->rounds_given; i++)
+		succession_drop(s, KEEPER_CUSTODY_PRECOPY, i);
+	/* Their connections ended since that image. */
+	device_drop_unclaimed(s->device);
 	return take_journal(t, journal, blame);
 }
 
@@ -331,6 +340,9 @@ static int take_complete(struct taking_over *t, const struct keeper_load *load, 
 				  : take_sections(t, file_fd);
 	if (!err)
 		err = take_device_end(t);
+	/* Those of a file that is restored wait for the program that was restored with it. */
+	if (!err && (file_fd < 0 || s->n_resumed))
+		device_drop_unclaimed(s->device);
 	if (err < 0 || !s->enabled)
 		return err;
 	return file_fd < 0 ? take_base(t, slot) : take_first_image(t);
