@@ -231,6 +231,10 @@ int device_load_begin(struct device *dev, struct device_loader **ret);
 int device_load_section(struct device_loader *loader, const struct state_section *section,
 	struct state_reader *reader);
 int device_load_end(struct device_loader *loader, char *why, size_t size);
+/* What went wrong so far, for people; "": nothing. Valid as long as the loader. */
+const char *device_load_why(const struct device_loader *loader);
+/* Instead of device_load_end(): the device is empty again. NULL-safe. */
+void device_load_abort(struct device_loader *loader);
 
 /* Like attach_backing, for memory that the resource had before: no byte of it is changed. */
 int device_resource_reattach(

@@ -223,21 +223,37 @@ static void load_free(struct device_loader *l)
 	free(l);
 }
 
-int device_load_end(struct device_loader *l, char *why, size_t size)
+static void load_over(struct device_loader *l, bool undo)
 {
 	struct device *dev = l->dev;
-	int err = load_finish(l);
 
-	if (err)
+	if (undo)
 		load_undo(dev);
 	device_client_destroy(l->ahead);
 	load_show_bystanders(dev);
-	if (!err) {
-		snprintf(why, size, "%s", "");
-	} else {
-		snprintf(why, size, "%s", l->why[0] ? l->why : strerror(-err));
-	}
 	dev->replay.failed = false;
 	load_free(l);
+}
+
+const char *device_load_why(const struct device_loader *l)
+{
+	return l->why;
+}
+
+void device_load_abort(struct device_loader *l)
+{
+	if (l)
+		load_over(l, true);
+}
+
+int device_load_end(struct device_loader *l, char *why, size_t size)
+{
+	int err = load_finish(l);
+
+	if (!err)
+		snprintf(why, size, "%s", "");
+	else
+		snprintf(why, size, "%s", l->why[0] ? l->why : strerror(-err));
+	load_over(l, err != 0);
 	return err;
 }

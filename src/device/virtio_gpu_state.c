@@ -89,5 +89,7 @@ int virtio_gpu_load(struct virtio_gpu *gpu, struct state_reader *r)
 	gpu->accepted = accepted & gpu->offered;
 	while (n-- && !err)
 		err = load_backing(gpu, r);
+	if (err < 0) /* nothing is there by halves */
+		device_client_reset(client);
 	return err;
 }

@@ -345,6 +345,7 @@ void succession_destroy(struct succession *s)
 		return;
 	state_writer_destroy(s->round);
 	close_fd(&s->round_fd);
+	device_load_abort(s->loader);
 	stash_finish(&s->stash);
 	device_set_journal(s->device, NULL);
 	journal_destroy(s->journal);

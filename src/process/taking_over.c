@@ -22,6 +22,7 @@ struct taking_over {
 	/* Who gets the section of a VM's connection, when its connection is a new one. */
 	int (*load)(void *data, struct state_reader *r);
 	void *load_data;
+	bool vm_loaded;
 };
 
 static int __attribute__((format(printf, 3, 4)))
@@ -104,6 +105,7 @@ static int take_vm(struct taking_over *t, struct state_reader *r)
 	if (state_get_u32(r) != KEEPER_CONNECTION_VHOST_USER)
 		return 0;
 	int err = t->load(t->load_data, r);
+	t->vm_loaded = true;
 	return err < 0 ? take_fail(t, err, "the VM's part of it does not fit: %s", strerror(-err))
 		       : 0;
 }
@@ -140,9 +142,7 @@ static int take_section(
 	if (section->type == STATE_SHARED || t->loaded)
 		return 0;
 	int err = device_load_section(t->s->loader, section, r);
-	return err < 0 ? take_fail(t, err, "section %s: %s", state_section_name(section->type),
-				 strerror(-err))
-		       : 0;
+	return err < 0 ? take_fail(t, err, "%s", device_load_why(t->s->loader)) : 0;
 }
 
 static int take_sections(struct taking_over *t, int fd)
@@ -408,16 +408,42 @@ void taking_over_load(struct succession *s, const struct keeper_load *load, int 
 		succession_thaw(s);
 }
 
+/* A file that is damaged at its end must not have changed anything by then. */
+static int take_check_file(struct taking_over *t, int fd)
+{
+	off_t start = lseek(fd, 0, SEEK_CUR);
+	struct state_section section;
+	struct state_reader *r;
+	int err = start < 0 ? -errno : state_reader_create(fd, &r);
+
+	if (err < 0)
+		return take_fail(t, err, "it is no saved state: %s", strerror(-err));
+	while ((err = state_next(r, &section)) == 1)
+		continue;
+	if (err < 0)
+		take_fail(t, err, "%s", state_reader_why(r));
+	state_reader_destroy(r);
+	if (!err && lseek(fd, start, SEEK_SET) < 0)
+		err = take_fail(t, -errno, "it cannot be read twice");
+	return err;
+}
+
 int succession_read_file(
 	struct succession *s, int fd, int (*load)(void *data, struct state_reader *r), void *data)
 {
 	struct taking_over t = {.s = s, .load = load, .load_data = data};
-	int err = take_begin(&t);
+	int err = take_check_file(&t, fd);
 
+	if (!err)
+		err = take_begin(&t);
 	if (!err)
 		err = take_sections(&t, fd);
 	if (!err)
 		err = take_device_end(&t);
+	if (!err && !t.vm_loaded)
+		err = take_fail(&t, -EBADMSG, "it is not the state of a VM");
+	device_load_abort(TAKE_PTR(s->loader));
+	device_drop_unclaimed(s->device);
 	if (err < 0)
 		log_error("the state cannot be loaded: %s", t.result.text);
 	s->image_due = !err; /* the journal does not have it */

@@ -164,6 +164,16 @@ static void image_feed(struct device_loader *loader, const struct image *image)
 	close(fd);
 }
 
+void image_give_up(struct device *dev, const struct image *image)
+{
+	struct device_loader *loader;
+
+	MUST(device_load_begin(dev, &loader) == 0);
+	image_feed(loader, image);
+	MUST(device_load_why(loader)[0]);
+	device_load_abort(loader);
+}
+
 int image_load(struct device *dev, const struct image *first, const struct image *image, char *why)
 {
 	struct device_loader *loader;

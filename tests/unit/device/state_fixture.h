@@ -41,6 +41,9 @@ bool image_change(const struct image *image, unsigned index, enum image_change c
 /* `first` may be NULL. Returns the loader's verdict; `why` has 256 bytes. */
 int image_load(struct device *dev, const struct image *first, const struct image *image, char *why);
 
+/* Loads as far as that goes (something is wrong with it), and gives up. */
+void image_give_up(struct device *dev, const struct image *image);
+
 /* Two clients with a bit of everything; the same each time, but for the `uuid`. */
 void scene_build(struct device *dev, bool uuid);
 

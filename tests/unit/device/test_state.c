@@ -128,6 +128,32 @@ static void test_only_the_claimed_stay(void **state)
 	vgpu_stop(&w);
 }
 
+static void test_given_up_in_the_middle(void **state)
+{
+	struct vgpu *v = *state, w;
+	struct image whole = image_save(v->dev, false), part;
+	struct device_client *bystander;
+	uint32_t type;
+	size_t size;
+	char why[256];
+
+	vgpu_start(&w, &fake_renderer, QUOTA);
+	assert_int_equal(device_client_create(w.dev, "bystander", &bystander), 0);
+	for (unsigned n = 0; image_change(&whole, n, IMAGE_CUT, 0, &part, &type, &size); n++) {
+		image_give_up(w.dev, &part);
+		assert_int_equal(device_client_id(bystander), n + 2);
+		assert_ptr_equal(w.dev->clients, bystander);
+		assert_null(bystander->next);
+		assert_false(w.dev->resource_ids.count || w.dev->context_ids.count ||
+			     w.dev->vram_used || w.dev->n_promised);
+		image_free(&part);
+	}
+	image_free(&part);
+	assert_int_equal(image_load(w.dev, NULL, &whole, why), 0);
+	image_free(&whole);
+	vgpu_stop(&w);
+}
+
 /* Negative controls: without any one section it is not what it was. */
 static void test_every_section_counts(void **state)
 {
@@ -431,6 +457,7 @@ int main(void)
 		T(test_clients_are_claimed_once),
 		T(test_loaded_again_and_again),
 		T(test_only_the_claimed_stay),
+		T(test_given_up_in_the_middle),
 		T(test_every_section_counts),
 		T(test_sections_cut_off_or_doubled_are_refused),
 		T(test_hostile_bits),
