@@ -257,5 +257,7 @@ void device_replay_record(struct device *dev, bool executed, bool skip);
  */
 int device_replay_end(struct device *dev);
 bool device_replaying(const struct device *dev);
+/* A payload is missing in the journal: only a new image makes it possible to recover again. */
+bool device_journal_incomplete(const struct device *dev);
 
 #endif

@@ -30,6 +30,11 @@ bool device_replaying(const struct device *dev)
 	return dev->replay.on;
 }
 
+bool device_journal_incomplete(const struct device *dev)
+{
+	return dev->journal && dev->journal_full;
+}
+
 /* A result that comes from here on can be told from what was there. */
 void replay_expect_result(struct resource *res)
 {

@@ -53,7 +53,8 @@ static void leaving_put_off(struct succession *s, const char *why)
 
 void leaving_image(struct succession *s)
 {
-	bool lossy = false, full = journal_bytes(s->journal) > JOURNAL_HARD_BYTES / 4 * 3;
+	bool lossy = false, incomplete = device_journal_incomplete(s->device);
+	bool full = incomplete || journal_bytes(s->journal) > JOURNAL_HARD_BYTES / 4 * 3;
 	struct journal *journal;
 	uint64_t bytes;
 

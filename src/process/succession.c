@@ -247,6 +247,8 @@ static bool succession_image_is_due(const struct succession *s)
 
 	if (s->image_due)
 		return true;
+	if (device_journal_incomplete(s->device))
+		return s->last_ms >= s->next_try_ms;
 	return (s->active_ms > enough || s->last_bytes > JOURNAL_SOFT_BYTES) &&
 	       s->last_ms >= s->next_try_ms;
 }

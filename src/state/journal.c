@@ -64,6 +64,7 @@ struct journal {
 	uint64_t committed;       /* ours: the page is only written, once it is open */
 	uint64_t cursor;          /* reading: the next entry */
 	bool in_record;           /* what comes next may be its payload */
+	bool gap;                 /* a payload found no room: it cannot be run again */
 	struct journal_page *page;
 	uint64_t *watched; /* since when it is busy is told there; NULL: nowhere */
 	uint8_t *entries;
@@ -243,13 +244,18 @@ int journal_record(struct journal *j, enum journal_kind kind, uint32_t source, u
 const void *journal_payload(
 	struct journal *j, const struct iovec *iov, unsigned n_iov, uint64_t at, size_t size)
 {
-	struct entry *e = j ? entry_begin(j, size) : NULL;
-
-	if (!e)
+	if (!j)
 		return NULL;
+	struct entry *e = entry_begin(j, size);
+	if (!e) {
+		j->gap = true;
+		return NULL;
+	}
 	*e = (struct entry){.kind = PAYLOAD, .size = size};
-	if (iov_read(iov, n_iov, at, e + 1, size) != size)
+	if (iov_read(iov, n_iov, at, e + 1, size) != size) {
+		j->gap = true;
 		return NULL;
+	}
 	entry_commit(j, size);
 	return e + 1;
 }
@@ -268,7 +274,7 @@ bool journal_due(const struct journal *j, size_t size)
 
 	if (!j)
 		return false;
-	return !checked_add(size, DUE_MARGIN, &need) || need > j->limit - j->committed;
+	return j->gap || !checked_add(size, DUE_MARGIN, &need) || need > j->limit - j->committed;
 }
 
 uint64_t journal_bytes(const struct journal *j)

@@ -75,7 +75,10 @@ const void *journal_payload(
 	struct journal *j, const struct iovec *iov, unsigned n_iov, uint64_t at, size_t size);
 /* Everything so far is executed. */
 void journal_executed(struct journal *j);
-/* There is not room for `size` more bytes, or so much was written that a new image is due. */
+/*
+ * There is not room for `size` more bytes, or so much was written that a new image is due, or a
+ * payload found no room: what is recorded from then on cannot be run again.
+ */
 bool journal_due(const struct journal *j, size_t size);
 uint64_t journal_bytes(const struct journal *j);
 

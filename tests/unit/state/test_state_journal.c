@@ -112,6 +112,21 @@ static void test_without_a_journal(void **state)
 	journal_destroy(NULL);
 }
 
+/* What was left out is told: an image is due however much room there still is. */
+static void test_a_gap_makes_an_image_due(void **state)
+{
+	struct iovec iov = {(void *)1, LIMIT + 1}; /* never read */
+	struct journal *j;
+	cleanup_close int fd = -1;
+
+	assert_int_equal(journal_create(LIMIT, &fd, &j), 0);
+	assert_int_equal(journal_record(j, JOURNAL_VTEST, 1, 0, NULL, 0), 0);
+	assert_false(journal_due(j, 0));
+	assert_null(journal_payload(j, &iov, 1, 0, LIMIT + 1));
+	assert_true(journal_due(j, 0));
+	journal_destroy(j);
+}
+
 static void test_it_grows_and_gets_full(void **state)
 {
 	static char block[100000];
@@ -383,6 +398,7 @@ int main(void)
 		cmocka_unit_test(test_records_and_payloads_come_back),
 		cmocka_unit_test(test_without_a_journal),
 		cmocka_unit_test(test_it_grows_and_gets_full),
+		cmocka_unit_test(test_a_gap_makes_an_image_due),
 		cmocka_unit_test(test_what_crashes_again_and_again_is_skipped),
 		cmocka_unit_test(test_crash_right_after_a_replay_makes_careful),
 		cmocka_unit_test(test_too_many_crashes),
