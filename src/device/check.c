@@ -48,7 +48,15 @@ static void problem_of_resource(struct problems *p, const struct resource *res)
 	const struct renderer_resource_desc *d = &res->desc;
 	enum renderer_fidelity fidelity = p->dev->ops->fidelity(p->dev->renderer, d);
 
-	if (fidelity == RENDERER_EXACT || (resource_is_guests(res) && res->iov))
+	if (resource_is_guests(res) && res->iov)
+		return;
+	if (fidelity != RENDERER_UNREADABLE && resource_is_too_large_to_save(d))
+		problem(p, true,
+			"%s: resource %u (%s, %u x %u) is too large: %llu MiB at once can be "
+			"saved",
+			res->client->name, res->handle, format_name(d->format), d->width, d->height,
+			STATE_SECTION_MAX >> 20);
+	if (fidelity == RENDERER_EXACT)
 		return;
 	problem(p, false, "%s: resource %u (%s, %u x %u x %u, %u samples): %s", res->client->name,
 		res->handle, format_name(d->format), d->width, d->height,

@@ -170,6 +170,8 @@ void resource_condemn(struct resource *res);
 /* Everything that was checked has run. */
 void resources_bury(struct device *dev);
 uint64_t resource_cost(const struct renderer_resource_desc *desc); /* 0: impossible */
+/* A part of its contents is larger than a section of a state can be. */
+bool resource_is_too_large_to_save(const struct renderer_resource_desc *desc);
 /* Bytes are nowhere but in its backing: what the library keeps of it is never used while it has
  * one. */
 bool resource_is_guests(const struct resource *res);

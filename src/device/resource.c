@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "base/iov.h"
+#include "protocol/state.h"
 #include "renderer/format.h"
 
 #include <errno.h>
@@ -40,6 +41,14 @@ uint64_t resource_cost(const struct renderer_resource_desc *desc)
 	return format_resource_size(desc, &bytes) ? MAX(bytes, (uint64_t)DEVICE_RESOURCE_COST) : 0;
 }
 
+bool resource_is_too_large_to_save(const struct renderer_resource_desc *desc)
+{
+	const uint64_t head = 64; /* bytes before the contents, and more */
+	struct format_content_part p;
+
+	return format_content_part(desc, 0, &p) && p.bytes > STATE_SECTION_MAX - head;
+}
+
 static int resource_charge(struct device_client *client, uint64_t cost)
 {
 	struct device *dev = client->device;
@@ -66,6 +75,11 @@ int resource_make(const struct resource_wish *wish, struct resource **ret)
 		return -EEXIST;
 	if (dev->resource_ids.count >= DEVICE_MAX_RESOURCES)
 		return -ENOSPC;
+	if (dev->config.exact_only && resource_is_too_large_to_save(wish->desc)) {
+		device_notice(dev, "%s asked for a resource that is too large to be saved",
+			wish->client->name);
+		return -ENOMEM;
+	}
 	if (wish->free_of_charge)
 		cost = 0;
 	int err = resource_charge(wish->client, cost);

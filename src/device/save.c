@@ -227,17 +227,21 @@ void state_put_content(struct device *dev, struct state_writer *w, const struct 
 {
 	enum state_encoding encoding = STATE_RAW;
 	struct format_content_part p;
-	int err = -ENODATA;
+	int err;
 
 	if (!format_content_part(&res->desc, part, &p))
 		return;
+	if ((resource_is_guests(res) && res->iov) ||
+		dev->ops->fidelity(dev->renderer, &res->desc) == RENDERER_UNREADABLE) {
+		put_content_head(w, res, part, STATE_NOT_HERE, p.bytes);
+		state_end(w);
+		return;
+	}
 	put_content_head(w, res, part, STATE_RAW, p.bytes);
 	uint8_t *bytes = state_reserve(w, p.bytes);
 	if (!bytes)
 		return;
-	if (!(resource_is_guests(res) && res->iov) &&
-		dev->ops->fidelity(dev->renderer, &res->desc) != RENDERER_UNREADABLE)
-		err = dev->ops->content_read(dev->renderer, res->stream.id, part, bytes, p.bytes);
+	err = dev->ops->content_read(dev->renderer, res->stream.id, part, bytes, p.bytes);
 	if (err < 0) {
 		encoding = STATE_NOT_HERE;
 		*ret_lost |= err != -ENODATA;
