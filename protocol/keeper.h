@@ -138,7 +138,8 @@ struct keeper_anchor {
 #define KEEPER_ANCHOR_VERSION 1u
 #define KEEPER_ANCHOR_SIZE    4096u
 #define KEEPER_NO_IMAGE       0xffu
-#define KEEPER_NO_JOURNAL     0xffu
+#define KEEPER_NO_JOURNAL     0xffu /* nothing happened yet */
+#define KEEPER_NOT_KEPT       0xfeu /* in place of a journal: it was given up, see NOTICE */
 
 struct keeper_custody {
 	uint32_t kind;

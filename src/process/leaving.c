@@ -43,18 +43,52 @@ static int leaving_write_image(
 
 /* ---- in case of a crash ---- */
 
-/* The journal goes on as it is; that is no harm as long as it has room. */
-static void leaving_put_off(struct succession *s, const char *why)
+struct leaving_reasons {
+	char *text;
+	size_t size, used;
+};
+
+static void leaving_reason(void *data, bool refused, const char *text)
 {
-	s->next_try_ms = clock_ms() + IMAGE_ACTIVE_MS;
-	s->image_due = false;
-	log_limited(&s->log, LOG_LEVEL_WARNING, "no image was made, the journal goes on: %s", why);
+	struct leaving_reasons *reasons = data;
+	int n = snprintf(reasons->text + reasons->used, reasons->size - reasons->used, "%s%s",
+		reasons->used ? "; " : "", text);
+
+	if (n > 0)
+		reasons->used += (size_t)n;
+	if (reasons->used >= reasons->size)
+		reasons->used = reasons->size - 1;
 }
 
+static void leaving_refusal(void *data, bool refused, const char *text)
+{
+	if (refused)
+		leaving_reason(data, refused, text);
+}
+
+static void leaving_put_off(struct succession *s, int err, bool needed)
+{
+	char text[KEEPER_TEXT_MAX / 2] = "";
+	struct leaving_reasons reasons = {.text = text, .size = sizeof(text)};
+
+	s->next_try_ms = clock_ms() + IMAGE_ACTIVE_MS;
+	s->image_due = false;
+	if (err == -EBUSY)
+		device_check(s->device, leaving_refusal, &reasons);
+	if (!text[0])
+		snprintf(text, sizeof(text), "%s",
+			err == -EDOM ? "it would not be exact" : strerror(-err));
+	log_limited(&s->log, LOG_LEVEL_WARNING, "no image was made, the journal goes on: %s", text);
+	if (needed && ++s->failed >= IMAGE_TRIES)
+		succession_give_up(s, text);
+}
+
+/* Without an image the journal goes on as it is; that is no harm as long as it has room. */
 void leaving_image(struct succession *s)
 {
-	bool lossy = false, incomplete = device_journal_incomplete(s->device);
+	bool incomplete = device_journal_incomplete(s->device), lossy = false;
 	bool full = incomplete || journal_bytes(s->journal) > JOURNAL_HARD_BYTES / 4 * 3;
+	bool needed = incomplete || (full && s->image_due) || journal_due(s->journal, 0);
 	struct journal *journal;
 	uint64_t bytes;
 
@@ -63,12 +97,16 @@ void leaving_image(struct succession *s)
 	uint64_t start = clock_ms();
 	int slot = leaving_write_image(s, false, &lossy, &bytes);
 	crash_point(CRASH_POINT_IMAGE);
-	if (slot < 0 || (lossy && !full)) {
-		leaving_put_off(s, slot < 0 ? strerror(-slot) : "it would not be exact");
-	} else if (succession_new_journal(s, &journal) < 0) {
-		leaving_put_off(s, "no memory for a new journal");
+	int err = slot < 0 ? slot : 0;
+	if (!err && lossy && !full)
+		err = -EDOM; /* it would not be exact */
+	if (!err)
+		err = succession_new_journal(s, &journal);
+	if (err < 0) {
+		leaving_put_off(s, err, needed);
 	} else {
 		succession_switch(s, journal, (uint32_t)slot, 0);
+		s->failed = 0;
 		/* The first one also tries out formats and compiles what reads them. */
 		s->image_cost_ms = s->images++ ? clock_ms() - start : 0;
 		log_debug("image of %llu KiB in %llu ms", (unsigned long long)(bytes >> 10),
@@ -140,7 +178,8 @@ void leaving_precopy(struct succession *s)
 	/* Rounds that belong to the image that counts have the same places in custody. */
 	if (s->base_rounds && s->journal)
 		leaving_image(s);
-	if (!s->round && !s->base_rounds && s->rounds < KEEPER_MAX_PRECOPY && s->journal) {
+	if (!s->round && !s->base_rounds && s->rounds < KEEPER_MAX_PRECOPY &&
+		(s->journal || s->given_up)) {
 		s->round_fd = succession_new_memory("vgpu-precopy");
 		saved.code = s->round_fd < 0
 				     ? s->round_fd
@@ -155,23 +194,6 @@ void leaving_precopy(struct succession *s)
 }
 
 /* ---- on request ---- */
-
-struct leaving_reasons {
-	char *text;
-	size_t size, used;
-};
-
-static void leaving_reason(void *data, bool refused, const char *text)
-{
-	struct leaving_reasons *reasons = data;
-	int n = snprintf(reasons->text + reasons->used, reasons->size - reasons->used, "%s%s",
-		reasons->used ? "; " : "", text);
-
-	if (n > 0)
-		reasons->used += (size_t)n;
-	if (reasons->used >= reasons->size)
-		reasons->used = reasons->size - 1;
-}
 
 static void leaving_answer(struct succession *s, struct keeper_saved *saved)
 {

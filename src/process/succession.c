@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -169,6 +170,33 @@ void succession_switch(
 	s->image_due = false;
 }
 
+void succession_give_up(struct succession *s, const char *why)
+{
+	uint32_t image = s->image_slot, journal = s->journal_slot, rounds = s->base_rounds;
+	char text[KEEPER_TEXT_MAX];
+
+	device_set_journal(s->device, NULL);
+	journal_destroy(TAKE_PTR(s->journal));
+	s->given_up = true;
+	s->journal_slot = KEEPER_NOT_KEPT;
+	s->image_slot = KEEPER_NO_IMAGE;
+	s->base_rounds = 0;
+	s->image_due = false;
+	__atomic_store_n(&s->anchor->busy_since, 0, __ATOMIC_RELEASE);
+	succession_write_anchor(s);
+	succession_drop(s, KEEPER_CUSTODY_JOURNAL, journal);
+	if (image != KEEPER_NO_IMAGE)
+		succession_drop(s, KEEPER_CUSTODY_IMAGE, image);
+	while (rounds)
+		succession_drop(s, KEEPER_CUSTODY_PRECOPY, --rounds);
+	snprintf(text, sizeof(text),
+		"its state can no longer be kept, a crash of its driver would end its "
+		"connections: %s",
+		why);
+	log_error("%s", text);
+	channel_send_text(s->channel_fd, KEEPER_DEVICE_NOTICE, text);
+}
+
 int succession_begin(struct succession *s)
 {
 	struct journal *journal;
@@ -209,13 +237,15 @@ int succession_connected(struct succession *s, const struct keeper_connection *i
 {
 	const struct iovec part = {(void *)(uintptr_t)info, sizeof(*info)};
 
-	if (!s->enabled)
+	if (!s->enabled || s->given_up)
 		return 0;
 	int err = succession_begin(s);
 	if (err < 0)
 		return err;
 	if (journal_due(s->journal, sizeof(*info)))
 		leaving_image(s);
+	if (s->given_up)
+		return 0;
 	err = journal_record(s->journal, JOURNAL_CONNECT, info->id, 0, &part, 1);
 	journal_executed(s->journal);
 	return err;
@@ -255,11 +285,13 @@ static bool succession_image_is_due(const struct succession *s)
 
 bool succession_idle(struct succession *s)
 {
-	if (!s->journal || s->frozen_since)
+	if (s->frozen_since)
 		return false;
-	succession_count_activity(s);
-	if (succession_image_is_due(s))
-		leaving_image(s);
+	if (s->journal) {
+		succession_count_activity(s);
+		if (succession_image_is_due(s))
+			leaving_image(s);
+	}
 	return s->round && leaving_precopy_slice(s);
 }
 

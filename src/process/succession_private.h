@@ -18,6 +18,7 @@
 #define JOURNAL_HARD_BYTES (512ull << 20) /* nothing fits any more */
 #define IMAGE_ACTIVE_MS    1000u          /* no image before so much activity … */
 #define IMAGE_COST_FACTOR  40u            /* … and so many times what the last one took */
+#define IMAGE_TRIES        3u             /* that may fail in a row while nothing fits any more */
 #define PRECOPY_SLICE_NS   3000000u       /* of one turn of the loop */
 
 struct succession {
@@ -37,6 +38,8 @@ struct succession {
 	uint64_t count;                    /* of changes of the anchor */
 	bool image_due;                    /* somebody found no room */
 	uint64_t images;                   /* made so far */
+	unsigned failed;                   /* that were needed, in a row */
+	bool given_up;                     /* nothing is kept any more, see succession_give_up() */
 	uint64_t active_ms, last_ms, last_bytes, image_cost_ms, next_try_ms;
 
 	/* precopying */
@@ -72,6 +75,11 @@ void succession_switch(
 	struct succession *s, struct journal *journal, uint32_t image_slot, uint32_t rounds);
 /* Writes the anchor again as this process knows it. */
 void succession_write_anchor(struct succession *s);
+/*
+ * The journal is full and no image can be made: better to serve on than to wait for one for ever.
+ * Who recovers from here on finds that nothing was kept; a move or a snapshot can still succeed.
+ */
+void succession_give_up(struct succession *s, const char *why);
 void succession_freeze(struct succession *s);
 void succession_thaw(struct succession *s);
 

@@ -268,6 +268,9 @@ static int take_recover(struct taking_over *t, bool blame)
 	int err = 0;
 
 	s->count = current >> 24;
+	if (journal_slot.index == KEEPER_NOT_KEPT)
+		return take_fail(t, -ENODATA,
+			"it was no longer kept: its journal was full and no image could be made");
 	/* Killed before anything was read from a connection: all of them begin now. */
 	if (journal_slot.index == KEEPER_NO_JOURNAL)
 		return 0;
@@ -446,6 +449,6 @@ int succession_read_file(
 	device_drop_unclaimed(s->device);
 	if (err < 0)
 		log_error("the state cannot be loaded: %s", t.result.text);
-	s->image_due = !err; /* the journal does not have it */
+	s->image_due = true; /* the journal has nothing of it */
 	return err;
 }
