@@ -38,6 +38,8 @@ static const char *on_ready(struct device_process *d, struct packet *p)
 	}
 	memcpy(k->renderer, ready->renderer, sizeof(k->renderer));
 	k->state = KEEPER_STATE_READY;
+	if (k->takeover.phase == PHASE_SERVING)
+		k->failure[0] = '\0';
 	log_info("the device process is ready: %s", k->renderer);
 	control_status(k); /* before a client can notice */
 	takeover_event(k, EVENT_CURRENT_READY, NULL);
@@ -71,7 +73,7 @@ static const char *on_custody(struct device_process *d, struct packet *p)
 		return "it put more into custody than there is room for";
 	p->fd = -1;
 	if (d == k->current && what->kind == KEEPER_CUSTODY_IMAGE)
-		k->takeover.saved_images |= 1u << what->index;
+		k->takeover.saved_images = 1u << what->index;
 	return NULL;
 }
 
