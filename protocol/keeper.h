@@ -277,7 +277,7 @@ struct keeper_status {
 	char name[KEEPER_NAME_MAX];
 	char renderer[KEEPER_TEXT_MAX];
 	char bound_to[KEEPER_TEXT_MAX];
-	char failure[KEEPER_TEXT_MAX];
+	char failure[KEEPER_TEXT_MAX]; /* why it failed or recovers; "" when it serves or sleeps */
 };
 
 struct keeper_result {

@@ -104,6 +104,15 @@ void move_cancel(struct keeper *k, const char *why)
 	job_done(k, -ECANCELED, why);
 }
 
+/* Rounds from `first` on are of an earlier move: no image that counts needs them any more. */
+static void move_drop_rounds(struct keeper *k, uint32_t first)
+{
+	for (uint32_t i = first; i < KEEPER_MAX_PRECOPY; i++) {
+		const struct keeper_custody what = {.kind = KEEPER_CUSTODY_PRECOPY, .index = i};
+		custody_release(&k->custody, &what);
+	}
+}
+
 /* The next one is the current one from here on, and the one before it is gone. */
 static void move_commit(struct keeper *k, bool taken_over)
 {
@@ -113,6 +122,7 @@ static void move_commit(struct keeper *k, bool taken_over)
 	k->next = NULL;
 	d->served = taken_over ? k->binding_number : 0;
 	d->staging = false;
+	move_drop_rounds(k, k->takeover.rounds_given);
 	custody_merge(&k->custody, &d->staged, false);
 	if (custody_get(&k->custody, KEEPER_CUSTODY_MEMORY, 0))
 		custody_claim_memory(&k->custody);
@@ -160,15 +170,6 @@ void move_ready(struct keeper *k, const void *payload)
 	}
 }
 
-static uint32_t move_rounds(const struct keeper *k)
-{
-	uint32_t n = 0;
-
-	while (n < KEEPER_MAX_PRECOPY && custody_get(&k->custody, KEEPER_CUSTODY_PRECOPY, n))
-		n++;
-	return n;
-}
-
 /* What DONE will say of the state: a part of it was lost? */
 static bool move_takes(struct keeper *k, const struct keeper_saved *saved)
 {
@@ -186,16 +187,17 @@ void move_precopied(struct keeper *k, const void *payload)
 {
 	const struct keeper_saved *saved = payload;
 	struct takeover *t = &k->takeover;
-	uint32_t rounds = move_rounds(k);
+	uint32_t rounds = t->rounds_given + 1;
 
 	if (!move_takes(k, saved)) {
 		move_fail(k, -EOPNOTSUPP, saved->text);
 		return;
 	}
-	if (saved->code < 0 || rounds <= t->rounds_given) {
+	if (saved->code < 0 || !custody_get(&k->custody, KEEPER_CUSTODY_PRECOPY, t->rounds_given)) {
 		move_save(k); /* it can be copied all the same, at once */
 		return;
 	}
+	move_drop_rounds(k, rounds);
 	t->rounds++;
 	bool shrinks = saved->left < t->left / 4 * 3;
 	t->again = saved->left > MOVE_LEFT_ENOUGH && shrinks && rounds < KEEPER_MAX_PRECOPY;
@@ -237,9 +239,11 @@ void move_saved(struct keeper *k, const void *payload)
 	}
 	stats_page_copy(
 		k->stats_fd, k->next->stats_fd); /* it goes on counting where this stopped */
+	t->load_late = false;
 	takeover_enter(k, PHASE_MOVE_LOAD, k->config->step_ms);
-	takeover_give(k->next, false, CUSTODY_ALL & ~CUSTODY_BIT(SCREEN), t->saved_images,
-		t->rounds_given, -1);
+	/* It has all rounds that the image needs; others are of an earlier move. */
+	takeover_give(k->next, false, CUSTODY_ALL & ~(CUSTODY_BIT(SCREEN) | CUSTODY_BIT(PRECOPY)),
+		t->saved_images, 0, -1);
 	job_progress(k, "loading");
 }
 
@@ -253,6 +257,8 @@ void move_loaded(struct keeper *k, const void *payload)
 		return;
 	}
 	t->last_pause_ns = takeover_since_ns(t->paused_at);
+	if (t->load_late)
+		k->next->kill_reason = NULL; /* it was not its fault: it is dead, and recovered */
 	if (loaded->lossy) {
 		t->lossy = true;
 		memcpy(t->why, loaded->text, sizeof(t->why));
@@ -275,10 +281,22 @@ void move_next_died(struct keeper *k, const void *payload)
 	char text[KEEPER_TEXT_MAX];
 
 	snprintf(text, sizeof(text), "the next one: %.230s", k->takeover.why);
-	move_fail(k, -EIO, text);
+	if (k->takeover.phase == PHASE_MOVE_LOAD && k->takeover.load_late)
+		move_fail(k, -ETIMEDOUT, "a step took too long");
+	else
+		move_fail(k, -EIO, text);
 }
 
+/*
+ * One that was told to load may have begun to serve, its LOADED not read yet. So it is killed, and
+ * what it said before its death decides which of the two goes on.
+ */
 void move_timeout(struct keeper *k, const void *payload)
 {
-	move_fail(k, -ETIMEDOUT, "a step took too long");
+	if (k->takeover.phase != PHASE_MOVE_LOAD) {
+		move_fail(k, -ETIMEDOUT, "a step took too long");
+		return;
+	}
+	k->takeover.load_late = true;
+	device_kill(k->next, "it did not take over in time");
 }

@@ -141,8 +141,10 @@ void sleep_ended(struct keeper *k, const void *payload)
 {
 	struct takeover *t = &k->takeover;
 
-	custody_drop_kinds(&k->custody, CUSTODY_STATE);
+	/* Screens are memory too, of pictures that whoever wakes up makes anew. */
+	custody_drop_kinds(&k->custody, CUSTODY_STATE | CUSTODY_BIT(SCREEN));
 	k->state = KEEPER_STATE_HIBERNATED;
+	k->failure[0] = '\0';
 	t->had_peers = peers_sent(k);
 	t->wake_failed = false;
 	takeover_enter(k, PHASE_ASLEEP, 0);

@@ -145,6 +145,8 @@ void takeover_serve(struct keeper *k, const void *payload)
 
 void takeover_done(struct keeper *k, bool taken_over)
 {
+	if (k->state == KEEPER_STATE_READY)
+		k->failure[0] = '\0'; /* what ended the one before it is over */
 	takeover_enter(k, PHASE_SERVING, 0);
 	if (k->state == KEEPER_STATE_READY)
 		watch_begin(k);

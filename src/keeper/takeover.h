@@ -89,9 +89,14 @@ struct takeover {
 	bool again;      /* MOVE: another round; recovery: the dead one did not refuse to start */
 	unsigned rounds; /* precopied for this move */
 	uint32_t rounds_given; /* PRECOPY items before this one were given to the next process */
-	uint32_t saved_images; /* slots put into custody since SAVE */
-	int file_fd;           /* of a hibernated vGPU; -1: none */
-	bool had_peers;        /* when it fell asleep */
+	/*
+	 * The slot of the newest image since SAVE. One before it was made in case of a crash, when
+	 * SAVE had not been read yet: it is not complete without its journal.
+	 */
+	uint32_t saved_images;
+	bool load_late; /* MOVE_LOAD: the next one is being killed; LOADED may still come first */
+	int file_fd;    /* of a hibernated vGPU; -1: none */
+	bool had_peers; /* when it fell asleep */
 	bool wake_failed;
 	struct loop_source *kick_sources[KEEPER_MAX_RINGS];
 	uint64_t served_at; /* ms: the last recovery was done */
