@@ -433,6 +433,7 @@ void device_replace(struct keeper *k, const char *reason)
 	d->kill_at = 0;
 	k->state = KEEPER_STATE_STARTING;
 	device_kill(d, reason);
+	control_status(k);
 }
 
 bool device_renew(struct keeper *k)

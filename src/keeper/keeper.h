@@ -201,7 +201,7 @@ void device_resend(struct device_process *d, uint64_t now);
 void watch_check_time(struct keeper *k, uint64_t now);
 uint64_t watch_next_time(const struct keeper *k);
 void watch_begin(struct keeper *k); /* the guest did something just now */
-uint64_t watch_idle_ns(const struct keeper *k);
+uint64_t watch_idle_ns(struct keeper *k);
 
 /* peers.c: VMs and processes */
 int peers_listen(struct keeper *k);

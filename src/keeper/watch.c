@@ -47,14 +47,19 @@ static uint64_t watch_activity(const struct keeper *k)
 	       stats.fences_total;
 }
 
-static void watch_idle(struct keeper *k, uint64_t now)
+static void watch_look(struct keeper *k, uint64_t now)
 {
 	uint64_t activity = watch_activity(k);
 
-	if (activity != k->activity) {
-		k->activity = activity;
-		k->active_at = now;
-	}
+	if (activity == k->activity)
+		return;
+	k->activity = activity;
+	k->active_at = now;
+}
+
+static void watch_idle(struct keeper *k, uint64_t now)
+{
+	watch_look(k, now);
 	bool idle = now - k->active_at >= KEEPER_IDLE_MS;
 	if (idle == k->told_idle)
 		return;
@@ -62,11 +67,12 @@ static void watch_idle(struct keeper *k, uint64_t now)
 	control_status(k);
 }
 
-uint64_t watch_idle_ns(const struct keeper *k)
+uint64_t watch_idle_ns(struct keeper *k)
 {
 	uint64_t now = clock_ms();
 
-	if (!k->active_at || now - k->active_at < 2 * KEEPER_WATCH_MS)
+	watch_look(k, now); /* who asks does not wait for the next second */
+	if (!k->active_at || now - k->active_at < KEEPER_WATCH_MS)
 		return 0;
 	return (now - k->active_at) * 1000000;
 }
