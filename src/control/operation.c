@@ -29,6 +29,7 @@
 
 #define IDLE_LOOK_MS  1000u  /* how often the policy looks, at most */
 #define IDLE_RETRY_MS 60000u /* after an attempt that was refused */
+#define ATTEMPTS      3u     /* of an operation, where the device process was just starting */
 
 struct operation {
 	struct vgpud *d;
@@ -41,6 +42,7 @@ struct operation {
 	} payload;
 	int fd; /* -1: none */
 	bool started;
+	unsigned attempts;
 	char gpu[TYPES_NAME_MAX]; /* of a move */
 	struct keeper_progress progress;
 	struct vgpu_outcome outcome;
@@ -150,11 +152,26 @@ static void on_checked(void *data, const struct keeper_checked *checked)
 		outcome->reasons[outcome->n_reasons++] = *checked;
 }
 
+static void on_keeper_there(void *data, const struct error *err);
+
+/* A client has just left: a fresh process is being made, and that takes a moment. */
+static bool operation_again(struct operation *o, const struct keeper_done *done)
+{
+	struct vgpu *v = vgpud_find_vgpu(o->d, o->name);
+	struct error err;
+
+	return done->code == -EAGAIN && v && v->have_status &&
+	       v->status.state == KEEPER_STATE_STARTING && ++o->attempts < ATTEMPTS &&
+	       vgpu_ensure(v, o->what, on_keeper_there, o, &err) == 0;
+}
+
 static void on_done(void *data, const struct keeper_done *done)
 {
 	struct operation *o = data;
 	struct error err;
 
+	if (operation_again(o, done))
+		return;
 	o->outcome.done = *done;
 	if (done->code < 0) {
 		operation_error(o, &err);
@@ -211,8 +228,6 @@ static void on_keeper_there(void *data, const struct error *err)
 	int r = link_operate(v->link, o->type, operation_payload(o), o->fd, &operation_ops, o);
 	if (r < 0)
 		operation_end_code(o, r, strerror(-r));
-	else
-		close_fd(&o->fd); /* the keeper's now */
 }
 
 static struct operation *operation_new(struct vgpu *v, const char *verb,

@@ -697,6 +697,14 @@ static void on_keeper_answer(void *data, int code, const char *text, int *fd)
 	struct vgpu *v = vgpud_find_vgpu(a->d, a->name);
 	struct error err;
 
+	if (code == -ENOENT && a->type == KEEPER_CONTROL_GET_SCREEN && v &&
+		v->status.state == KEEPER_STATE_HIBERNATED) {
+		error_set(&err, ENOENT,
+			"%s: it hibernates and shows nothing (wake it: vgpuctl wake %s)", a->name,
+			a->name);
+		asking_end(a, &err, NULL);
+		return;
+	}
 	if (code < 0) {
 		asking_end_code(a, code, text);
 		return;
