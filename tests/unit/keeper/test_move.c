@@ -342,6 +342,101 @@ static void test_the_source_dies_when_it_was_saved(void **state)
 	}
 }
 
+/* An image in case of a crash was being made when SAVE was sent: the one of SAVE comes after it. */
+static void test_the_newest_image_is_loaded(void **state)
+{
+	struct bench b;
+	struct fake f, next;
+	uint32_t id;
+	int client = begin(&b, &f, &id, NULL);
+
+	ask_move(&b, false, NULL);
+	fake_accept_ready(&b, &next);
+	round_of(&f, &next, 0, MIB);
+	fake_expect_only(&f, KEEPER_DEVICE_SAVE);
+	fake_put(&f, KEEPER_CUSTODY_IMAGE, 0, 0, 50);
+	fake_put(&f, KEEPER_CUSTODY_IMAGE, 1, 0, 200);
+	fake_saved(&f, KEEPER_DEVICE_SAVED, 0, MIB, 0);
+	fake_take(&next, &given, KEEPER_DEVICE_LOAD, false);
+	assert_int_equal(given.load.images, 1u << 1);
+	assert_int_equal(given_number(&given, KEEPER_CUSTODY_IMAGE, 1, 0), 200);
+	assert_int_equal(given_number(&given, KEEPER_CUSTODY_IMAGE, 0, 0), -1);
+	fake_saved(&next, KEEPER_DEVICE_LOADED, 0, 0, 0);
+	bench_until_done(&b, 0, "");
+	close(client);
+	bench_stop(&b);
+}
+
+/* Rounds of an earlier move are given to nobody, and gone when this one is over. */
+static void test_rounds_of_an_earlier_move(void **state)
+{
+	for (int at_once = 0; at_once < 2; at_once++) {
+		struct keeper_move move = {.at_once = (uint32_t)at_once};
+		struct bench b;
+		struct fake f, next;
+		uint32_t id;
+		int client = begin(&b, &f, &id, NULL);
+
+		for (uint32_t i = 0; i < 3; i++)
+			fake_put(&f, KEEPER_CUSTODY_PRECOPY, i, 0, 50 + (int)i);
+		bench_send(&b, KEEPER_CONTROL_MOVE, &move, -1);
+		fake_accept_ready(&b, &next);
+		if (!at_once)
+			round_of(&f, &next, 0, MIB); /* it is given one, the new one */
+		save(&f, 0);
+		fake_take(&next, &given, KEEPER_DEVICE_LOAD, false);
+		assert_int_equal(given.count, 4); /* anchor, journal, shared, image */
+		fake_saved(&next, KEEPER_DEVICE_LOADED, 0, 0, 0);
+		bench_until_done(&b, 0, "");
+		fake_kill(&next);
+		fake_accept_ready(&b, &f);
+		fake_take(&f, &given, KEEPER_DEVICE_LOAD, false);
+		assert_int_equal(given_number(&given, KEEPER_CUSTODY_PRECOPY, 0, 0),
+			at_once ? -1 : 100);
+		assert_int_equal(given_number(&given, KEEPER_CUSTODY_PRECOPY, 1, 0), -1);
+		assert_int_equal(given_number(&given, KEEPER_CUSTODY_PRECOPY, 2, 0), -1);
+		fake_saved(&f, KEEPER_DEVICE_LOADED, 0, 0, 0);
+		bench_until_event(&b, "recovered");
+		close(client);
+		bench_stop(&b);
+	}
+}
+
+/* It serves already when its time is over: the source must not go on as well. */
+static void test_loaded_crosses_the_time_out(void **state)
+{
+	char *options[] = {"--step-ms", "600", NULL};
+	struct bench b;
+	struct fake f, next;
+	uint32_t id;
+	int client = begin(&b, &f, &id, options);
+
+	ask_move(&b, false, NULL);
+	fake_accept_ready(&b, &next);
+	round_of(&f, &next, 0, MIB);
+	save(&f, 0);
+	fake_take(&next, &given, KEEPER_DEVICE_LOAD, false);
+	fake_put(&next, KEEPER_CUSTODY_JOURNAL, 0, 0, 300);
+	usleep(100000);
+	kill(b.keeper, SIGSTOP);
+	usleep(800000); /* its clock is the first thing it sees afterwards */
+	fake_saved(&next, KEEPER_DEVICE_LOADED, 0, 0, 0);
+	kill(b.keeper, SIGCONT);
+	bench_until_done(&b, 0, "");
+	fake_expect_end(&f);
+	fake_expect_end(&next);
+	fake_accept_ready(&b, &f);
+	fake_take(&f, &given, KEEPER_DEVICE_LOAD, false);
+	assert_int_equal(given.load.recover, 1);
+	assert_int_equal(given.load.blame, 0);
+	assert_int_equal(given_number(&given, KEEPER_CUSTODY_JOURNAL, 0, 0), 300);
+	fake_saved(&f, KEEPER_DEVICE_LOADED, 0, 0, 0);
+	bench_until_event(&b, "recovered");
+	assert_true(client_open(client));
+	close(client);
+	bench_stop(&b);
+}
+
 static void test_a_client_that_leaves_during_the_move(void **state)
 {
 	struct keeper_closed closed;
@@ -482,6 +577,9 @@ int main(void)
 		cmocka_unit_test(test_the_source_goes_on_whatever_fails),
 		cmocka_unit_test(test_the_source_dies_during_the_move),
 		cmocka_unit_test(test_the_source_dies_when_it_was_saved),
+		cmocka_unit_test(test_the_newest_image_is_loaded),
+		cmocka_unit_test(test_rounds_of_an_earlier_move),
+		cmocka_unit_test(test_loaded_crosses_the_time_out),
 		cmocka_unit_test(test_a_client_that_leaves_during_the_move),
 		cmocka_unit_test(test_one_job_at_a_time),
 		cmocka_unit_test(test_check_snapshot_restore),
