@@ -5,6 +5,7 @@
 What to do comes from the file that VGPU_FAKE_SCRIPT names, read anew for each message: words, one a
 line.
   refuse CODE TEXT  every operation ends with -CODE and TEXT
+  starting SECONDS  the first operation finds the device process starting, for so long
   slow SECONDS      an operation takes so long, and says how it goes on
   lossy TEXT        an operation ends well and lossy
   checked N TEXT    CHECKED with verdict N before the end
@@ -60,6 +61,7 @@ class Keeper:
         self.state = "READY"
         self.moves = self.wakes = self.starts = 0
         self.pause_ns = 0
+        self.ready_at = None  # STARTING until then
         self.operation = None  # (name, when it ends, fd)
         self.control = socket.socket(fileno=int(option("--control-fd")))
         path = os.path.join(self.dir, "keeper.sock")
@@ -102,6 +104,12 @@ class Keeper:
             self.note(name)
         if "crash" in todo:
             sys.exit(5)
+        if "starting" in todo and not self.ready_at:
+            self.ready_at = time.monotonic() + float(todo["starting"])
+            self.state = "STARTING"
+            self.status()
+            self.send("DONE", struct.pack("iI4Q256s", -11, 0, 0, 0, 0, 0, b"it is starting"))
+            return
         self.operation = (name, time.monotonic() + float(todo.get("slow", 0)),
                           fds[0] if fds else -1)
 
@@ -152,17 +160,22 @@ class Keeper:
             sys.exit(0)
         elif name in OPERATIONS:
             self.begin(name, payload, fds)
+        elif name == "GET_SCREEN":
+            self.send("RESULT", struct.pack("iI256s", -2, 0, b"that head shows nothing"))
         else:
             self.send("RESULT", struct.pack("iI256s", -95, 0, b"the fake cannot"))
 
     def run(self):
         while True:
             ends = [self.listener] + ([self.control] if self.control else [])
-            ready, _, _ = select.select(ends, [], [], 0.05 if self.operation else None)
+            ready, _, _ = select.select(ends, [], [], 0.05 if self.operation or self.state == "STARTING" else None)
             if self.listener in ready:
                 self.control = self.listener.accept()[0]
             elif self.control and self.control in ready:
                 self.handle()
+            if self.state == "STARTING" and time.monotonic() >= self.ready_at:
+                self.state = "READY"
+                self.status()
             if self.operation and time.monotonic() >= self.operation[1]:
                 self.finish()
             elif self.operation:

@@ -300,6 +300,32 @@ def test_check(node):
         "refused  a resource is shared with another process"]
 
 
+def test_an_operation_waits_for_a_process_that_is_starting(node):
+    node.create("a")
+    node.script("starting 0.5")
+    began = time.monotonic()
+    assert node.json("check", "a")["verdict"] == "fine"
+    assert time.monotonic() - began >= 0.4
+    assert asked(node) == ["CHECK", "CHECK"]
+    file = os.path.join(node.dir, "f")
+    node.script("starting 0.5")
+    node.create("b")
+    with open(file, "wb") as f:
+        f.write(b"x" * 1000)
+    node.good("restore", "b", file)  # its file is given once more
+    with open(os.path.join(node.run_dir, "vgpus/b/keeper.restored"), "rb") as g:
+        assert g.read() == b"x" * 1000
+
+
+def test_a_screenshot_of_one_that_sleeps(node):
+    node.create("a")
+    node.good("hibernate", "a")
+    file = os.path.join(node.dir, "a.png")
+    line = node.refused("screenshot", "a", file)
+    assert line.endswith("a: it hibernates and shows nothing (wake it: vgpuctl wake a)"), line
+    assert not os.path.exists(file)
+
+
 @pytest.mark.parametrize("config, hibernates", [
     ("hibernate_idle_s = 5\n", True),
     ("hibernate_idle_s = 500\n", False),

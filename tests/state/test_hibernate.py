@@ -77,9 +77,12 @@ def test_it_sleeps_through_a_restart_of_vgpud(node, references):
 def test_idle_it_falls_asleep_by_itself(programs, references):
     with node_module.Node("[node]\nhibernate_idle_s = 1\n") as node:
         node.create("a")
-        options = [*FEW, "--frames", 4, "--pace-ms", 3500]
+        options = [*FEW, "--frames", 5, "--pace-ms", 3500]
         with glstate.Run(node, "a", *options) as run:
             run.wait_frames(1)
-            glstate.wait_row(node, "a", lambda row: row["state"] == "hibernated", 8)
+            for nap in (1, 2):  # in each of its pauses
+                glstate.wait_row(node, "a", lambda row: row["state"] == "hibernated", 8)
+                glstate.wait_row(node, "a", lambda row: row["wakes"] >= nap, 8)
             glstate.compare(references.of(*options), run.finish())
-        assert node.vgpu("a")["wakes"] >= 1
+        assert node.vgpu("a")["failure"] is None
+        assert node.vgpu("a")["wakes"] >= 3

@@ -391,8 +391,8 @@ static void test_rounds_of_an_earlier_move(void **state)
 		fake_kill(&next);
 		fake_accept_ready(&b, &f);
 		fake_take(&f, &given, KEEPER_DEVICE_LOAD, false);
-		assert_int_equal(given_number(&given, KEEPER_CUSTODY_PRECOPY, 0, 0),
-			at_once ? -1 : 100);
+		assert_int_equal(
+			given_number(&given, KEEPER_CUSTODY_PRECOPY, 0, 0), at_once ? -1 : 100);
 		assert_int_equal(given_number(&given, KEEPER_CUSTODY_PRECOPY, 1, 0), -1);
 		assert_int_equal(given_number(&given, KEEPER_CUSTODY_PRECOPY, 2, 0), -1);
 		fake_saved(&f, KEEPER_DEVICE_LOADED, 0, 0, 0);

@@ -67,6 +67,7 @@ static void test_all_that_was_kept_is_given(void **state)
 	assert_int_equal(send(client[0], "x", 1, 0), 1);
 	fake_kill(&f);
 	bench_until_state(&b, KEEPER_STATE_RECOVERING);
+	assert_non_null(strstr(b.status.failure, "SIGKILL"));
 	late = bench_client(&b, "vtest.sock"); /* waits */
 	fake_accept_ready(&b, &next);
 	usleep(100000); /* its channel is full long before all is sent */
@@ -91,6 +92,7 @@ static void test_all_that_was_kept_is_given(void **state)
 	bench_until_event(&b, "recovered: the device process was killed by signal 9 (SIGKILL)");
 	bench_until_state(&b, KEEPER_STATE_BOUND);
 	assert_int_equal(b.status.recoveries, 1);
+	assert_string_equal(b.status.failure, "");
 	assert_true(b.status.last_pause_ns > 100000000);
 	fake_expect_only(&next, KEEPER_DEVICE_CONNECTION);
 	for (unsigned i = 0; i < 3; i++) {

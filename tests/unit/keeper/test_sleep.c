@@ -3,9 +3,11 @@
 #include "bench.h"
 
 #include "base/checked.h"
+#include "protocol/stats.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -46,6 +48,7 @@ static void hibernate(struct sleeper *s)
 	fake_expect_end(&s->f);
 	assert_int_equal(s->b.status.state, KEEPER_STATE_HIBERNATED);
 	assert_int_equal(s->b.status.device_pid, 0);
+	assert_string_equal(s->b.status.failure, "");
 	assert_int_equal(s->b.done.bytes, MIB);
 	assert_in_range(s->b.done.left_bytes, 1, 5000000);
 }
@@ -65,6 +68,7 @@ static void begin(struct sleeper *s, char *const *options)
 	fake_put(&s->f, KEEPER_CUSTODY_IMAGE, 1, 0, 2);
 	fake_put(&s->f, KEEPER_CUSTODY_PRECOPY, 0, 0, 2);
 	fake_put(&s->f, KEEPER_CUSTODY_SHARED, s->id, 5, 3);
+	fake_put(&s->f, KEEPER_CUSTODY_SCREEN, 0, 0, 4);
 }
 
 static void end(struct sleeper *s)
@@ -282,6 +286,76 @@ static void test_an_unbound_vgpu_sleeps_too(void **state)
 	end(&s);
 }
 
+/* Asks for the screen; is there one? */
+static bool has_screen(struct sleeper *s)
+{
+	const struct keeper_screen asked = {0};
+	struct packet p;
+
+	bench_send(&s->b, KEEPER_CONTROL_GET_SCREEN, &asked, -1);
+	do {
+		struct pollfd there = {.fd = s->b.control, .events = POLLIN};
+		assert_int_equal(poll(&there, 1, 5000), 1);
+		int r = packet_recv(s->b.control, &keeper_control_table, KEEPER_FROM_KEEPER, &p);
+		assert_int_equal(r, 1);
+	} while (p.type != KEEPER_CONTROL_SCREEN && p.type != KEEPER_CONTROL_RESULT);
+	if (p.fd >= 0)
+		close(p.fd);
+	return p.type == KEEPER_CONTROL_SCREEN;
+}
+
+static void test_screens_are_let_go(void **state)
+{
+	struct sleeper s;
+
+	begin(&s, NULL);
+	usleep(50000); /* what it put has arrived */
+	assert_true(has_screen(&s));
+	hibernate(&s);
+	assert_false(has_screen(&s));
+	bench_send(&s.b, KEEPER_CONTROL_WAKE, NULL, -1);
+	wake(&s);
+	assert_false(has_screen(&s));
+	fake_put(&s.f, KEEPER_CUSTODY_SCREEN, 0, 0, 5);
+	usleep(50000);
+	assert_true(has_screen(&s));
+	end(&s);
+}
+
+static void ask_idle(struct sleeper *s)
+{
+	const struct keeper_hello hello = {.version = KEEPER_PROTOCOL_VERSION};
+
+	has_screen(s); /* whatever came before is read */
+	bench_send(&s->b, KEEPER_CONTROL_HELLO, &hello, -1);
+	bench_until_state(&s->b, KEEPER_STATE_BOUND);
+}
+
+/* As vgpud's policy asks: what the guest did is seen at once, and a second without is idle. */
+static void test_idle_time_is_of_the_moment(void **state)
+{
+	struct vgpu_stats stats = {.magic = VGPU_STATS_MAGIC, .version = VGPU_STATS_VERSION};
+	struct sleeper s;
+
+	begin(&s, NULL);
+	for (int nap = 0; nap < 2; nap++) {
+		usleep(1300000);
+		ask_idle(&s);
+		assert_true(s.b.status.idle_ns >= 1000000000);
+		stats.submits_total++;
+		assert_int_equal(pwrite(s.f.stats, &stats, sizeof(stats), 0), sizeof(stats));
+		ask_idle(&s);
+		assert_int_equal(s.b.status.idle_ns, 0);
+		usleep(1100000);
+		ask_idle(&s);
+		assert_in_range(s.b.status.idle_ns, 1000000000, 10000000000);
+		hibernate(&s); /* the next one counts on in a page of its own */
+		bench_send(&s.b, KEEPER_CONTROL_WAKE, NULL, -1);
+		wake(&s);
+	}
+	end(&s);
+}
+
 static void test_a_sleeping_keeper_ends(void **state)
 {
 	struct sleeper s;
@@ -302,6 +376,8 @@ int main(void)
 		cmocka_unit_test(test_nobody_is_left_to_wake_up_for),
 		cmocka_unit_test(test_one_of_two_leaves),
 		cmocka_unit_test(test_an_unbound_vgpu_sleeps_too),
+		cmocka_unit_test(test_screens_are_let_go),
+		cmocka_unit_test(test_idle_time_is_of_the_moment),
 		cmocka_unit_test(test_a_sleeping_keeper_ends),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
