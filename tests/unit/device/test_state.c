@@ -349,6 +349,40 @@ static void test_resources_outlive_their_handle(void **state)
 	assert_true(v->dev->vram_used < used);
 }
 
+static void note_refusal(void *data, bool refused, const char *text)
+{
+	*(bool *)data |= refused && strstr(text, "too large");
+}
+
+static void test_too_large_for_a_section(void **state)
+{
+	struct renderer_resource_desc desc = {.target = PIPE_BUFFER,
+		.format = VIRGL_FORMAT_R8_UNORM,
+		.bind = 1u << 4,
+		.width = 1u << 30,
+		.height = 1,
+		.depth = 1,
+		.array_size = 1};
+	struct device_client *c;
+	bool refused = false;
+	struct vgpu v;
+
+	vgpu_start(&v, &fake_renderer, 4ull << 30);
+	assert_int_equal(device_client_create(v.dev, "client", &c), 0);
+	assert_int_equal(device_resource_create(c, 1, &desc), 0);
+	device_check(v.dev, note_refusal, &refused);
+	assert_true(refused);
+	assert_int_equal(device_resource_destroy(c, 1), 0);
+	v.dev->config.exact_only = true;
+	assert_int_equal(device_resource_create(c, 1, &desc), -ENOMEM);
+	desc.width -= 64;
+	assert_int_equal(device_resource_create(c, 1, &desc), 0);
+	refused = false;
+	device_check(v.dev, note_refusal, &refused);
+	assert_false(refused);
+	vgpu_stop(&v);
+}
+
 static void draw(struct device *dev, uint32_t value)
 {
 	uint32_t dw[32];
@@ -465,6 +499,7 @@ int main(void)
 		T(test_contents_that_cannot_be_read_are_said),
 		T(test_check),
 		T(test_resources_outlive_their_handle),
+		T(test_too_large_for_a_section),
 		T(test_precopy),
 		T(test_precopy_rounds_get_smaller),
 		T(test_precopied_and_then_detached),

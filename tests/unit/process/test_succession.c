@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the process does about its state, seen from the keeper's end of its channel. */
+#include "../device/fake_renderer.h"
+
+#include "base/cleanup.h"
+#include "base/loop.h"
+#include "device/device.h"
+#include "process/channel.h"
+#include "process/connections.h"
+#include "process/succession_private.h"
+#include "protocol/keeper_table.h"
+#include "protocol/stats.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct life {
+	struct renderer_ops ops;
+	struct vgpu_stats stats;
+	struct device *dev;
+	struct loop *loop;
+	struct succession *s;
+	struct connections *connections;
+	int keeper, channel;
+	unsigned released; /* so many RELEASE of rounds were seen */
+};
+
+static void life_begin(struct life *life)
+{
+	int ends[2];
+
+	*life = (struct life){.ops = fake_renderer};
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+	life->keeper = ends[0];
+	life->channel = ends[1];
+	const struct device_config config = {.name = "test",
+		.vram_bytes = 1 << 20,
+		.heads = 1,
+		.max_width = 64,
+		.max_height = 64,
+		.renderer_ops = &life->ops,
+		.stats = &life->stats};
+	static const struct device_events events;
+	assert_int_equal(device_create(&config, &events, NULL, &life->dev), 0);
+	const struct succession_config own = {.device = life->dev,
+		.stats = &life->stats,
+		.channel_fd = life->channel,
+		.enabled = true};
+	assert_int_equal(succession_create(&own, &life->s), 0);
+	assert_int_equal(loop_create(&life->loop), 0);
+	assert_int_equal(connections_create(
+				 life->dev, life->loop, life->channel, life->s, &life->connections),
+		0);
+	succession_set_connections(life->s, life->connections);
+}
+
+static void life_end(struct life *life)
+{
+	connections_destroy(life->connections);
+	succession_destroy(life->s);
+	loop_destroy(life->loop);
+	device_destroy(life->dev);
+	close(life->keeper);
+	close(life->channel);
+}
+
+static int setup(void **state)
+{
+	static struct life life;
+	life_begin(&life);
+	*state = &life;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	life_end(*state);
+	return 0;
+}
+
+/* Takes everything up to the next message of that type; false: there is none. */
+static bool told(struct life *life, uint32_t type, struct packet *ret)
+{
+	while (packet_recv(life->keeper, &keeper_device_table, KEEPER_FROM_DEVICE, ret) == 1) {
+		const struct keeper_custody *what = (const struct keeper_custody *)ret->payload;
+		close_fd(&ret->fd);
+		life->released +=
+			ret->type == KEEPER_DEVICE_RELEASE && what->kind == KEEPER_CUSTODY_PRECOPY;
+		if (ret->type == type)
+			return true;
+	}
+	return false;
+}
+
+static void say(struct life *life, uint32_t type, const void *payload, size_t size, int fd)
+{
+	struct packet packet = {.type = type, .fd = fd};
+
+	memcpy(packet.payload, payload, size);
+	assert_true(succession_message(life->s, &packet));
+}
+
+static void begin_to_keep(struct life *life)
+{
+	const struct keeper_connection info = {.id = 1, .kind = KEEPER_CONNECTION_VTEST};
+
+	assert_int_equal(succession_connected(life->s, &info), 0);
+	assert_non_null(life->s->journal);
+}
+
+static void test_without_images_it_serves_on(void **state)
+{
+	struct life *life = *state;
+	const struct frontend_keep *keep = succession_keep(life->s);
+	struct iovec huge = {(void *)1, JOURNAL_HARD_BYTES + 1}; /* never read */
+	const struct keeper_connection info = {.id = 2, .kind = KEEPER_CONNECTION_VTEST};
+	struct packet packet;
+
+	begin_to_keep(life);
+	life->ops.content_read = NULL; /* no image */
+	keep->image_due(keep->data);
+	for (unsigned i = 0; i < 2 * IMAGE_TRIES; i++) {
+		keep->image_due(keep->data);
+		succession_idle(life->s);
+	}
+	assert_non_null(keep->journal(keep->data)); /* no harm as long as there is room */
+	assert_null(journal_payload(keep->journal(keep->data), &huge, 1, 0, huge.iov_len));
+	for (unsigned i = 0; i < IMAGE_TRIES; i++) {
+		assert_non_null(keep->journal(keep->data));
+		keep->image_due(keep->data);
+		succession_idle(life->s);
+	}
+	assert_null(keep->journal(keep->data));
+	assert_int_equal(life->s->anchor->current & 0xffff, KEEPER_NOT_KEPT | KEEPER_NO_IMAGE << 8);
+	assert_true(told(life, KEEPER_DEVICE_NOTICE, &packet));
+	assert_non_null(strstr((const char *)packet.payload, "cannot read contents"));
+	assert_int_equal(succession_connected(life->s, &info), 0);
+	assert_null(keep->journal(keep->data));
+	assert_false(succession_frozen(life->s));
+}
+
+static void test_thaw_answers_precopy(void **state)
+{
+	struct life *life = *state;
+	struct packet packet;
+
+	begin_to_keep(life);
+	say(life, KEEPER_DEVICE_PRECOPY, "", 0, -1);
+	say(life, KEEPER_DEVICE_THAW, "", 0, -1);
+	assert_true(told(life, KEEPER_DEVICE_PRECOPIED, &packet));
+	assert_int_equal(((const struct keeper_saved *)packet.payload)->code, -ECANCELED);
+	assert_false(told(life, KEEPER_DEVICE_PRECOPIED, &packet));
+}
+
+static void test_a_snapshot_closes_its_file(void **state)
+{
+	struct life *life = *state;
+	const struct keeper_save save = {0};
+	struct packet packet;
+	int fd = memfd_create("file", MFD_CLOEXEC);
+
+	begin_to_keep(life);
+	say(life, KEEPER_DEVICE_SAVE_FILE, &save, sizeof(save), fd);
+	assert_true(told(life, KEEPER_DEVICE_SAVED, &packet));
+	assert_int_equal(((const struct keeper_saved *)packet.payload)->code, 0);
+	assert_int_equal(fcntl(fd, F_GETFD), -1);
+}
+
+/* An anchor as a predecessor left it, and what the successor says to that. */
+static int32_t recover_from(struct life *life, uint64_t current, char *ret_text)
+{
+	const struct keeper_custody anchor = {.kind = KEEPER_CUSTODY_ANCHOR};
+	const struct keeper_load load = {.recover = 1};
+	struct keeper_anchor page = {
+		.magic = KEEPER_ANCHOR_MAGIC, .version = KEEPER_ANCHOR_VERSION, .current = current};
+	int fd = memfd_create("anchor", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct packet packet;
+
+	assert_int_equal(ftruncate(fd, KEEPER_ANCHOR_SIZE), 0);
+	assert_int_equal(pwrite(fd, &page, sizeof(page), 0), sizeof(page));
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
+	say(life, KEEPER_DEVICE_GIVE, &anchor, sizeof(anchor), fd);
+	say(life, KEEPER_DEVICE_LOAD, &load, sizeof(load), -1);
+	assert_true(told(life, KEEPER_DEVICE_LOADED, &packet));
+	const struct keeper_saved *loaded = (const struct keeper_saved *)packet.payload;
+	snprintf(ret_text, KEEPER_TEXT_MAX, "%s", loaded->text);
+	return loaded->code;
+}
+
+static void test_killed_before_the_first_journal(void **state)
+{
+	struct life *life = *state;
+	char text[KEEPER_TEXT_MAX];
+	uint64_t nothing = KEEPER_NO_JOURNAL | KEEPER_NO_IMAGE << 8;
+
+	assert_int_equal(recover_from(life, nothing, text), 0);
+	assert_null(life->s->journal);
+	begin_to_keep(life);
+	assert_int_equal(life->s->journal_slot, 0);
+	assert_int_equal(life->s->anchor->current & 0xffff, KEEPER_NO_IMAGE << 8);
+}
+
+static void test_what_was_given_up_is_not_recovered(void **state)
+{
+	char text[KEEPER_TEXT_MAX];
+
+	assert_int_equal(
+		recover_from(*state, KEEPER_NOT_KEPT | KEEPER_NO_IMAGE << 8, text), -ENODATA);
+	assert_non_null(strstr(text, "no longer kept"));
+}
+
+/* They are older than those of the next move, which would have the same numbers. */
+static void test_rounds_that_do_not_count_are_dropped(void **state)
+{
+	struct life *life = *state;
+	const struct keeper_custody journal = {.kind = KEEPER_CUSTODY_JOURNAL};
+	char text[KEEPER_TEXT_MAX];
+	struct journal *j;
+	int fd;
+
+	assert_int_equal(journal_create(1 << 20, &fd, &j), 0);
+	journal_destroy(j);
+	say(life, KEEPER_DEVICE_GIVE, &journal, sizeof(journal), fd);
+	for (uint32_t i = 0; i < 2; i++) {
+		const struct keeper_custody round = {.kind = KEEPER_CUSTODY_PRECOPY, .index = i};
+		say(life, KEEPER_DEVICE_GIVE, &round, sizeof(round),
+			memfd_create("round", MFD_CLOEXEC));
+	}
+	assert_int_equal(recover_from(life, KEEPER_NO_IMAGE << 8, text), 0);
+	assert_int_equal(life->released, 2);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(test_without_images_it_serves_on),
+		T(test_thaw_answers_precopy),
+		T(test_a_snapshot_closes_its_file),
+		T(test_killed_before_the_first_journal),
+		T(test_what_was_given_up_is_not_recovered),
+		T(test_rounds_that_do_not_count_are_dropped),
+	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
