@@ -127,6 +127,7 @@ struct connection_kind {
 	int (*create)(struct connection *c, int fd, const char *name); /* takes fd */
 	int (*keep)(struct connection *c, const struct frontend_keep *keep);
 	void (*freeze)(struct connection *c, bool freeze);
+	bool (*pending)(struct connection *c);
 	void (*save)(struct connection *c, struct state_writer *w);
 	int (*load)(struct connection *c, struct state_reader *r);
 	int (*replay)(struct connection *c, const struct journal_record *record);
@@ -150,6 +151,11 @@ static void vm_freeze(struct connection *c, bool freeze)
 		vhost_user_freeze(c->vhost_user);
 	else
 		vhost_user_thaw(c->vhost_user);
+}
+
+static bool vm_pending(struct connection *c)
+{
+	return vhost_user_pending(c->vhost_user);
 }
 
 static void vm_save(struct connection *c, struct state_writer *w)
@@ -187,6 +193,11 @@ static void client_freeze(struct connection *c, bool freeze)
 		vtest_thaw(c->vtest);
 }
 
+static bool client_pending(struct connection *c)
+{
+	return vtest_pending(c->vtest);
+}
+
 static void client_save(struct connection *c, struct state_writer *w)
 {
 	vtest_save(c->vtest, w);
@@ -203,10 +214,10 @@ static int client_replay(struct connection *c, const struct journal_record *reco
 }
 
 static const struct connection_kind connection_kinds[] = {
-	[KEEPER_CONNECTION_VHOST_USER] = {vm_create, vm_keep, vm_freeze, vm_save, vm_load,
-		vm_replay},
-	[KEEPER_CONNECTION_VTEST] = {client_create, client_keep, client_freeze, client_save,
-		client_load, client_replay},
+	[KEEPER_CONNECTION_VHOST_USER] = {vm_create, vm_keep, vm_freeze, vm_pending, vm_save,
+		vm_load, vm_replay},
+	[KEEPER_CONNECTION_VTEST] = {client_create, client_keep, client_freeze, client_pending,
+		client_save, client_load, client_replay},
 };
 
 /* ---- starting to serve ---- */
@@ -379,6 +390,15 @@ void connections_freeze(struct connections *all, bool freeze)
 		if (!c->over)
 			c->kind->freeze(c, freeze);
 	}
+}
+
+bool connections_pending(struct connections *all)
+{
+	bool pending = false;
+
+	for (struct connection *c = all->list; c; c = c->next)
+		pending = (!c->over && c->kind->pending(c)) || pending;
+	return pending;
 }
 
 void connections_save(struct connections *all, struct state_writer *w)

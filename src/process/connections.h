@@ -33,6 +33,9 @@ void connections_add(struct connections *connections, const struct keeper_connec
 
 /* Those that come while frozen are frozen, too. */
 void connections_freeze(struct connections *connections, bool freeze);
+/* Frozen, nothing in the device: does one owe work that no kick or byte would wake a process for?
+ */
+bool connections_pending(struct connections *connections);
 /* A CONNECTION section each: u32 id, u32 kind, then the front end's own. */
 void connections_save(struct connections *connections, struct state_writer *w);
 /*

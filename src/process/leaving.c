@@ -204,7 +204,7 @@ static void leaving_answer(struct succession *s, struct keeper_saved *saved)
 	if (saved->code < 0 && !saved->text[0])
 		snprintf(saved->text, sizeof(saved->text), "the state cannot be saved: %s",
 			strerror(-saved->code));
-	saved->stopped_ns = succession_now_ns() - s->frozen_since;
+	saved->stopped_ns = s->frozen_since ? succession_now_ns() - s->frozen_since : 0;
 	if (saved->code < 0)
 		succession_thaw(s);
 	channel_send(s->channel_fd, KEEPER_DEVICE_SAVED, saved, -1);
@@ -226,9 +226,8 @@ void leaving_save(struct succession *s)
 	leaving_answer(s, &saved);
 }
 
-void leaving_save_file(struct succession *s, const struct keeper_save *save, int file_fd)
+static void leaving_answer_file(struct succession *s, bool exact, int fd)
 {
-	cleanup_close int fd = file_fd;
 	struct keeper_saved saved = {0};
 	struct state_writer *w;
 	bool lossy = false;
@@ -240,11 +239,61 @@ void leaving_save_file(struct succession *s, const struct keeper_save *save, int
 		saved.bytes = state_written(w);
 		state_writer_destroy(w);
 	}
-	if (!err && lossy && save->exact)
+	if (!err && lossy && exact)
 		err = -EBUSY;
 	saved.code = err;
 	saved.lossy = lossy;
 	leaving_answer(s, &saved);
+}
+
+static void leaving_answer_no(struct succession *s, int code, const char *why)
+{
+	struct keeper_saved saved = {.code = code};
+
+	close_fd(&s->stop_fd);
+	snprintf(saved.text, sizeof(saved.text), "%s", why);
+	leaving_answer(s, &saved);
+}
+
+/*
+ * Asleep, only a byte or a kick of the guest wakes it. What it is owed already would never come, so
+ * the moment must be one at which nothing is.
+ */
+bool leaving_stop_slice(struct succession *s)
+{
+	if (clock_ms() < s->stop_next_ms)
+		return true;
+	succession_freeze(s);
+	device_finish_all(s->device); /* what this completes is answered at once */
+	if (!connections_pending(s->connections)) {
+		cleanup_close int fd = TAKE_FD(s->stop_fd);
+		leaving_answer_file(s, s->stop_exact, fd);
+		return false;
+	}
+	if (++s->stop_tries >= STOP_TRIES) {
+		leaving_answer_no(
+			s, -EAGAIN, "its guest is at work just now (try again when it rests)");
+		return false;
+	}
+	succession_thaw(s);
+	s->stop_next_ms = clock_ms() + STOP_TRY_MS;
+	return true;
+}
+
+void leaving_save_file(struct succession *s, const struct keeper_save *save, int fd)
+{
+	cleanup_close int file = fd;
+
+	if (!save->stop) {
+		leaving_answer_file(s, save->exact, file);
+		return;
+	}
+	close_fd(&s->stop_fd);
+	s->stop_fd = TAKE_FD(file);
+	s->stop_exact = save->exact;
+	s->stop_tries = 0;
+	s->stop_next_ms = 0;
+	leaving_stop_slice(s);
 }
 
 int succession_write_file(struct succession *s, int fd)
@@ -284,6 +333,8 @@ void leaving_thaw(struct succession *s)
 	if (s->round) /* PRECOPY is answered all the same */
 		leaving_precopied(s, -ECANCELED, 0);
 	leaving_forget_rounds(s);
+	if (s->stop_fd >= 0)
+		leaving_answer_no(s, -ECANCELED, "it was not needed any more");
 	if (!s->frozen_since)
 		return;
 	if (s->anchor)

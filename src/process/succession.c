@@ -292,7 +292,8 @@ bool succession_idle(struct succession *s)
 		if (succession_image_is_due(s))
 			leaving_image(s);
 	}
-	return s->round && leaving_precopy_slice(s);
+	bool more = s->round && leaving_precopy_slice(s);
+	return (s->stop_fd >= 0 && leaving_stop_slice(s)) || more;
 }
 
 /* ---- the keeper's messages ---- */
@@ -352,6 +353,7 @@ int succession_create(const struct succession_config *config, struct succession 
 		.image_slot = KEEPER_NO_IMAGE,
 		.journal_slot = 1,
 		.round_fd = -1,
+		.stop_fd = -1,
 		.log = LOG_LIMIT_INIT,
 		.keep = {.data = s,
 			.put = keep_put,
@@ -380,6 +382,7 @@ void succession_destroy(struct succession *s)
 	state_writer_destroy(s->round);
 	close_fd(&s->round_fd);
 	device_load_abort(s->loader);
+	close_fd(&s->stop_fd);
 	stash_finish(&s->stash);
 	device_set_journal(s->device, NULL);
 	journal_destroy(s->journal);

@@ -20,6 +20,8 @@
 #define IMAGE_COST_FACTOR  40u            /* … and so many times what the last one took */
 #define IMAGE_TRIES        3u             /* that may fail in a row while nothing fits any more */
 #define PRECOPY_SLICE_NS   3000000u       /* of one turn of the loop */
+#define STOP_TRIES         10u            /* to find a guest at rest */
+#define STOP_TRY_MS        20u
 
 struct succession {
 	struct device *device;
@@ -47,6 +49,12 @@ struct succession {
 	int round_fd;
 	uint32_t rounds;       /* copied ahead so far */
 	uint64_t frozen_since; /* ns; 0: serving */
+
+	/* a hibernation that waits for a moment at which nothing is owed to the guest */
+	int stop_fd; /* the file; -1: none */
+	bool stop_exact;
+	unsigned stop_tries;
+	uint64_t stop_next_ms;
 
 	/* taking over */
 	struct stash stash;
@@ -90,8 +98,9 @@ int leaving_first_image(struct succession *s);
 void leaving_precopy(struct succession *s);
 bool leaving_precopy_slice(struct succession *s); /* true: more to do */
 void leaving_save(struct succession *s);
-/* Takes `file_fd`. */
-void leaving_save_file(struct succession *s, const struct keeper_save *save, int file_fd);
+/* Takes `fd`. */
+void leaving_save_file(struct succession *s, const struct keeper_save *save, int fd);
+bool leaving_stop_slice(struct succession *s); /* true: still waiting for a guest at rest */
 void leaving_thaw(struct succession *s);
 void leaving_check(struct succession *s);
 void leaving_forget_rounds(struct succession *s);

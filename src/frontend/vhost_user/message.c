@@ -198,6 +198,16 @@ int vu_channel_receive(struct vu_channel *channel, const char **ret_reason)
 	return 1;
 }
 
+bool vu_channel_pending(const struct vu_channel *channel)
+{
+	uint32_t size;
+
+	if (channel->whole || channel->got < VHOST_USER_HEADER_SIZE)
+		return channel->whole;
+	memcpy(&size, channel->wire->in + 8, sizeof(size));
+	return channel->got - VHOST_USER_HEADER_SIZE >= size;
+}
+
 uint64_t vu_channel_position(const struct vu_channel *channel)
 {
 	return channel->end;

@@ -84,6 +84,8 @@ void vu_channel_adopt(struct vu_channel *channel, int fd);
  * when the peer closed the connection between messages.
  */
 int vu_channel_receive(struct vu_channel *channel, const char **ret_reason);
+/* vu_channel_receive() has a message without reading anything more. */
+bool vu_channel_pending(const struct vu_channel *channel);
 /* Done with channel->in: closes the fds nobody took, and makes room for the next message. */
 void vu_channel_next(struct vu_channel *channel);
 

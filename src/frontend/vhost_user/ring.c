@@ -596,6 +596,14 @@ static bool ring_active(const struct ring *ring)
 	       !ring->serving && session_may_serve(ring->vu);
 }
 
+bool ring_pending(struct ring *ring)
+{
+	if (!ring->started || !ring->enabled || ring->broken)
+		return false;
+	return ring->polled || ring->next_resubmit < ring->n_resubmit ||
+	       virtqueue_enable_kicks(&ring->vq);
+}
+
 bool ring_serve(struct ring *ring, unsigned budget)
 {
 	struct vhost_user *vu = ring->vu;

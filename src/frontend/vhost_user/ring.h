@@ -100,6 +100,8 @@ int ring_replay(struct ring *ring, uint16_t head, uint64_t number, const void *b
 /* Returns what was completed while the connection was being loaded. */
 void ring_return_deferred(struct vhost_user *vu);
 
+/* Is there a request to take, or may one come without a kick? Kicks are asked for. */
+bool ring_pending(struct ring *ring);
 /* Takes up to `budget` requests; true when there may be more to take now. */
 bool ring_serve(struct ring *ring, unsigned budget);
 /* Makes a kick, call or error fd (-1: none) non-blocking. */

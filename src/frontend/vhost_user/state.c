@@ -273,6 +273,19 @@ void vhost_user_freeze(struct vhost_user *vu)
 	session_update_timer(vu);
 }
 
+bool vhost_user_pending(struct vhost_user *vu)
+{
+	bool pending = vu->ended ? !vu->told
+				 : vu->waiting || vu->paused || vu->memory_asked ||
+					   transfer_busy(&vu->transfer) ||
+					   vu_channel_pending(&vu->channel) ||
+					   vu_channel_busy(&vu->channel);
+
+	for (unsigned i = 0; i < KEEPER_MAX_RINGS && !vu->ended; i++)
+		pending = ring_pending(&vu->rings[i]) || pending;
+	return pending;
+}
+
 static int session_take_over(struct vhost_user *vu)
 {
 	bool with_fd;

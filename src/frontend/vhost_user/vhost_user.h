@@ -111,6 +111,12 @@ int vhost_user_keep(struct vhost_user *vu, const struct frontend_keep *keep, uin
 void vhost_user_freeze(struct vhost_user *vu);
 void vhost_user_thaw(struct vhost_user *vu);
 
+/*
+ * Frozen, all of the device's work complete: is there something only a process can do, of which no
+ * kick and no byte will tell? When not, every ring that runs has asked for kicks.
+ */
+bool vhost_user_pending(struct vhost_user *vu);
+
 /* Writes the payload of its CONNECTION section. Frozen, and all of the device's work complete. */
 void vhost_user_save(struct vhost_user *vu, struct state_writer *w);
 /*

@@ -270,6 +270,18 @@ void vtest_thaw(struct vtest *v)
 		vtest_end(v);
 }
 
+bool vtest_pending(struct vtest *v)
+{
+	uint8_t *message;
+	uint32_t id;
+	size_t size;
+
+	if (v->state == VTEST_STATE_ENDED)
+		return false;
+	/* A malformed one is handled, too: it ends the connection. */
+	return v->out.first || v->in.foreign || vtest_input_peek(v, 0, &id, &message, &size) != 0;
+}
+
 /* ---- saving and loading ---- */
 
 void vtest_save(struct vtest *v, struct state_writer *w)

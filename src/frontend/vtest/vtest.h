@@ -103,6 +103,12 @@ void vtest_freeze(struct vtest *v);
 /* Takes a turn as soon as the loop comes round. May call `closed`. */
 void vtest_thaw(struct vtest *v);
 
+/*
+ * Frozen, all of the device's work complete: is there something only a process can do, of which no
+ * byte of the client's will tell? A whole message, answers not sent.
+ */
+bool vtest_pending(struct vtest *v);
+
 /* Writes the payload of its CONNECTION section. Frozen, and all of the device's work complete. */
 void vtest_save(struct vtest *v, struct state_writer *w);
 /*

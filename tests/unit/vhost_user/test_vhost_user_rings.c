@@ -29,6 +29,58 @@ static void test_kick_request_used_call(void **state)
 	assert_int_equal(front_events(f->call[1]), 1);
 }
 
+static bool is_pending(struct front *f)
+{
+	vhost_user_freeze(f->vu);
+	bool pending = vhost_user_pending(f->vu);
+	vhost_user_thaw(f->vu);
+	front_spin(f);
+	return pending;
+}
+
+/* A guest that waits for what only a process can do. */
+static void pending_is_seen(struct front *f, uint64_t without)
+{
+	front_start(f, without);
+	assert_false(is_pending(f));
+	front_request(f, 0, 0, 0x11); /* the kick was read already */
+	assert_true(is_pending(f));
+	assert_int_equal(front_used_idx(f, 0), 1);
+	front_request(f, 1, 0, 0x11);
+	assert_true(is_pending(f));
+	assert_int_equal(front_used_idx(f, 1), 1);
+	assert_false(is_pending(f));
+}
+
+static void test_pending(void **state)
+{
+	pending_is_seen(*state, 0);
+}
+
+/* Kicks are asked for anew, as the driver may have seen them refused. */
+static void test_pending_asks_for_kicks(void **state)
+{
+	struct front *f = *state;
+
+	pending_is_seen(f, 1ull << VIRTIO_BIT_RING_EVENT_IDX);
+	vhost_user_freeze(f->vu);
+	front_used_ring(f, 0)[0] = 1; /* NO_NOTIFY */
+	assert_false(vhost_user_pending(f->vu));
+	assert_int_equal(front_used_ring(f, 0)[0], 0);
+}
+
+static void test_pending_control(void **state)
+{
+	struct front *f = *state;
+
+	front_negotiate(f, 0);
+	f->silent_keeper = true;
+	front_set_memory(f);
+	assert_true(is_pending(f)); /* the verdict is missing */
+	vhost_user_memory_verdict(f->vu, f->serial, true, NULL);
+	assert_false(is_pending(f));
+}
+
 static void test_completion_out_of_order_and_later(void **state)
 {
 	struct front *f = *state;
@@ -371,6 +423,9 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, front_setup, front_teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_kick_request_used_call),
+		T(test_pending),
+		T(test_pending_asks_for_kicks),
+		T(test_pending_control),
 		T(test_completion_out_of_order_and_later),
 		T(test_event_index_holds_calls_back),
 		T(test_flags_without_event_index),

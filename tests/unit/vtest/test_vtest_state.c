@@ -245,6 +245,35 @@ static void test_no_room_and_no_image(void **state)
 	assert_non_null(strstr(f->life.anchor->reason, "no image can be made"));
 }
 
+/* What a process that ends now would owe its client, and what the client's next byte tells. */
+static void test_pending(void **state)
+{
+	struct fixture *f = *state;
+	const uint32_t ping_message[] = {0, VTEST_PING_PROTOCOL_VERSION};
+	struct vtest *v = f->p->vtest;
+
+	handshake(f, 2);
+	vtest_freeze(v);
+	assert_false(vtest_pending(v));
+	put(f, ping_message, 4);
+	assert_int_equal(vtest_input_receive(v), 1);
+	assert_false(vtest_pending(v));
+	put(f, ping_message + 1, 4);
+	assert_false(vtest_pending(v)); /* in the socket: that wakes somebody */
+	assert_int_equal(vtest_input_receive(v), 1);
+	assert_true(vtest_pending(v));
+	vtest_thaw(v);
+	process_step(f->p);
+	expect(f, 8);
+	vtest_freeze(v);
+	assert_false(vtest_pending(v));
+	vtest_thaw(v);
+	for (unsigned i = 0; i < 100000 && !v->out.first; i++)
+		message(f, VTEST_PING_PROTOCOL_VERSION, NULL, 0);
+	vtest_freeze(v);
+	assert_true(vtest_pending(v));
+}
+
 static void test_nothing_happens_while_frozen(void **state)
 {
 	struct fixture *f = *state;
@@ -529,6 +558,7 @@ int main(void)
 		TEST(test_a_large_message_over_many_lives),
 		TEST(test_larger_than_the_journal),
 		TEST(test_no_room_and_no_image),
+		TEST(test_pending),
 		TEST(test_nothing_happens_while_frozen),
 		TEST(test_frames_are_not_counted_twice),
 		TEST(test_hostile_wire),
