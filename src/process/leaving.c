@@ -83,12 +83,35 @@ static void leaving_put_off(struct succession *s, int err, bool needed)
 		succession_give_up(s, text);
 }
 
+static void leaving_first_reason(void *data, bool refused, const char *text)
+{
+	struct keeper_text *notice = data;
+
+	if (!notice->text[0])
+		snprintf(notice->text, sizeof(notice->text),
+			"a recovery would not be exact: %.200s", text);
+}
+
+/* Once, until an image is exact again. */
+static void leaving_say_lossy(struct succession *s, bool lossy)
+{
+	struct keeper_text notice = {0};
+
+	if (lossy && !s->lossy_said) {
+		device_check(s->device, leaving_first_reason, &notice);
+		channel_send(s->channel_fd, KEEPER_DEVICE_NOTICE, &notice, -1);
+	}
+	s->lossy_said = lossy;
+}
+
 /* Without an image the journal goes on as it is; that is no harm as long as it has room. */
 void leaving_image(struct succession *s)
 {
 	bool incomplete = device_journal_incomplete(s->device), lossy = false;
 	bool full = incomplete || journal_bytes(s->journal) > JOURNAL_HARD_BYTES / 4 * 3;
 	bool needed = incomplete || (full && s->image_due) || journal_due(s->journal, 0);
+	/* Room or time runs out: what is not exact is better than what cannot be run again. */
+	bool accepted = full || s->active_ms > IMAGE_LOSSY_FACTOR * succession_enough(s);
 	struct journal *journal;
 	uint64_t bytes;
 
@@ -98,7 +121,7 @@ void leaving_image(struct succession *s)
 	int slot = leaving_write_image(s, false, &lossy, &bytes);
 	crash_point(CRASH_POINT_IMAGE);
 	int err = slot < 0 ? slot : 0;
-	if (!err && lossy && !full)
+	if (!err && lossy && !accepted)
 		err = -EDOM; /* it would not be exact */
 	if (!err)
 		err = succession_new_journal(s, &journal);
@@ -107,6 +130,7 @@ void leaving_image(struct succession *s)
 	} else {
 		succession_switch(s, journal, (uint32_t)slot, 0);
 		s->failed = 0;
+		leaving_say_lossy(s, lossy);
 		/* The first one also tries out formats and compiles what reads them. */
 		s->image_cost_ms = s->images++ ? clock_ms() - start : 0;
 		log_debug("image of %llu KiB in %llu ms", (unsigned long long)(bytes >> 10),
@@ -119,13 +143,15 @@ int leaving_first_image(struct succession *s)
 {
 	struct journal *journal;
 	uint64_t bytes;
-	bool lossy;
+	bool lossy = false;
 	int slot = leaving_write_image(s, false, &lossy, &bytes);
 	int err = slot < 0 ? slot : succession_new_journal(s, &journal);
 
-	if (!err)
-		succession_switch(s, journal, (uint32_t)slot, 0);
-	return err;
+	if (err < 0)
+		return err;
+	succession_switch(s, journal, (uint32_t)slot, 0);
+	leaving_say_lossy(s, lossy);
+	return 0;
 }
 
 /* ---- copying ahead ---- */

@@ -271,15 +271,18 @@ static void succession_count_activity(struct succession *s)
 	s->last_ms = now;
 }
 
+uint64_t succession_enough(const struct succession *s)
+{
+	return MAX((uint64_t)IMAGE_ACTIVE_MS, IMAGE_COST_FACTOR * s->image_cost_ms);
+}
+
 static bool succession_image_is_due(const struct succession *s)
 {
-	uint64_t enough = MAX((uint64_t)IMAGE_ACTIVE_MS, IMAGE_COST_FACTOR * s->image_cost_ms);
-
 	if (s->image_due)
 		return true;
 	if (device_journal_incomplete(s->device))
 		return s->last_ms >= s->next_try_ms;
-	return (s->active_ms > enough || s->last_bytes > JOURNAL_SOFT_BYTES) &&
+	return (s->active_ms > succession_enough(s) || s->last_bytes > JOURNAL_SOFT_BYTES) &&
 	       s->last_ms >= s->next_try_ms;
 }
 

@@ -19,8 +19,9 @@
 #define IMAGE_ACTIVE_MS    1000u          /* no image before so much activity … */
 #define IMAGE_COST_FACTOR  40u            /* … and so many times what the last one took */
 #define IMAGE_TRIES        3u             /* that may fail in a row while nothing fits any more */
-#define PRECOPY_SLICE_NS   3000000u       /* of one turn of the loop */
-#define STOP_TRIES         10u            /* to find a guest at rest */
+#define IMAGE_LOSSY_FACTOR 10u      /* so many times that, and one that is not exact will do */
+#define PRECOPY_SLICE_NS   3000000u /* of one turn of the loop */
+#define STOP_TRIES         10u      /* to find a guest at rest */
 #define STOP_TRY_MS        20u
 
 struct succession {
@@ -42,6 +43,7 @@ struct succession {
 	uint64_t images;                   /* made so far */
 	unsigned failed;                   /* that were needed, in a row */
 	bool given_up;                     /* nothing is kept any more, see succession_give_up() */
+	bool lossy_said;                   /* of the image that counts */
 	uint64_t active_ms, last_ms, last_bytes, image_cost_ms, next_try_ms;
 
 	/* precopying */
@@ -81,6 +83,8 @@ int succession_new_journal(struct succession *s, struct journal **ret);
 /* Makes journal and image count: one store. Lets go of those that did before. */
 void succession_switch(
 	struct succession *s, struct journal *journal, uint32_t image_slot, uint32_t rounds);
+/* Activity, ms, after which an image is due. */
+uint64_t succession_enough(const struct succession *s);
 /* Writes the anchor again as this process knows it. */
 void succession_write_anchor(struct succession *s);
 /*

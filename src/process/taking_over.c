@@ -122,6 +122,15 @@ static int take_device_end(struct taking_over *t)
 	return err < 0 ? take_fail(t, err, "%s", why[0] ? why : strerror(-err)) : 0;
 }
 
+/* What was lost when it was written stays lost: the first is told. */
+static int take_lossy(struct taking_over *t, struct state_reader *r)
+{
+	if (!t->result.lossy && !t->result.code)
+		state_get_text(r, t->result.text, sizeof(t->result.text));
+	t->result.lossy = true;
+	return 0;
+}
+
 static bool take_is_dropped(const struct succession *s, const struct state_section *section)
 {
 	return s->drop_section && !strcmp(s->drop_section, state_section_name(section->type));
@@ -139,6 +148,8 @@ static int take_section(
 			return err;
 		return t->load ? take_vm(t, r) : take_connection(t, r, id);
 	}
+	if (section->type == STATE_LOSSY)
+		return take_lossy(t, r);
 	if (section->type == STATE_SHARED || t->loaded)
 		return 0;
 	int err = device_load_section(t->s->loader, section, r);
@@ -431,12 +442,25 @@ static int take_check_file(struct taking_over *t, int fd)
 	return err;
 }
 
+/* The journal does not have what was loaded: before anything else is done an image has. */
+static int take_image_now(struct taking_over *t)
+{
+	struct succession *s = t->s;
+
+	succession_freeze(s);
+	int err = take_first_image(t);
+	succession_thaw(s);
+	return err;
+}
+
 int succession_read_file(
 	struct succession *s, int fd, int (*load)(void *data, struct state_reader *r), void *data)
 {
 	struct taking_over t = {.s = s, .load = load, .load_data = data};
-	int err = take_check_file(&t, fd);
 
+	if (succession_frozen(s)) /* an image of it as it was is made already */
+		return -EBUSY;
+	int err = take_check_file(&t, fd);
 	if (!err)
 		err = take_begin(&t);
 	if (!err)
@@ -447,8 +471,10 @@ int succession_read_file(
 		err = take_fail(&t, -EBADMSG, "it is not the state of a VM");
 	device_load_abort(TAKE_PTR(s->loader));
 	device_drop_unclaimed(s->device);
+	s->image_due = true; /* the journal has nothing of it */
+	if (!err && s->journal)
+		err = take_image_now(&t);
 	if (err < 0)
 		log_error("the state cannot be loaded: %s", t.result.text);
-	s->image_due = true; /* the journal has nothing of it */
 	return err;
 }

@@ -49,9 +49,6 @@ static void transfer_done(struct transfer *t, int result)
 		result = lseek(t->file, 0, SEEK_SET) < 0
 				 ? -errno
 				 : vu->ops->state_load(vu->ops_data, t->file);
-		/* What came through the pipe is nowhere else. */
-		if (!result && vu->keep)
-			vu->keep->image_due(vu->keep->data);
 	}
 	t->result = result;
 	transfer_close(t);

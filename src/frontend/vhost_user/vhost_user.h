@@ -74,7 +74,8 @@ struct vhost_user_ops {
 	 * Optional, both or neither: the whole device in a state file, for a VM monitor that
 	 * migrates (vhost-user DEVICE_STATE), in the empty memfd `fd`, which stays the front end's.
 	 * The rings are stopped. `dry`: only whether it could be done. 0 or -errno. Whoever loads
-	 * gives the CONNECTION section to vhost_user_load_device().
+	 * gives the CONNECTION section to vhost_user_load_device(), and keeps what was loaded: it
+	 * is in no journal.
 	 */
 	int (*state_save)(void *data, int fd, bool dry);
 	int (*state_load)(void *data, int fd);
