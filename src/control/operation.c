@@ -9,7 +9,7 @@
  *
  * A vgpud that ends in between leaves moving_to in the row. The next one asks the keeper how many
  * moves it has made: more than are noted in the row, and it is there. While moving_to is set the
- * vGPU counts on both GPUs.
+ * vGPU counts on both GPUs. A link that breaks during a move is settled in the same way.
  *
  * Files are made here, without a name in the state directory, and handed on as descriptors: nothing
  * is left behind, whoever ends.
@@ -107,6 +107,15 @@ static void move_done(struct vgpu *v, bool moved)
 		log_warning("the row of %s stays as it was: %s", v->def.name, err.text);
 }
 
+/* Whether it moved is known; but for a broken link, after which the next STATUS tells. */
+static void operation_settle(struct vgpu *v, const struct error *err)
+{
+	if (!err || (err->code != ECONNRESET && err->code != ETIMEDOUT))
+		move_done(v, !err);
+	else if (v->link)
+		link_ask_status(v->link);
+}
+
 /* Frees the operation. The callee may start the next one. */
 static void operation_end(struct operation *o, const struct error *err)
 {
@@ -115,7 +124,7 @@ static void operation_end(struct operation *o, const struct error *err)
 	if (v && v->operation == o) {
 		v->operation = NULL;
 		if (v->def.moving_to[0] && o->type == KEEPER_CONTROL_MOVE)
-			move_done(v, !err);
+			operation_settle(v, err);
 		if (!err && o->type == KEEPER_CONTROL_HIBERNATE)
 			v->hibernate_not_before_ms = 0;
 		if (!err && o->type == KEEPER_CONTROL_MOVE)
@@ -486,6 +495,12 @@ void vgpu_operation_status(struct vgpu *v)
 			v->def.gpu);
 	}
 	hibernate_if_idle(v);
+}
+
+void vgpu_operation_keeper_ended(struct vgpu *v)
+{
+	if (v->def.moving_to[0])
+		move_done(v, false);
 }
 
 static int on_idle_timer(sd_event_source *source, uint64_t usec, void *data)

@@ -388,6 +388,7 @@ static void vgpu_keeper_ended(struct vgpu *v)
 		vgpu_gone(v);
 		return;
 	}
+	vgpu_operation_keeper_ended(v); /* and with it both device processes */
 	keeper_last_words(v, words, sizeof(words));
 	snprintf(why, sizeof(why), "its keeper ended%s", words);
 	vgpu_fail(v, why);

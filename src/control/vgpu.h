@@ -23,5 +23,7 @@ void vgpu_device_args(const struct vgpu *v, const struct gpu *gpu,
 
 /* operation.c: its keeper has spoken. Ends a move that an earlier vgpud began; the idle policy. */
 void vgpu_operation_status(struct vgpu *v);
+/* Its keeper has ended, and whatever moved with it. */
+void vgpu_operation_keeper_ended(struct vgpu *v);
 
 #endif

@@ -12,6 +12,7 @@ line.
   idle SECONDS      idle for so long, whenever asked
   snapshot PATH     what a snapshot is made of
   crash             ends in the middle of an operation
+  hangup            ends an operation and hangs up without a word of it
 What it was asked goes to keeper.asked in its folder, a line each; what it was given to restore, to
 keeper.restored.
 """
@@ -144,6 +145,10 @@ class Keeper:
         self.pause_ns = 12345678
         if fd >= 0:
             os.close(fd)
+        if "hangup" in todo:
+            self.control.close()
+            self.control = None
+            return
         self.status()
         self.send("DONE", struct.pack("iI4Q256s", code, lossy, 48000000, self.pause_ns, 99000000,
                                       4096, text.encode()))
