@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "base/idmap.h"
+#include "protocol/keeper.h"
 #include "protocol/virgl.h"
 #include "state/section.h"
 
@@ -12,9 +13,16 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define TEXT_MAX      256
+#define TEXT_MAX    256
+#define DESC_FIELDS 10
+
+/* More than any device has: a small file must not become a large report. */
 #define RESOURCES_MAX (1u << 20)
-#define DESC_FIELDS   10
+#define CLIENTS_MAX   (1u << 16)
+#define CONTEXTS_MAX  (1u << 16)
+#define PICTURES_MAX  (1u << 16)
+#define LOSSY_MAX     1024u
+#define CAPSETS_MAX   64u
 
 enum { ENCODING_RAW, ENCODING_ZERO, ENCODING_NOT_HERE };
 enum {
@@ -43,6 +51,7 @@ struct inspection {
 	struct idmap by_id, context_by_id;
 	unsigned pictures;
 	uint64_t payload, shared;
+	bool excess; /* the section at hand has more than there can be */
 };
 
 typedef void (*section_reader)(struct inspection *in, const struct state_section *section);
@@ -66,6 +75,12 @@ static json_t *get_text(struct state_reader *r)
 	return json_string(text);
 }
 
+static bool room(struct inspection *in, size_t used, size_t max)
+{
+	in->excess |= used >= max;
+	return used < max;
+}
+
 static void add(json_t *object, const char *key, json_int_t n)
 {
 	json_object_set_new(
@@ -81,7 +96,7 @@ static void read_source(struct inspection *in, const struct state_section *secti
 	json_object_set_new(in->root, "renderer", get_text(in->r));
 	json_object_set_new(in->root, "program_version", get_text(in->r));
 	uint32_t n = state_get_u32(in->r);
-	for (uint32_t i = 0; i < n && !state_bad(in->r); i++) {
+	for (uint32_t i = 0; i < n && !state_bad(in->r) && room(in, i, CAPSETS_MAX); i++) {
 		json_t *capset = json_object();
 		set(capset, "id", state_get_u32(in->r));
 		set(capset, "version", state_get_u32(in->r));
@@ -123,7 +138,8 @@ static void read_device(struct inspection *in, const struct state_section *secti
 		state_get_u32(in->r); /* next ids */
 	state_get_u64(in->r);
 	set(device, "resources_bytes", state_get_u64(in->r));
-	for (uint32_t i = 0; i < numbers[0] && !state_bad(in->r); i++)
+	for (uint32_t i = 0; i < numbers[0] && !state_bad(in->r) && room(in, i, KEEPER_MAX_HEADS);
+		i++)
 		read_head(in, heads);
 	json_object_set_new(device, "screens", heads);
 	json_object_set_new(in->root, "device", device);
@@ -131,8 +147,9 @@ static void read_device(struct inspection *in, const struct state_section *secti
 
 static void read_client(struct inspection *in, const struct state_section *section)
 {
+	if (!room(in, json_array_size(in->clients), CLIENTS_MAX))
+		return;
 	json_t *client = json_object();
-
 	set(client, "id", state_get_u32(in->r));
 	json_object_set_new(client, "name", get_text(in->r));
 	json_array_append_new(in->clients, client);
@@ -163,7 +180,8 @@ static void read_resource(struct inspection *in, const struct state_section *sec
 	state_get_u64(in->r);
 	/* Copied ahead, and again: the last one counts. */
 	if (!res) {
-		res = in->by_id.count < RESOURCES_MAX ? calloc(1, sizeof(*res)) : NULL;
+		bool fits = room(in, in->by_id.count, RESOURCES_MAX);
+		res = fits ? calloc(1, sizeof(*res)) : NULL;
 		if (!res || idmap_add(&in->by_id, id, res) < 0) {
 			free(res);
 			return;
@@ -195,7 +213,7 @@ static void draw(struct inspection *in, uint32_t id, const struct resource *res,
 		.height = res->desc[DESC_HEIGHT],
 		.bytes = state_take(in->r, size),
 		.size = size};
-	if (!picture.bytes)
+	if (!picture.bytes || !room(in, in->pictures, PICTURES_MAX))
 		return;
 	if (layers > 1)
 		n = snprintf(path, sizeof(path), "%s/resource-%u-layer-%u.png", in->png_dir, id,
@@ -230,6 +248,8 @@ static void read_content(struct inspection *in, const struct state_section *sect
 
 static void read_context(struct inspection *in, const struct state_section *section)
 {
+	if (!room(in, json_array_size(in->contexts), CONTEXTS_MAX))
+		return;
 	json_t *context = json_object();
 	uint32_t client = state_get_u32(in->r), handle = state_get_u32(in->r);
 	uint32_t id = state_get_u32(in->r), flags = state_get_u32(in->r);
@@ -313,7 +333,8 @@ static void read_shared(struct inspection *in, const struct state_section *secti
 
 static void read_lossy(struct inspection *in, const struct state_section *section)
 {
-	json_array_append_new(in->lossy, get_text(in->r));
+	if (room(in, json_array_size(in->lossy), LOSSY_MAX))
+		json_array_append_new(in->lossy, get_text(in->r));
 }
 
 static const section_reader readers[] = {
@@ -394,11 +415,12 @@ int inspect_read(int fd, const char *name, const char *png_dir, json_t **ret, st
 		return refuse(name, r, "", err);
 	begin(&in);
 	while ((r = state_next(in.r, &section)) == 1) {
+		in.excess = false;
 		add(in.sections, state_section_name(section.type), 1);
 		in.payload += section.size;
 		if ((size_t)section.type < ARRAY_SIZE(readers) && readers[section.type])
 			readers[section.type](&in, &section);
-		if (state_bad(in.r))
+		if (state_bad(in.r) || in.excess)
 			add(in.root, "malformed_sections", 1);
 	}
 	if (r < 0)
