@@ -12,6 +12,7 @@ struct problems {
 	state_problem_fn found;
 	void *data;
 	unsigned n;
+	bool refused; /* one of them was told */
 	bool clocks; /* queries that measure time count: their state is saved, the pause is in it */
 };
 
@@ -31,8 +32,10 @@ problem(struct problems *p, bool refused, const char *format, ...)
 	char text[192];
 	va_list args;
 
-	if (p->n++ >= STATE_MAX_PROBLEMS)
+	/* A refusal is told however much else there is: one at least. */
+	if (p->n++ >= STATE_MAX_PROBLEMS && (!refused || p->refused))
 		return;
+	p->refused = p->refused || refused;
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);

@@ -196,8 +196,8 @@ void device_drop_unclaimed(struct device *dev);
 
 /*
  * What saving would not do exactly now, or why it cannot be done: `found` is called for each, at
- * most 32 times, with a text for people that names the client and the object. Blocks until the
- * work so far is complete.
+ * most 32 times and once more for a refusal, with a text for people that names the client and the
+ * object. Blocks until the work so far is complete.
  */
 void device_check(
 	struct device *dev, void (*found)(void *data, bool refused, const char *text), void *data);
