@@ -33,6 +33,13 @@ def asked(node, name="a"):
         return f.read().splitlines()
 
 
+def asked_for(node, word):
+    try:
+        return any(line.startswith(word) for line in asked(node))
+    except OSError:
+        return False
+
+
 def events(node):
     return [e["text"] for e in node.json("events")]
 
@@ -162,6 +169,20 @@ def test_vgpud_killed_during_a_move(node, works):
     assert any("no vgpud watched" in e if works else "its move failed" in e for e in events(node))
 
 
+@pytest.mark.parametrize("works", (True, False))
+def test_the_link_breaks_during_a_move(node, works):
+    """Whether it moved is what the keeper says afterwards."""
+    node.create("a")
+    node.script("hangup\n" + ("" if works else "refuse 5 it did not work\n"))
+    assert "keeper is gone" in node.refused("move", "a", "--gpu", "soft1")
+    node.script("")
+    gpu = "soft1" if works else "soft0"
+    words = "moved to soft1" if works else "its move failed"
+    until(lambda: any(words in e for e in events(node)))
+    assert node.json("show", "a")["gpu"] == gpu
+    node.good("move", "a", "--gpu", gpu)
+
+
 def test_keeper_ends_in_the_middle(node):
     node.create("a")
     node.script("crash")
@@ -225,6 +246,17 @@ def test_refused_snapshot_leaves_the_old_file(node):
     assert [n for n in os.listdir(node.dir) if n.startswith("state")] == ["state"]
     assert "choose another file" in node.refused("snapshot", "a", "/nonexistent/x")
     assert node.state("a") == "ready"
+
+
+def test_an_interrupted_snapshot_leaves_nothing(node, tmp_path):
+    node.create("a")
+    node.script("slow 30\nsnapshot %s\n" % GOLDEN)
+    saving = begin(node, "snapshot", "a", str(tmp_path / "f"))
+    until(lambda: asked_for(node, "SNAPSHOT"))
+    saving.send_signal(signal.SIGINT)
+    saving.communicate(timeout=LIMIT)
+    assert saving.returncode == -signal.SIGINT
+    assert os.listdir(tmp_path) == []
 
 
 def test_snapshot_to_a_full_disk(node):
@@ -540,6 +572,19 @@ def test_inspect_of_everything(tmp_path):
     text = inspect(path, "--png", str(tmp_path)).stdout
     assert "SHADER 1" in text and "B8G8R8A8_UNORM" in text and "lossy: one sample" in text
     assert (tmp_path / "resource-8-layer-5.png").exists()
+
+
+def test_inspect_of_too_much(tmp_path):
+    """What packs well must not become a report of any size."""
+    state = State()
+    state.section(1, "a", "b", 200000, bytes(12 * 200000))
+    state.section(2, bytes(8), 200000, 1, 1, bytes(12 + 16), bytes(56 * 200000))
+    for _ in range(1500):
+        state.section(13, "x")
+    seen = json.loads(inspect("--json", state.write(tmp_path / "f")).stdout)
+    assert len(seen["capsets"]) == 64 and len(seen["device"]["screens"]) == 16
+    assert len(seen["lossy"]) == 1024
+    assert seen["malformed_sections"] == 2 + 1500 - 1024
 
 
 @pytest.mark.parametrize("bad", [
