@@ -6,6 +6,8 @@
                                             without EVERY_S only those that took over 2 ms
     vtest_client.py SOCKET mark [AFTER_S]   submits a debug marker, at which tests let a device
                                             process crash, and prints "answered" or "closed"
+    vtest_client.py SOCKET deaf [FOR_S]     asks for more answers than fit into its socket, prints
+                                            "asked", reads them so much later, and prints "all"
 """
 import socket
 import struct
@@ -54,8 +56,22 @@ def mark(client, after_s=0.0):
     print("answered" if ask(client) else "closed", flush=True)
 
 
+def deaf(client, for_s=1.0):
+    count, answered = 800, 0
+    client.sendall(struct.pack("=IIII", 2, BUSY_WAIT, 0, 0) * count)
+    time.sleep(0.5)
+    print("asked", flush=True)
+    time.sleep(for_s)
+    while answered < 12 * count:
+        more = client.recv(1 << 20)
+        if not more:
+            break
+        answered += len(more)
+    print("all" if answered == 12 * count else f"{answered} of {12 * count}", flush=True)
+
+
 def main(path, verb, *numbers):
-    {"ping": ping, "mark": mark}[verb](connect(path), *map(float, numbers))
+    {"ping": ping, "mark": mark, "deaf": deaf}[verb](connect(path), *map(float, numbers))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """vGPUs that sleep: by hand and by themselves, woken by the guest's next byte or by hand."""
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import glstate
 import node as node_module
 from conftest import FEW
 
+CLIENT = Path(__file__).resolve().parents[1] / "lib" / "vtest_client.py"
 HELD_LIMIT = 5 << 20
 # A client that pauses longer than it takes to fall asleep.
 SLOW = [*FEW, "--frames", 8, "--pace-ms", 1200]
@@ -44,6 +48,23 @@ def test_asleep_it_holds_little(shared_node, references, vgpu):
         assert awake["pid"]
         glstate.compare(references.of(*options), run.finish())
     assert row["state"] == "hibernated"
+
+
+def test_not_while_its_guest_waits_for_it(shared_node, vgpu):
+    """Answers that do not fit bring no byte that would wake anybody."""
+    socket = shared_node.run_dir / "vgpus" / vgpu / "vtest.sock"
+    client = shared_node.spawn(vgpu, [sys.executable, str(CLIENT), str(socket), "deaf", "4"],
+                               stdout=subprocess.PIPE)
+    try:
+        assert client.stdout.readline() == "asked\n"
+        done = shared_node.ctl("hibernate", vgpu, check=False)
+        assert done.returncode == 1 and "at work just now" in done.stderr, done.stderr
+        assert shared_node.vgpu(vgpu)["state"] == "bound"
+        assert client.communicate(timeout=60)[0] == "all\n"
+    finally:
+        client.kill()
+        client.wait()
+    shared_node.ctl("hibernate", vgpu)
 
 
 def test_woken_by_hand(shared_node, references, vgpu):
