@@ -120,7 +120,8 @@ static void connection_on_event(void *data, uint32_t events)
 	struct keeper *k = c->keeper;
 
 	if (!(events & (EPOLLHUP | EPOLLERR))) { /* listened to while asleep */
-		sleep_wake(k);
+		if (k->takeover.phase == PHASE_ASLEEP)
+			sleep_wake(k);
 		return;
 	}
 	if (!connection_put_off(c)) {

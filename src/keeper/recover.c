@@ -22,7 +22,7 @@ static bool recover_possible(const struct keeper *k)
 	       custody_get(&k->custody, KEEPER_CUSTODY_ANCHOR, 0) && k->takeover.again;
 }
 
-static bool recover_too_often(struct keeper *k)
+bool recover_too_often(struct keeper *k)
 {
 	struct takeover *t = &k->takeover;
 	uint64_t now = clock_ms();

@@ -5,8 +5,10 @@
  * kick of a guest, or a new connection wakes it. Nothing is read here: what was said is still there
  * for the process that wakes up.
  *
- * When waking fails the file is kept and nothing but WAKE tries again. When nobody is left to wake
- * up for, the file is let go and a fresh process started.
+ * A process that is killed from outside while it wakes up is followed by another one, as in a
+ * recovery. When waking fails by itself the file is kept and nothing but WAKE tries again. When
+ * nobody is left to wake up for, or nobody was there when it fell asleep and it cannot be woken,
+ * the file is let go and a fresh process started.
  */
 #include "keeper/keeper.h"
 
@@ -159,23 +161,51 @@ void sleep_ended(struct keeper *k, const void *payload)
 
 /* --- waking --- */
 
+/* Nothing but WAKE tries again; unless nobody would, then the next client gets a fresh process. */
+static void sleep_give_up(struct keeper *k)
+{
+	struct takeover *t = &k->takeover;
+
+	k->state = KEEPER_STATE_FAILED;
+	t->wake_failed = true;
+	log_error("waking failed: %s", k->failure);
+	control_event(k, "waking failed: %.160s; %s", k->failure,
+		t->had_peers ? "the state is kept"
+			     : "nobody used it: its state is let go, a fresh process starts");
+	takeover_enter(k, PHASE_ASLEEP, 0);
+	job_done(k, -EIO, k->failure);
+	peers_undo_closed(k);
+	if (t->had_peers)
+		sleep_peer_gone(k);
+	else
+		sleep_discard(k);
+}
+
+static void sleep_start(struct keeper *k)
+{
+	int r = device_start(k);
+
+	if (r < 0) {
+		snprintf(k->failure, sizeof(k->failure), "no device process could be started: %s",
+			strerror(-r));
+		sleep_give_up(k);
+		return;
+	}
+	k->current->staging = true;
+	k->current->served = k->takeover.had_peers ? k->binding_number : 0;
+	takeover_enter(k, PHASE_WAKE_START, 0);
+}
+
 void sleep_wake(struct keeper *k)
 {
 	struct takeover *t = &k->takeover;
 
+	if (t->phase != PHASE_ASLEEP)
+		return; /* two that wake it can come at once, in one batch of events */
 	sleep_unwatch(k);
 	t->wake_failed = false;
 	t->paused_at = clock_ns();
-	int r = device_start(k);
-	if (r < 0) {
-		snprintf(k->failure, sizeof(k->failure), "no device process could be started: %s",
-			strerror(-r));
-		sleep_wake_failed(k, NULL);
-		return;
-	}
-	k->current->staging = true;
-	k->current->served = t->had_peers ? k->binding_number : 0;
-	takeover_enter(k, PHASE_WAKE_START, 0);
+	sleep_start(k);
 }
 
 void sleep_ready(struct keeper *k, const void *payload)
@@ -218,12 +248,13 @@ void sleep_wake_failed(struct keeper *k, const void *payload)
 {
 	struct takeover *t = &k->takeover;
 
-	k->state = KEEPER_STATE_FAILED;
-	t->wake_failed = true;
-	log_error("waking failed: %s", k->failure);
-	control_event(k, "waking failed: %.200s; the state is kept", k->failure);
-	takeover_enter(k, PHASE_ASLEEP, 0);
-	job_done(k, -EIO, k->failure);
+	if (t->blame || k->stopping || recover_too_often(k)) {
+		sleep_give_up(k);
+		return;
+	}
+	/* Killed from outside: what is in the file is as good as it was. */
+	log_warning("%s; another one wakes up", k->failure);
 	peers_undo_closed(k);
-	sleep_peer_gone(k);
+	t->served_at = 0;
+	sleep_start(k);
 }

@@ -132,6 +132,7 @@ void takeover_serve(struct keeper *k, const void *payload); /* a first process i
 
 /* recover.c */
 void recover_begin(struct keeper *k, const void *payload);
+bool recover_too_often(struct keeper *k); /* counts one more start of a process that takes over */
 void recover_ready(struct keeper *k, const void *payload);
 void recover_loaded(struct keeper *k, const void *payload);
 void recover_timeout(struct keeper *k, const void *payload);

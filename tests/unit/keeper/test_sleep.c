@@ -140,6 +140,30 @@ static void test_a_new_connection_wakes(void **state)
 	end(&s);
 }
 
+/* Both in one batch of events: a keeper that is stopped meanwhile sees them together. */
+static void test_two_that_wake_start_one_process(void **state)
+{
+	struct sleeper s;
+	uint32_t id;
+
+	begin(&s, NULL);
+	int other = bench_connect(&s.b, &s.f, &id);
+	hibernate(&s);
+	assert_int_equal(kill(s.b.keeper, SIGSTOP), 0);
+	assert_int_equal(send(s.client, "x", 1, 0), 1);
+	assert_int_equal(send(other, "x", 1, 0), 1);
+	eventfd_write(s.kick, 1);
+	assert_int_equal(kill(s.b.keeper, SIGCONT), 0);
+	take(&s, 2, 2 + 1);
+	fake_saved(&s.f, KEEPER_DEVICE_LOADED, 0, 0, 0);
+	bench_until_event(&s.b, "woken: pause");
+	bench_until_state(&s.b, KEEPER_STATE_BOUND);
+	assert_int_equal(s.b.status.starts, 2);
+	assert_true(client_open(s.client));
+	close(other);
+	end(&s);
+}
+
 /* What is there already when it falls asleep wakes it at once. */
 static void test_a_kick_that_was_not_read_wakes(void **state)
 {
@@ -192,16 +216,21 @@ static void test_waking_fails_and_is_tried_again(void **state)
 		hibernate(&s);
 		send(s.client, "x", 1, 0);
 		if (how == 0) {
+			struct keeper_text text = {"no such GPU"};
 			fake_accept(&s.b, &s.f);
-			fake_kill(&s.f);
+			fake_send(&s.f, KEEPER_DEVICE_FAILED, &text, -1);
+			kill(s.f.pid, SIGSEGV);
+			fake_expect_end(&s.f);
 		} else {
 			take(&s, 1, 3);
 			fake_put(&s.f, KEEPER_CUSTODY_ANCHOR, 0, 0, 99); /* never counts */
 			struct keeper_closed closed = {.id = s.id};
 			fake_send(&s.f, KEEPER_DEVICE_CLOSED, &closed, -1);
 		}
-		if (how == 1)
-			fake_kill(&s.f);
+		if (how == 1) {
+			kill(s.f.pid, SIGSEGV);
+			fake_expect_end(&s.f);
+		}
 		if (how == 2) {
 			fake_saved(&s.f, KEEPER_DEVICE_LOADED, -EIO, 0, 0);
 			fake_expect_end(&s.f);
@@ -226,6 +255,37 @@ static void test_waking_fails_and_is_tried_again(void **state)
 		bench_stop(&s.b);
 		begin(&s, options);
 	}
+	end(&s);
+}
+
+/* Killed from outside, at each moment: nobody has to type anything. */
+static void test_killed_while_it_wakes(void **state)
+{
+	char *options[] = {"--recoveries", "3", NULL};
+	struct sleeper s;
+
+	begin(&s, options);
+	hibernate(&s);
+	send(s.client, "x", 1, 0);
+	fake_accept(&s.b, &s.f);
+	fake_kill(&s.f);
+	fake_accept_ready(&s.b, &s.f);
+	fake_kill(&s.f);
+	take(&s, 1, 3);
+	struct keeper_closed closed = {.id = s.id};
+	fake_send(&s.f, KEEPER_DEVICE_CLOSED, &closed, -1); /* does not count */
+	fake_kill(&s.f);
+	usleep(200000);
+	wake(&s);
+	assert_true(s.b.status.last_pause_ns > 200000000); /* since the first attempt */
+	assert_true(client_open(s.client));
+	hibernate(&s);
+	send(s.client, "x", 1, 0);
+	fake_accept(&s.b, &s.f); /* more than three within a minute are too often */
+	fake_kill(&s.f);
+	bench_until_event(&s.b, "waking failed");
+	bench_until_state(&s.b, KEEPER_STATE_FAILED);
+	assert_true(client_open(s.client));
 	end(&s);
 }
 
@@ -356,6 +416,27 @@ static void test_idle_time_is_of_the_moment(void **state)
 	end(&s);
 }
 
+/* Nobody would ever type WAKE: the client that came gets a fresh process. */
+static void test_an_unbound_vgpu_that_cannot_be_woken(void **state)
+{
+	struct sleeper s = {.kick = -1};
+
+	bench_start(&s.b, NULL);
+	fake_accept_ready(&s.b, &s.f);
+	bench_until_state(&s.b, KEEPER_STATE_READY);
+	hibernate(&s);
+	s.client = bench_client(&s.b, "vtest.sock");
+	take(&s, 0, 0);
+	fake_saved(&s.f, KEEPER_DEVICE_LOADED, -EIO, 0, 0);
+	fake_expect_end(&s.f);
+	bench_until_event(&s.b, "nobody used it: its state is let go");
+	fake_accept_ready(&s.b, &s.f);
+	fake_expect_only(&s.f, KEEPER_DEVICE_CONNECTION);
+	bench_until_state(&s.b, KEEPER_STATE_BOUND);
+	assert_true(client_open(s.client));
+	end(&s);
+}
+
 static void test_a_sleeping_keeper_ends(void **state)
 {
 	struct sleeper s;
@@ -370,14 +451,17 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_kick_a_command_and_a_byte_wake),
 		cmocka_unit_test(test_a_new_connection_wakes),
+		cmocka_unit_test(test_two_that_wake_start_one_process),
 		cmocka_unit_test(test_a_kick_that_was_not_read_wakes),
 		cmocka_unit_test(test_it_cannot_be_saved),
 		cmocka_unit_test(test_waking_fails_and_is_tried_again),
+		cmocka_unit_test(test_killed_while_it_wakes),
 		cmocka_unit_test(test_nobody_is_left_to_wake_up_for),
 		cmocka_unit_test(test_one_of_two_leaves),
 		cmocka_unit_test(test_an_unbound_vgpu_sleeps_too),
 		cmocka_unit_test(test_screens_are_let_go),
 		cmocka_unit_test(test_idle_time_is_of_the_moment),
+		cmocka_unit_test(test_an_unbound_vgpu_that_cannot_be_woken),
 		cmocka_unit_test(test_a_sleeping_keeper_ends),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
