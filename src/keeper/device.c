@@ -436,11 +436,14 @@ void device_replace(struct keeper *k, const char *reason)
 	control_status(k);
 }
 
+bool device_is_used(const struct keeper *k)
+{
+	return k->current->served && k->current->served != k->binding_number;
+}
+
 bool device_renew(struct keeper *k)
 {
-	const struct device_process *d = k->current;
-
-	if (!d->served || d->served == k->binding_number || k->stopping)
+	if (!device_is_used(k) || k->stopping)
 		return false;
 	device_replace(k, "its binding is over");
 	return true;

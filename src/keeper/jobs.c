@@ -134,6 +134,8 @@ static const char *job_obstacle(const struct keeper *k)
 		return k->failure;
 	if (k->state != KEEPER_STATE_READY || !k->current->pid || k->stopping)
 		return "its device process is starting";
+	if (device_is_used(k))
+		return "its last client's work is being finished";
 	if (k->current->owes)
 		return "its device process has not answered the last request yet";
 	return NULL;

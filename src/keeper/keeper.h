@@ -179,6 +179,11 @@ void device_kill(struct device_process *d, const char *reason); /* its death fol
 void device_dismiss(struct device_process *d);
 /* Nothing could be taken over: connections end, k->failure says why. */
 void device_fail(struct keeper *k);
+/*
+ * Has it served another binding than the present one? What it has is that one's, and must not be
+ * there when the next one is served; the last client's bytes are being worked off, no more.
+ */
+bool device_is_used(const struct keeper *k);
 /* Ends a device process that has served another binding than the present one; false: it has not. */
 bool device_renew(struct keeper *k);
 void device_replace(struct keeper *k, const char *reason); /* by a fresh one; connections end */

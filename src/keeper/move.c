@@ -120,7 +120,7 @@ static void move_commit(struct keeper *k, bool taken_over)
 
 	k->current = d;
 	k->next = NULL;
-	d->served = taken_over ? k->binding_number : 0;
+	d->served = taken_over ? last->served : 0; /* a binding that ended meanwhile ends it too */
 	d->staging = false;
 	move_drop_rounds(k, k->takeover.rounds_given);
 	custody_merge(&k->custody, &d->staged, false);

@@ -328,6 +328,8 @@ void peers_go_on(struct keeper *k, bool taken_over)
 		if (c->id)
 			connection_go_on(c);
 	}
+	if (!peers_connected(k))
+		device_renew(k); /* of a binding that ended meanwhile */
 	keeper_set_timer(k);
 }
 

@@ -183,6 +183,7 @@ static void sleep_give_up(struct keeper *k)
 
 static void sleep_start(struct keeper *k)
 {
+	uint32_t served = k->current->served; /* the state is still that binding's */
 	int r = device_start(k);
 
 	if (r < 0) {
@@ -192,7 +193,7 @@ static void sleep_start(struct keeper *k)
 		return;
 	}
 	k->current->staging = true;
-	k->current->served = k->takeover.had_peers ? k->binding_number : 0;
+	k->current->served = served;
 	takeover_enter(k, PHASE_WAKE_START, 0);
 }
 

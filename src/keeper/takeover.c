@@ -181,6 +181,9 @@ uint32_t takeover_status(const struct keeper *k)
 
 	if (status == OWN || k->takeover.wake_failed)
 		status = k->state;
+	if (status == KEEPER_STATE_READY && device_is_used(k))
+		return KEEPER_STATE_STARTING; /* as soon as the last client's bytes are worked off
+					       */
 	if (status == KEEPER_STATE_READY && k->binding.kind != KEEPER_BINDING_NONE)
 		status = KEEPER_STATE_BOUND;
 	return status;

@@ -476,6 +476,37 @@ static void test_a_client_that_leaves_during_the_move(void **state)
 	bench_stop(&b);
 }
 
+/* A binding ends while its guest is moved: what was carried is nothing for the next one. */
+static void test_a_binding_that_ends_during_the_move(void **state)
+{
+	struct bench b;
+	struct fake f, next;
+	uint32_t id;
+	int client = begin(&b, &f, &id, NULL), file = bench_file(1);
+
+	ask_move(&b, false, NULL);
+	fake_accept_ready(&b, &next);
+	fake_expect_only(&f, KEEPER_DEVICE_PRECOPY);
+	close(client);
+	bench_until_state(&b, KEEPER_STATE_MOVING);
+	fake_saved(&f, KEEPER_DEVICE_PRECOPIED, 0, 0, 0);
+	save(&f, 0);
+	fake_take(&next, &given, KEEPER_DEVICE_LOAD, false);
+	fake_saved(&next, KEEPER_DEVICE_LOADED, 0, 0, 0);
+	bench_until_done(&b, 0, "");
+	fake_expect_end(&f);
+	bench_send(&b, KEEPER_CONTROL_HIBERNATE, NULL, file);
+	bench_until_done(&b, -EAGAIN, "its last client's work is being finished");
+	client = bench_client(&b, "vtest.sock");
+	fake_expect_end(&next);
+	fake_accept_ready(&b, &f); /* a fresh one */
+	fake_expect_only(&f, KEEPER_DEVICE_CONNECTION);
+	bench_until_state(&b, KEEPER_STATE_BOUND);
+	close(file);
+	close(client);
+	bench_stop(&b);
+}
+
 static void test_one_job_at_a_time(void **state)
 {
 	const struct keeper_save save_asked = {0};
@@ -581,6 +612,7 @@ int main(void)
 		cmocka_unit_test(test_rounds_of_an_earlier_move),
 		cmocka_unit_test(test_loaded_crosses_the_time_out),
 		cmocka_unit_test(test_a_client_that_leaves_during_the_move),
+		cmocka_unit_test(test_a_binding_that_ends_during_the_move),
 		cmocka_unit_test(test_one_job_at_a_time),
 		cmocka_unit_test(test_check_snapshot_restore),
 	};

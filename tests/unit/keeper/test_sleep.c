@@ -437,6 +437,31 @@ static void test_an_unbound_vgpu_that_cannot_be_woken(void **state)
 	end(&s);
 }
 
+/* What a dead client left is nothing for the next one, not even by way of a file. */
+static void test_work_of_the_last_client_is_not_saved(void **state)
+{
+	struct sleeper s;
+	int file = bench_file(42);
+
+	begin(&s, NULL);
+	close(s.client);
+	bench_until_state(&s.b, KEEPER_STATE_STARTING); /* or nearly so */
+	bench_send(&s.b, KEEPER_CONTROL_HIBERNATE, NULL, file);
+	bench_until_done(&s.b, -EAGAIN, "its last client's work is being finished");
+	struct keeper_closed closed = {.id = s.id};
+	fake_send(&s.f, KEEPER_DEVICE_CLOSED, &closed, -1);
+	fake_expect_end(&s.f);
+	fake_accept_ready(&s.b, &s.f);
+	bench_until_state(&s.b, KEEPER_STATE_READY);
+	hibernate(&s); /* the fresh one */
+	s.client = bench_client(&s.b, "vtest.sock");
+	take(&s, 0, 0);
+	fake_saved(&s.f, KEEPER_DEVICE_LOADED, 0, 0, 0);
+	fake_expect_only(&s.f, KEEPER_DEVICE_CONNECTION);
+	close(file);
+	end(&s);
+}
+
 static void test_a_sleeping_keeper_ends(void **state)
 {
 	struct sleeper s;
@@ -462,6 +487,7 @@ int main(void)
 		cmocka_unit_test(test_screens_are_let_go),
 		cmocka_unit_test(test_idle_time_is_of_the_moment),
 		cmocka_unit_test(test_an_unbound_vgpu_that_cannot_be_woken),
+		cmocka_unit_test(test_work_of_the_last_client_is_not_saved),
 		cmocka_unit_test(test_a_sleeping_keeper_ends),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
