@@ -205,7 +205,8 @@ void device_resend(struct device_process *d, uint64_t now);
 /* watch.c: does it hang, does it idle? */
 void watch_check_time(struct keeper *k, uint64_t now);
 uint64_t watch_next_time(const struct keeper *k);
-void watch_begin(struct keeper *k); /* the guest did something just now */
+bool watch_hangs(const struct keeper *k); /* it is at one thing for too long */
+void watch_begin(struct keeper *k);       /* the guest did something just now */
 uint64_t watch_idle_ns(struct keeper *k);
 
 /* peers.c: VMs and processes */

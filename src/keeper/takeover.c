@@ -33,6 +33,7 @@ static const struct takeover_row rows[PHASE_COUNT] = {
 		{
 			[EVENT_CURRENT_READY] = recover_ready,
 			[EVENT_CURRENT_DIED] = recover_begin,
+			[EVENT_TIMEOUT] = recover_delayed,
 		}},
 	[PHASE_RECOVER_LOAD] = {true, KEEPER_STATE_RECOVERING,
 		{

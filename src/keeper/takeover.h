@@ -99,8 +99,9 @@ struct takeover {
 	bool had_peers; /* when it fell asleep */
 	bool wake_failed;
 	struct loop_source *kick_sources[KEEPER_MAX_RINGS];
-	uint64_t served_at; /* ms: the last recovery was done */
-	uint64_t window_at; /* ms: recoveries are counted since then */
+	uint32_t load_steps; /* RECOVER_LOAD: time-outs it was given more time after */
+	uint64_t served_at;  /* ms: the last recovery was done */
+	uint64_t window_at;  /* ms: recoveries are counted since then */
 	uint32_t in_window;
 	uint32_t recoveries, moves, wakes; /* of the keeper's life */
 	uint64_t last_pause_ns;
@@ -133,6 +134,7 @@ void takeover_serve(struct keeper *k, const void *payload); /* a first process i
 /* recover.c */
 void recover_begin(struct keeper *k, const void *payload);
 bool recover_too_often(struct keeper *k); /* counts one more start of a process that takes over */
+void recover_delayed(struct keeper *k, const void *payload);
 void recover_ready(struct keeper *k, const void *payload);
 void recover_loaded(struct keeper *k, const void *payload);
 void recover_timeout(struct keeper *k, const void *payload);

@@ -22,7 +22,7 @@ void watch_begin(struct keeper *k)
 	keeper_set_timer(k);
 }
 
-static bool watch_hangs(const struct keeper *k)
+bool watch_hangs(const struct keeper *k)
 {
 	const struct custody_item *item = custody_get(&k->custody, KEEPER_CUSTODY_ANCHOR, 0);
 	struct keeper_anchor anchor;

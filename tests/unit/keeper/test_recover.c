@@ -213,23 +213,42 @@ static void test_given_up_after_too_many(void **state)
 	bench_stop(&b);
 }
 
-static void test_a_successor_that_refuses_to_start(void **state)
+static void refuse_to_start(struct bench *b, struct fake *f)
 {
 	struct keeper_text text = {"no such GPU"};
+
+	fake_accept(b, f);
+	fake_send(f, KEEPER_DEVICE_FAILED, &text, -1);
+	fake_kill(f);
+}
+
+/* For a moment, then for good. */
+static void test_a_successor_that_refuses_to_start(void **state)
+{
+	char *options[] = {"--recoveries", "4", NULL};
 	struct bench b;
 	struct fake f;
 	uint32_t id;
 
-	bench_start(&b, NULL);
+	bench_start(&b, options);
 	fake_accept_ready(&b, &f);
 	int client = bench_connect(&b, &f, &id);
 	keep_something(&f, id);
 	fake_kill(&f);
-	fake_accept(&b, &f);
-	fake_send(&f, KEEPER_DEVICE_FAILED, &text, -1);
+	uint64_t start = clock_ms();
+	refuse_to_start(&b, &f);
+	refuse_to_start(&b, &f);
+	fake_accept_ready(&b, &f);
+	assert_true(clock_ms() - start >= 600); /* 200 and 400 ms between them */
+	take_and_load(&f);
+	bench_until_event(&b, "recovered");
+	assert_true(client_open(client));
 	fake_kill(&f);
+	refuse_to_start(&b, &f);
 	client_expect_end(client);
-	bench_until_event(&b, "no such GPU");
+	bench_until_event(&b, "given up after 4 recoveries");
+	bench_until_state(&b, KEEPER_STATE_FAILED);
+	assert_non_null(strstr(b.status.failure, "no such GPU"));
 	bench_stop(&b);
 }
 
@@ -325,6 +344,44 @@ static void test_one_that_hangs_is_killed(void **state)
 	bench_stop(&b);
 }
 
+/* A long journal is no hang; one record that never ends is. */
+static void test_a_long_replay_is_let_finish(void **state)
+{
+	char *options[] = {"--step-ms", "300", "--hang-ms", "500", NULL};
+	struct keeper_anchor anchor = {
+		.magic = KEEPER_ANCHOR_MAGIC, .version = KEEPER_ANCHOR_VERSION, .current = 0xff00};
+	struct keeper_custody what = {.kind = KEEPER_CUSTODY_ANCHOR};
+	struct bench b;
+	struct fake f;
+	uint32_t id;
+
+	bench_start(&b, options);
+	fake_accept_ready(&b, &f);
+	int client = bench_connect(&b, &f, &id);
+	int fd = memfd_create("anchor", MFD_CLOEXEC);
+	fake_send(&f, KEEPER_DEVICE_CUSTODY, &what, fd);
+	fake_kill(&f);
+	fake_accept_ready(&b, &f);
+	fake_take(&f, &given, KEEPER_DEVICE_LOAD, false);
+	for (int i = 0; i < 15; i++) {
+		anchor.busy_since = clock_ns();
+		assert_int_equal(pwrite(fd, &anchor, sizeof(anchor), 0), sizeof(anchor));
+		usleep(100000);
+	}
+	assert_int_equal(kill(f.pid, 0), 0);
+	fake_expect_nothing(&f, 0);
+	fake_expect_end(&f); /* now it is too long */
+	fake_accept_ready(&b, &f);
+	fake_take(&f, &given, KEEPER_DEVICE_LOAD, false);
+	struct keeper_saved lossy = {.lossy = 1, .text = "a query's result"};
+	fake_send(&f, KEEPER_DEVICE_LOADED, &lossy, -1);
+	bench_until_event(&b, "recovered with a loss: a query's result");
+	assert_true(client_open(client));
+	close(client);
+	close(fd);
+	bench_stop(&b);
+}
+
 static void test_answers_nobody_asked_for(void **state)
 {
 	static const uint32_t types[] = {KEEPER_DEVICE_PRECOPIED, KEEPER_DEVICE_SAVED,
@@ -355,6 +412,7 @@ int main(void)
 		cmocka_unit_test(test_ends_of_connections_are_told_afterwards),
 		cmocka_unit_test(test_the_next_binding_gets_nothing),
 		cmocka_unit_test(test_one_that_hangs_is_killed),
+		cmocka_unit_test(test_a_long_replay_is_let_finish),
 		cmocka_unit_test(test_answers_nobody_asked_for),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
