@@ -67,7 +67,7 @@
 	X(MOVE, CONTROL, 0)      /* struct keeper_move: to a new device process; DONE follows */   \
 	X(SNAPSHOT, CONTROL, 1)  /* struct keeper_save; fd: file to write; DONE follows */         \
 	X(RESTORE, CONTROL, 1)   /* no payload; fd: snapshot file; DONE follows */                 \
-	X(HIBERNATE, CONTROL, 1) /* no payload; fd: empty file for the state; DONE follows */      \
+	X(HIBERNATE, CONTROL, 1) /* struct keeper_save.exact; fd: empty file; DONE follows */      \
 	X(WAKE, CONTROL, 0)      /* no payload; DONE follows */                                    \
 	X(CHECK, CONTROL, 0)     /* no payload; CHECKED for each reason, DONE at the end */        \
 	/* keeper → vgpud */                                                                       \

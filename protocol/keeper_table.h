@@ -48,7 +48,7 @@ enum keeper_side { KEEPER_FROM_DEVICE, KEEPER_FROM_KEEPER, KEEPER_FROM_CONTROL }
 #define KEEPER_SIZE_MOVE       sizeof(struct keeper_move)
 #define KEEPER_SIZE_SNAPSHOT   sizeof(struct keeper_save)
 #define KEEPER_SIZE_RESTORE    0
-#define KEEPER_SIZE_HIBERNATE  0
+#define KEEPER_SIZE_HIBERNATE  sizeof(struct keeper_save)
 #define KEEPER_SIZE_WAKE       0
 #define KEEPER_SIZE_PROGRESS   sizeof(struct keeper_progress)
 #define KEEPER_SIZE_DONE       sizeof(struct keeper_done)

@@ -138,7 +138,7 @@ void api_vgpu_hibernate(struct api *api, struct http_request *request, const cha
 	struct error err;
 
 	if (call)
-		call_started(call, vgpu_hibernate(v, on_result, call, &err), &err);
+		call_started(call, vgpu_hibernate(v, false, on_result, call, &err), &err);
 }
 
 void api_vgpu_wake(struct api *api, struct http_request *request, const char *name)

@@ -204,7 +204,9 @@ static const void *operation_payload(const struct operation *o)
 {
 	if (o->type == KEEPER_CONTROL_MOVE)
 		return &o->payload.move;
-	return o->type == KEEPER_CONTROL_SNAPSHOT ? &o->payload.save : NULL;
+	if (o->type == KEEPER_CONTROL_SNAPSHOT || o->type == KEEPER_CONTROL_HIBERNATE)
+		return &o->payload.save;
+	return NULL;
 }
 
 static int note_move(struct vgpu *v, const struct operation *o, struct error *err)
@@ -411,13 +413,15 @@ int vgpu_restore(struct vgpu *v, int fd, vgpu_outcome_done done, void *data, str
 	return operation_start(v, o, err);
 }
 
-int vgpu_hibernate(struct vgpu *v, vgpu_outcome_done done, void *data, struct error *err)
+int vgpu_hibernate(
+	struct vgpu *v, bool exact, vgpu_outcome_done done, void *data, struct error *err)
 {
 	struct operation *o =
 		operation_new(v, "hibernate", KEEPER_CONTROL_HIBERNATE, done, data, err);
 
 	if (!o)
 		return -err->code;
+	o->payload.save.exact = exact || v->def.method == METHOD_EMULATE;
 	cleanup_close int fd = vgpud_state_file(v->d);
 	int r = operation_take_fd(o, fd, err);
 	if (r < 0) {
@@ -478,7 +482,8 @@ static void hibernate_if_idle(struct vgpu *v)
 		s->idle_ns / 1000000000u < limit_s || clock_ms() < v->hibernate_not_before_ms)
 		return;
 	v->hibernate_not_before_ms = clock_ms() + IDLE_RETRY_MS;
-	if (vgpu_hibernate(v, on_idle_hibernated, v->d, &err) < 0)
+	/* Nobody asked for it, so nobody may lose anything by it. */
+	if (vgpu_hibernate(v, true, on_idle_hibernated, v->d, &err) < 0)
 		on_idle_hibernated(v->d, &err, NULL);
 }
 

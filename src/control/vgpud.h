@@ -162,7 +162,9 @@ int vgpu_move(struct vgpu *v, const char *gpu, bool exact, bool precopy, vgpu_ou
 int vgpu_snapshot(
 	struct vgpu *v, int fd, bool exact, vgpu_outcome_done done, void *data, struct error *err);
 int vgpu_restore(struct vgpu *v, int fd, vgpu_outcome_done done, void *data, struct error *err);
-int vgpu_hibernate(struct vgpu *v, vgpu_outcome_done done, void *data, struct error *err);
+/* `exact`: refused rather than losing anything. */
+int vgpu_hibernate(
+	struct vgpu *v, bool exact, vgpu_outcome_done done, void *data, struct error *err);
 int vgpu_wake(struct vgpu *v, vgpu_outcome_done done, void *data, struct error *err);
 /* The outcome's reasons; none: everything would be exact. */
 int vgpu_check(struct vgpu *v, vgpu_outcome_done done, void *data, struct error *err);

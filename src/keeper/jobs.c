@@ -101,7 +101,9 @@ static int begin_restore(struct keeper *k, const struct packet *p, char *why, si
 
 static int begin_hibernate(struct keeper *k, const struct packet *p, char *why, size_t size)
 {
-	return sleep_hibernate(k, p->fd, why, size);
+	const struct keeper_save *asked = (const void *)p->payload;
+
+	return sleep_hibernate(k, p->fd, asked->exact, why, size);
 }
 
 static int begin_wake(struct keeper *k, const struct packet *p, char *why, size_t size)

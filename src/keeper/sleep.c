@@ -22,9 +22,9 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-int sleep_hibernate(struct keeper *k, int fd, char *why, size_t size)
+int sleep_hibernate(struct keeper *k, int fd, bool exact, char *why, size_t size)
 {
-	const struct keeper_save save = {.exact = false, .stop = true};
+	const struct keeper_save save = {.exact = exact, .stop = true};
 	struct takeover *t = &k->takeover;
 
 	t->file_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
@@ -152,6 +152,8 @@ void sleep_ended(struct keeper *k, const void *payload)
 	takeover_enter(k, PHASE_ASLEEP, 0);
 	sleep_watch(k);
 	log_info("hibernated: %llu bytes", (unsigned long long)t->bytes);
+	if (t->lossy)
+		control_event(k, "hibernated with a loss: %.200s", t->why);
 	job_done(k, 0, t->why);
 	if (peers_waiting(k))
 		sleep_wake(k);
@@ -235,7 +237,14 @@ void sleep_loaded(struct keeper *k, const void *payload)
 	close_fd(&t->file_fd);
 	t->wakes++;
 	t->last_pause_ns = takeover_since_ns(t->paused_at);
-	control_event(k, "woken: pause %llu ms", (unsigned long long)(t->last_pause_ns / 1000000));
+	if (loaded->lossy) {
+		t->lossy = true;
+		control_event(k, "woken with a loss: %.180s; pause %llu ms", loaded->text,
+			(unsigned long long)(t->last_pause_ns / 1000000));
+	} else {
+		control_event(k, "woken: pause %llu ms",
+			(unsigned long long)(t->last_pause_ns / 1000000));
+	}
 	job_done(k, 0, loaded->text);
 	takeover_done(k, true);
 }

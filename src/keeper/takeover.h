@@ -152,7 +152,7 @@ void move_timeout(struct keeper *k, const void *payload);
 void move_cancel(struct keeper *k, const char *why);
 
 /* sleep.c */
-int sleep_hibernate(struct keeper *k, int fd, char *why, size_t size);
+int sleep_hibernate(struct keeper *k, int fd, bool exact, char *why, size_t size);
 void sleep_saved(struct keeper *k, const void *payload);
 void sleep_save_died(struct keeper *k, const void *payload);
 void sleep_timeout(struct keeper *k, const void *payload);

@@ -99,8 +99,8 @@ class Keeper:
                 payload[16:].decode().split("\0")[:count])))
             self.state = "MOVING"
             self.status()
-        elif name == "SNAPSHOT":
-            self.note("SNAPSHOT exact=%d" % struct.unpack_from("I", payload))
+        elif name in ("SNAPSHOT", "HIBERNATE"):
+            self.note("%s exact=%d" % (name, struct.unpack_from("I", payload)[0]))
         else:
             self.note(name)
         if "crash" in todo:

@@ -308,6 +308,7 @@ def test_upload_to_a_full_disk():
 def test_hibernate_and_wake(node):
     node.create("a")
     assert node.good("hibernate", "a").startswith("a hibernates: ")
+    assert asked(node) == ["HIBERNATE exact=0"]  # by hand a loss is said, not refused
     shown = node.json("show", "a")
     assert (shown["state"], shown["pid"]) == ("hibernated", None)
     node.kill()
@@ -388,7 +389,7 @@ def test_policy_that_is_refused_is_not_tried_all_the_time():
         node.script("idle 10\nrefuse 16 not now")
         until(lambda: any("not hibernated" in e for e in events(node)))
         time.sleep(2.5)
-        assert asked(node) == ["HIBERNATE"]
+        assert asked(node) == ["HIBERNATE exact=1"]
 
 
 # ---- method emulate ----

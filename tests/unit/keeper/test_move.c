@@ -479,6 +479,7 @@ static void test_a_client_that_leaves_during_the_move(void **state)
 /* A binding ends while its guest is moved: what was carried is nothing for the next one. */
 static void test_a_binding_that_ends_during_the_move(void **state)
 {
+	const struct keeper_save save_asked = {0};
 	struct bench b;
 	struct fake f, next;
 	uint32_t id;
@@ -488,14 +489,14 @@ static void test_a_binding_that_ends_during_the_move(void **state)
 	fake_accept_ready(&b, &next);
 	fake_expect_only(&f, KEEPER_DEVICE_PRECOPY);
 	close(client);
-	bench_until_state(&b, KEEPER_STATE_MOVING);
+	usleep(50000); /* the keeper has seen it */
 	fake_saved(&f, KEEPER_DEVICE_PRECOPIED, 0, 0, 0);
 	save(&f, 0);
 	fake_take(&next, &given, KEEPER_DEVICE_LOAD, false);
 	fake_saved(&next, KEEPER_DEVICE_LOADED, 0, 0, 0);
 	bench_until_done(&b, 0, "");
 	fake_expect_end(&f);
-	bench_send(&b, KEEPER_CONTROL_HIBERNATE, NULL, file);
+	bench_send(&b, KEEPER_CONTROL_HIBERNATE, &save_asked, file);
 	bench_until_done(&b, -EAGAIN, "its last client's work is being finished");
 	client = bench_client(&b, "vtest.sock");
 	fake_expect_end(&next);
@@ -521,7 +522,7 @@ static void test_one_job_at_a_time(void **state)
 	fake_accept_ready(&b, &next);
 	bench_send(&b, KEEPER_CONTROL_SNAPSHOT, &save_asked, file);
 	bench_until_done(&b, -EBUSY, "a move is under way");
-	bench_send(&b, KEEPER_CONTROL_HIBERNATE, NULL, file);
+	bench_send(&b, KEEPER_CONTROL_HIBERNATE, &save_asked, file);
 	bench_until_done(&b, -EBUSY, "a move is under way");
 	round_of(&f, &next, 0, MIB);
 	save(&f, 0);

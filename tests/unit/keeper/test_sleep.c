@@ -24,6 +24,8 @@
 
 static struct given given; /* large */
 
+static const struct keeper_save exact = {.exact = 1};
+
 struct sleeper {
 	struct bench b;
 	struct fake f;
@@ -33,10 +35,11 @@ struct sleeper {
 
 static void hibernate(struct sleeper *s)
 {
+	const struct keeper_save asked = {.exact = 0};
 	struct packet p;
 	int file = bench_file(42);
 
-	bench_send(&s->b, KEEPER_CONTROL_HIBERNATE, NULL, file);
+	bench_send(&s->b, KEEPER_CONTROL_HIBERNATE, &asked, file);
 	close(file);
 	fake_expect(&s->f, KEEPER_DEVICE_SAVE_FILE, &p);
 	assert_int_equal(((struct keeper_save *)p.payload)->stop, 1);
@@ -183,8 +186,11 @@ static void test_it_cannot_be_saved(void **state)
 	for (int dies = 0; dies < 2; dies++) {
 		begin(&s, NULL);
 		int file = bench_file(1);
-		bench_send(&s.b, KEEPER_CONTROL_HIBERNATE, NULL, file);
-		fake_expect_only(&s.f, KEEPER_DEVICE_SAVE_FILE);
+		bench_send(&s.b, KEEPER_CONTROL_HIBERNATE, &exact, file);
+		struct packet p;
+		fake_expect(&s.f, KEEPER_DEVICE_SAVE_FILE, &p);
+		assert_int_equal(((struct keeper_save *)p.payload)->exact, 1);
+		close(p.fd);
 		if (dies) {
 			fake_kill(&s.f);
 			bench_until_done(&s.b, -EIO, "SIGKILL");
@@ -444,9 +450,10 @@ static void test_work_of_the_last_client_is_not_saved(void **state)
 	int file = bench_file(42);
 
 	begin(&s, NULL);
+	bench_until_state(&s.b, KEEPER_STATE_BOUND);
 	close(s.client);
 	bench_until_state(&s.b, KEEPER_STATE_STARTING); /* or nearly so */
-	bench_send(&s.b, KEEPER_CONTROL_HIBERNATE, NULL, file);
+	bench_send(&s.b, KEEPER_CONTROL_HIBERNATE, &exact, file);
 	bench_until_done(&s.b, -EAGAIN, "its last client's work is being finished");
 	struct keeper_closed closed = {.id = s.id};
 	fake_send(&s.f, KEEPER_DEVICE_CLOSED, &closed, -1);
@@ -458,6 +465,29 @@ static void test_work_of_the_last_client_is_not_saved(void **state)
 	take(&s, 0, 0);
 	fake_saved(&s.f, KEEPER_DEVICE_LOADED, 0, 0, 0);
 	fake_expect_only(&s.f, KEEPER_DEVICE_CONNECTION);
+	close(file);
+	end(&s);
+}
+
+static void test_a_loss_is_said(void **state)
+{
+	const struct keeper_save asked = {.exact = 0};
+	struct keeper_saved lossy = {.lossy = 1, .text = "a query's result"};
+	struct sleeper s;
+	int file = bench_file(42);
+
+	begin(&s, NULL);
+	bench_send(&s.b, KEEPER_CONTROL_HIBERNATE, &asked, file);
+	fake_expect_only(&s.f, KEEPER_DEVICE_SAVE_FILE);
+	fake_send(&s.f, KEEPER_DEVICE_SAVED, &lossy, -1);
+	bench_until_event(&s.b, "hibernated with a loss: a query's result");
+	bench_until_done(&s.b, 0, "a query's result");
+	assert_int_equal(s.b.done.lossy, 1);
+	fake_expect_end(&s.f);
+	send(s.client, "x", 1, 0);
+	take(&s, 1, 3);
+	fake_send(&s.f, KEEPER_DEVICE_LOADED, &lossy, -1);
+	bench_until_event(&s.b, "woken with a loss: a query's result; pause");
 	close(file);
 	end(&s);
 }
@@ -488,6 +518,7 @@ int main(void)
 		cmocka_unit_test(test_idle_time_is_of_the_moment),
 		cmocka_unit_test(test_an_unbound_vgpu_that_cannot_be_woken),
 		cmocka_unit_test(test_work_of_the_last_client_is_not_saved),
+		cmocka_unit_test(test_a_loss_is_said),
 		cmocka_unit_test(test_a_sleeping_keeper_ends),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
