@@ -206,33 +206,34 @@ static bool parse_count(const char *text, uint32_t *ret)
 	return true;
 }
 
+enum {
+	RUN_DIR = 256,
+	NAME,
+	UUID,
+	DEVICE,
+	GROUP,
+	CONTROL_FD,
+	LOCK_FD,
+	HANG_MS,
+	STEP_MS,
+	RECOVERIES
+};
+static const struct option options[] = {
+	{"run-dir", required_argument, NULL, RUN_DIR},
+	{"name", required_argument, NULL, NAME},
+	{"uuid", required_argument, NULL, UUID},
+	{"device", required_argument, NULL, DEVICE},
+	{"group", required_argument, NULL, GROUP},
+	{"control-fd", required_argument, NULL, CONTROL_FD},
+	{"lock-fd", required_argument, NULL, LOCK_FD},
+	{"hang-ms", required_argument, NULL, HANG_MS},
+	{"step-ms", required_argument, NULL, STEP_MS},
+	{"recoveries", required_argument, NULL, RECOVERIES},
+	{0},
+};
+
 static bool parse_args(int argc, char **argv, struct keeper_config *config)
 {
-	enum {
-		RUN_DIR = 256,
-		NAME,
-		UUID,
-		DEVICE,
-		GROUP,
-		CONTROL_FD,
-		LOCK_FD,
-		HANG_MS,
-		STEP_MS,
-		RECOVERIES
-	};
-	static const struct option options[] = {
-		{"run-dir", required_argument, NULL, RUN_DIR},
-		{"name", required_argument, NULL, NAME},
-		{"uuid", required_argument, NULL, UUID},
-		{"device", required_argument, NULL, DEVICE},
-		{"group", required_argument, NULL, GROUP},
-		{"control-fd", required_argument, NULL, CONTROL_FD},
-		{"lock-fd", required_argument, NULL, LOCK_FD},
-		{"hang-ms", required_argument, NULL, HANG_MS},
-		{"step-ms", required_argument, NULL, STEP_MS},
-		{"recoveries", required_argument, NULL, RECOVERIES},
-		{0},
-	};
 	uint32_t *const counts[] = {&config->hang_ms, &config->step_ms, &config->recoveries};
 
 	for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
