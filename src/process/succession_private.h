@@ -17,6 +17,7 @@
 #define JOURNAL_SOFT_BYTES (96ull << 20)  /* an image is due */
 #define JOURNAL_HARD_BYTES (512ull << 20) /* nothing fits any more */
 #define IMAGE_ACTIVE_MS    1000u          /* no image before so much activity … */
+#define TAKING_OVER_WEIGHT 4u             /* time of taking over counts so many times as activity */
 #define IMAGE_COST_FACTOR  40u            /* … and so many times what the last one took */
 #define IMAGE_TRIES        3u             /* that may fail in a row while nothing fits any more */
 #define IMAGE_LOSSY_FACTOR 10u      /* so many times that, and one that is not exact will do */

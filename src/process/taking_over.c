@@ -413,6 +413,8 @@ void taking_over_load(struct succession *s, const struct keeper_load *load, int 
 	take_forget(s);
 	t.result.code = err;
 	t.result.stopped_ns = succession_now_ns() - start;
+	/* What it took will be needed again, unless an image is made soon. */
+	s->active_ms += TAKING_OVER_WEIGHT * (t.result.stopped_ns / 1000000);
 	crash_point(CRASH_POINT_LOADED);
 	if (err < 0)
 		log_error("the predecessor's state cannot be taken over: %s", t.result.text);

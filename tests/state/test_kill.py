@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Device processes that are killed under a client that draws; vgpud with them.
 
-VGPU_STATE_THOROUGH=1 tries many more boundaries, VGPU_STATE_KILLS is how many at random moments (10); VGPU_STATE_SEED repeats a run's moments.
+VGPU_STATE_KILLS is how many at random moments (10); VGPU_STATE_SEED repeats a run's moments;
+VGPU_STATE_THOROUGH=1 tries many more boundaries.
 """
 import os
 import signal
