@@ -43,7 +43,8 @@ const struct verb verb_restore = {.name = "restore",
 	.args = "NAME FILE [--progress]",
 	.summary = "Loads a state from a file into a vGPU",
 	.details =
-		"For a guest or client that stopped at the moment of the snapshot, or a vGPU that\n"
-		"nothing holds: it is refused under one that has moved on since. FILE - is\n"
-		"standard input.",
+		"For a vGPU that nothing holds, to look at the state: its screens, or a snapshot\n"
+		"of it from another GPU. No guest or client takes it up, and it goes when the "
+		"next\n"
+		"one leaves. FILE - is standard input.",
 	.run = restore};

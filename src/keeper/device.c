@@ -263,6 +263,7 @@ static void device_current_died(struct keeper *k, const siginfo_t *info)
 {
 	struct device_process *d = k->current;
 	bool replaced = d->replaced, ready = d->ready, said = d->failed_said;
+	bool restored = d->restored;
 	uint32_t served = d->served;
 
 	if (!replaced || k->stopping)
@@ -279,6 +280,7 @@ static void device_current_died(struct keeper *k, const siginfo_t *info)
 	}
 	if (!replaced) {
 		d->served = served;
+		d->restored = restored;
 		k->takeover.again = ready || !said;
 		takeover_event(k, EVENT_CURRENT_DIED, NULL);
 		return;

@@ -64,6 +64,12 @@ static int begin_move(struct keeper *k, const struct packet *p, char *why, size_
 {
 	const struct keeper_move *move = (const void *)p->payload;
 
+	if (k->current->restored && !peers_sent(k)) {
+		snprintf(why, size,
+			"it holds a restored state that no guest uses, which would be lost (move "
+			"first, then restore there)");
+		return -EBUSY;
+	}
 	k->takeover.job.exact = move->exact;
 	k->takeover.job.at_once = move->at_once;
 	return move_begin(k, move, why, size);
@@ -213,11 +219,18 @@ void job_restored(struct keeper *k, const void *payload)
 
 	k->takeover.bytes = loaded->bytes;
 	k->takeover.lossy = loaded->lossy;
-	job_done(k, loaded->code, loaded->text);
-	if (loaded->code)
+	if (loaded->code) {
+		job_done(k, loaded->code, loaded->text);
 		device_replace(k, "it could not load a state");
-	else
-		takeover_done(k, false);
+		return;
+	}
+	k->current->restored = true;
+	control_event(k, "restored, to be looked at: no guest or client takes it up, and it goes "
+			 "when the next one leaves");
+	job_done(k, 0,
+		loaded->lossy ? loaded->text
+			      : "its screens can be looked at; no guest or client takes it up");
+	takeover_done(k, false);
 }
 
 void job_checked(struct keeper *k, const void *payload)

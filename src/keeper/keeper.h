@@ -97,6 +97,7 @@ struct device_process {
 	int pidfd, channel, stderr_fd;
 	int stats_fd;    /* its page of counters until it is the current one; or -1 */
 	uint32_t served; /* number of the binding it has served; 0: none yet */
+	bool restored;   /* it holds a snapshot that nobody is connected to */
 	bool ready;      /* it has said so */
 	bool replaced;   /* it was killed to make room for the next */
 	bool quitting;   /* QUIT was sent */

@@ -120,6 +120,7 @@ static void move_commit(struct keeper *k, bool taken_over)
 
 	k->current = d;
 	k->next = NULL;
+	d->restored = taken_over && last->restored;
 	d->served = taken_over ? last->served : 0; /* a binding that ended meanwhile ends it too */
 	d->staging = false;
 	move_drop_rounds(k, k->takeover.rounds_given);

@@ -186,6 +186,7 @@ static void sleep_give_up(struct keeper *k)
 static void sleep_start(struct keeper *k)
 {
 	uint32_t served = k->current->served; /* the state is still that binding's */
+	bool restored = k->current->restored;
 	int r = device_start(k);
 
 	if (r < 0) {
@@ -196,6 +197,7 @@ static void sleep_start(struct keeper *k)
 	}
 	k->current->staging = true;
 	k->current->served = served;
+	k->current->restored = restored;
 	takeover_enter(k, PHASE_WAKE_START, 0);
 }
 

@@ -601,6 +601,58 @@ static void test_check_snapshot_restore(void **state)
 	bench_stop(&b);
 }
 
+/* What nobody is connected to is not carried by a move, so it is not dropped by one either. */
+static void test_a_restored_state_is_not_moved_away(void **state)
+{
+	const struct keeper_save asked = {0};
+	struct bench b;
+	struct fake f, next;
+	uint32_t id;
+	int file = bench_file(1);
+
+	bench_start(&b, NULL);
+	fake_accept_ready(&b, &f);
+	bench_until_state(&b, KEEPER_STATE_READY);
+	bench_send(&b, KEEPER_CONTROL_RESTORE, NULL, file);
+	fake_expect_only(&f, KEEPER_DEVICE_LOAD_FILE);
+	fake_saved(&f, KEEPER_DEVICE_LOADED, 0, MIB, 0);
+	bench_until_done(&b, 0, "no guest or client takes it up");
+	ask_move(&b, false, NULL);
+	bench_until_done(&b, -EBUSY, "it holds a restored state that no guest uses");
+	bench_send(&b, KEEPER_CONTROL_HIBERNATE, &asked, file);
+	fake_expect_only(&f, KEEPER_DEVICE_SAVE_FILE);
+	fake_saved(&f, KEEPER_DEVICE_SAVED, 0, MIB, 0);
+	bench_until_done(&b, 0, "");
+	fake_expect_end(&f);
+	bench_send(&b, KEEPER_CONTROL_WAKE, NULL, -1);
+	fake_accept_ready(&b, &f);
+	fake_take(&f, &given, KEEPER_DEVICE_LOAD_FILE, false);
+	fake_saved(&f, KEEPER_DEVICE_LOADED, 0, MIB, 0);
+	bench_until_done(&b, 0, "");
+	ask_move(&b, false, NULL);
+	bench_until_done(&b, -EBUSY, "it holds a restored state that no guest uses");
+	/* With somebody there it is carried like all else; after him it is gone. */
+	int client = bench_connect(&b, &f, &id);
+	ask_move(&b, false, NULL);
+	fake_accept_ready(&b, &next);
+	round_of(&f, &next, 0, MIB);
+	save(&f, 0);
+	fake_take(&next, &given, KEEPER_DEVICE_LOAD, false);
+	fake_saved(&next, KEEPER_DEVICE_LOADED, 0, 0, 0);
+	bench_until_done(&b, 0, "");
+	fake_expect_end(&f);
+	close(client);
+	fake_expect_end(&next);
+	fake_accept_ready(&b, &f);
+	usleep(100000); /* the keeper knows */
+	ask_move(&b, false, NULL);
+	fake_accept_ready(&b, &next);
+	bench_until_done(&b, 0, "");
+	fake_expect_end(&f);
+	close(file);
+	bench_stop(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -616,6 +668,7 @@ int main(void)
 		cmocka_unit_test(test_a_binding_that_ends_during_the_move),
 		cmocka_unit_test(test_one_job_at_a_time),
 		cmocka_unit_test(test_check_snapshot_restore),
+		cmocka_unit_test(test_a_restored_state_is_not_moved_away),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
