@@ -35,7 +35,8 @@ const struct verb verb_hibernate = {.name = "hibernate",
 	.args = "NAME [--progress]",
 	.summary = "Saves a vGPU's state and ends its device process",
 	.details =
-		"Its GPU memory is free then. It wakes by itself when its guest does something.\n"
+		"Its GPU memory is free then. It wakes by itself when its guest does something;\n"
+		"while its guest waits for an answer it does not hibernate, and says so.\n"
 		"hibernate_idle_s in vgpud's configuration does this to vGPUs that are idle.",
 	.run = hibernate};
 

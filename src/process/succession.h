@@ -15,6 +15,9 @@
  *   serving ──SAVE, SAVE_FILE──▶ frozen ──THAW──▶ serving
  *   frozen ──QUIT──▶ (a successor serves, or nobody until the vGPU wakes)
  *
+ * Nobody serves a vGPU that sleeps until a byte or a kick comes: SAVE_FILE with `stop` waits, a
+ * little, for a moment at which no connection owes anything, and is refused when there is none.
+ *
  * Taking over. GIVE and RESUME only collect. LOAD reads rounds of precopied contents and the image,
  * makes the connections again, runs the journal if the predecessor died, and then serves.
  *
