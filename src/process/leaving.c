@@ -225,7 +225,7 @@ static void leaving_answer(struct succession *s, struct keeper_saved *saved)
 {
 	struct leaving_reasons reasons = {.text = saved->text, .size = sizeof(saved->text)};
 
-	if (saved->lossy || saved->code == -EBUSY)
+	if (saved->lossy || (saved->code == -EBUSY && !saved->text[0]))
 		device_check(s->device, leaving_reason, &reasons);
 	if (saved->code < 0 && !saved->text[0])
 		snprintf(saved->text, sizeof(saved->text), "the state cannot be saved: %s",
