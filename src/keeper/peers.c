@@ -33,6 +33,15 @@ static void peer_label(const struct ucred *peer, char *ret, size_t size)
 	snprintf(ret, size, "%s[%d] uid %u", comm, (int)peer->pid, peer->uid);
 }
 
+static bool peers_connected(const struct keeper *k)
+{
+	for (unsigned i = 0; i < KEEPER_MAX_CONNECTIONS; i++) {
+		if (k->connections[i].id)
+			return true;
+	}
+	return false;
+}
+
 static void binding_ended(struct keeper *k)
 {
 	loop_remove(k->holder_source);
@@ -43,6 +52,9 @@ static void binding_ended(struct keeper *k)
 		k->binding_number = 1;
 	custody_drop_kinds(&k->custody, CUSTODY_STATE);
 	custody_drop_connection(&k->custody, 0);
+	/* The holder may outlive its connections, whose end found the binding still there. */
+	if (!peers_connected(k) && !takeover_holds(k))
+		device_renew(k);
 	control_status(k);
 }
 
@@ -62,15 +74,6 @@ static void connection_mark_gone(struct connection *c)
 		binding_ended(k);
 	else
 		control_status(k);
-}
-
-static bool peers_connected(const struct keeper *k)
-{
-	for (unsigned i = 0; i < KEEPER_MAX_CONNECTIONS; i++) {
-		if (k->connections[i].id)
-			return true;
-	}
-	return false;
 }
 
 static void connection_free(struct connection *c)
