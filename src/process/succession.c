@@ -118,7 +118,7 @@ int succession_anchor(struct succession *s)
 		fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return -errno;
 	int err = succession_map_anchor(s, fd);
-	if (err < 0)
+	if (err < 0 || !s->anchor)
 		return err;
 	*s->anchor = (struct keeper_anchor){.magic = KEEPER_ANCHOR_MAGIC,
 		.version = KEEPER_ANCHOR_VERSION,

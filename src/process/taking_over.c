@@ -432,10 +432,10 @@ static int take_check_file(struct taking_over *t, int fd)
 	struct state_reader *r;
 	int err = start < 0 ? -errno : state_reader_create(fd, &r);
 
-	if (err < 0)
+	if (err < 0 || start < 0)
 		return take_fail(t, err, "it is no saved state: %s", strerror(-err));
 	while ((err = state_next(r, &section)) == 1)
-		continue;
+		;
 	if (err < 0)
 		take_fail(t, err, "%s", state_reader_why(r));
 	state_reader_destroy(r);

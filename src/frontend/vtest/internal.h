@@ -20,7 +20,6 @@
 #define VTEST_CONTEXT 1u /* the device's handle of the one context a connection has */
 
 enum vtest_state { VTEST_STATE_NEW, VTEST_STATE_OPEN, VTEST_STATE_ENDED };
-
 /* The first page of the memory that bytes are received into; the ring follows it. See input.c. */
 struct vtest_wire {
 	uint32_t magic, version;

@@ -529,7 +529,8 @@ int samples_depth24_read(struct samples *s, const struct samples_image *src, uin
 	if (s->depth24 == DEPTH24_UNKNOWN)
 		err = depth24_find_way(s);
 	if (!err)
-		err = fetch_floats(s, src, width, height, (float *)ret_depths);
+		/* As bits: they are looked at one by one below. */
+		err = fetch_floats(s, src, width, height, (void *)ret_depths);
 	for (size_t i = 0; i < n && !err; i++) {
 		float value;
 		memcpy(&value, &ret_depths[i], sizeof(value));

@@ -18,8 +18,8 @@
  * GL contexts, so whenever another one becomes current, a sync object is left in the one before.
  *
  * For saving and loading state: contents (and fidelity, samples) read and write the bytes of
- * resources, queries and streamout stand between the library and the driver for what GL cannot tell,
- * capset compares and trims what guests are promised.
+ * resources, queries and streamout stand between the library and the driver for what GL cannot
+ * tell, capset compares and trims what guests are promised.
  *
  * Not here: checking streams (stream), quotas (device).
  */

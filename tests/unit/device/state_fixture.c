@@ -97,7 +97,7 @@ struct image image_precopy(struct device *dev, uint64_t budget_ns, uint64_t *ret
 	struct state_writer *w = image_writer(&fd);
 
 	while ((r = device_precopy(dev, w, budget_ns, ret_left)) == 1)
-		continue;
+		;
 	MUST(r == 0);
 	return image_take(fd, w);
 }

@@ -167,10 +167,10 @@ static int test_shapes(void)
 			.last_level = shapes[s].levels,
 			.nr_samples = shapes[s].samples};
 		r = round_trip(&t, 1, &d);
-		if (r)
+		if (r) {
 			printf("# target %u, %s\n", target, format_name(format));
-		if (r)
 			return r;
+		}
 	}
 	t.ops->destroy(t.r);
 	return 0;

@@ -483,7 +483,7 @@ static void test_transfers_are_offered_to_the_device(void **state)
 	assert_int_equal(stream_counters(stream)->bytes, sizeof(dw));
 	assert_int_equal(dw[2], RENDERER(4));
 	assert_int_equal(t.last.res->id, RENDERER(5));
-	assert_int_equal(t.last.from->id, RENDERER(6));
+	assert_true(t.last.from && t.last.from->id == RENDERER(6));
 	assert_int_equal(t.last.offset, 88);
 	assert_false(t.last.from_host);
 

@@ -252,6 +252,15 @@ static void test_a_screen_that_went_off(void **state)
 	close(pair[0]);
 }
 
+/* xorshift64: the same on every machine. */
+static uint32_t next_random(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return (uint32_t)(*state >> 32);
+}
+
 /*
  * Takes over in a child from what `fd`'s bytes were changed to; it must not end by a signal. True
  * when it was taken up.
@@ -263,13 +272,14 @@ static bool take_over_changed(struct life *l, int fd, size_t size, uint32_t seed
 
 	assert_int_equal(pread(fd, was, size, 0), size);
 	memcpy(now, was, size);
-	srand(seed);
+	uint64_t random = seed + 1;
 	for (unsigned i = 0; i < 1 + seed % 4; i++) {
-		size_t at = (size_t)rand() % size;
-		now[at] = seed % 3 ? (uint8_t)rand() : 0xff;
+		size_t at = (size_t)next_random(&random) % size;
+		now[at] = seed % 3 ? (uint8_t)next_random(&random) : 0xff;
 	}
 	if (seed % 5 == 0)
-		memset(now + (size_t)rand() % size, rand(), 8 < size ? 1 : 0);
+		memset(now + (size_t)next_random(&random) % size, (int)next_random(&random),
+			8 < size ? 1 : 0);
 	assert_int_equal(pwrite(fd, now, size, 0), size);
 	fflush(NULL);
 	pid_t pid = fork();

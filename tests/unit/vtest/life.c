@@ -17,8 +17,10 @@
 
 /* ---- places to die at ---- */
 
-ssize_t __real_durable_recv(struct durable *, int, void *, size_t, struct fdpass_fds *);
-ssize_t __wrap_durable_recv(struct durable *, int, void *, size_t, struct fdpass_fds *);
+ssize_t __real_durable_recv(
+	struct durable *d, int socket, void *buf, size_t len, struct fdpass_fds *ret_fds);
+ssize_t __wrap_durable_recv(
+	struct durable *d, int socket, void *buf, size_t len, struct fdpass_fds *ret_fds);
 ssize_t __wrap_durable_recv(
 	struct durable *d, int socket, void *buf, size_t len, struct fdpass_fds *fds)
 {
@@ -28,8 +30,10 @@ ssize_t __wrap_durable_recv(
 	return n;
 }
 
-ssize_t __real_durable_send(struct durable *, int, const void *, size_t, int);
-ssize_t __wrap_durable_send(struct durable *, int, const void *, size_t, int);
+ssize_t __real_durable_send(
+	struct durable *d, int socket, const void *buf, size_t len, int passed_fd);
+ssize_t __wrap_durable_send(
+	struct durable *d, int socket, const void *buf, size_t len, int passed_fd);
 ssize_t __wrap_durable_send(struct durable *d, int socket, const void *buf, size_t len, int fd)
 {
 	life_point();
@@ -38,10 +42,10 @@ ssize_t __wrap_durable_send(struct durable *d, int socket, const void *buf, size
 	return n;
 }
 
-int __real_journal_record(
-	struct journal *, enum journal_kind, uint32_t, uint64_t, const struct iovec *, unsigned);
-int __wrap_journal_record(
-	struct journal *, enum journal_kind, uint32_t, uint64_t, const struct iovec *, unsigned);
+int __real_journal_record(struct journal *j, enum journal_kind kind, uint32_t source,
+	uint64_t position, const struct iovec *parts, unsigned n_parts);
+int __wrap_journal_record(struct journal *j, enum journal_kind kind, uint32_t source,
+	uint64_t position, const struct iovec *parts, unsigned n_parts);
 int __wrap_journal_record(struct journal *j, enum journal_kind kind, uint32_t source,
 	uint64_t position, const struct iovec *parts, unsigned n)
 {
@@ -61,9 +65,9 @@ void __wrap_journal_executed(struct journal *j)
 }
 
 const void *__real_journal_payload(
-	struct journal *, const struct iovec *, unsigned, uint64_t, size_t);
+	struct journal *j, const struct iovec *iov, unsigned n_iov, uint64_t at, size_t size);
 const void *__wrap_journal_payload(
-	struct journal *, const struct iovec *, unsigned, uint64_t, size_t);
+	struct journal *j, const struct iovec *iov, unsigned n_iov, uint64_t at, size_t size);
 const void *__wrap_journal_payload(
 	struct journal *j, const struct iovec *iov, unsigned n, uint64_t at, size_t size)
 {
