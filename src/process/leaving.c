@@ -180,9 +180,12 @@ static void leaving_precopied(struct succession *s, int err, uint64_t left)
 			s, KEEPER_CUSTODY_PRECOPY, s->rounds++, saved.bytes, s->round_fd);
 	close_fd(&s->round_fd);
 	saved.code = err;
-	if (err)
+	if (err) {
+		/* What this round copied is marked as copied: all of it is copied again. */
+		leaving_forget_rounds(s);
 		snprintf(
 			saved.text, sizeof(saved.text), "copying ahead failed: %s", strerror(-err));
+	}
 	channel_send(s->channel_fd, KEEPER_DEVICE_PRECOPIED, &saved, -1);
 }
 
