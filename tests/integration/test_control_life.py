@@ -612,7 +612,9 @@ def test_unprivileged_vgpud():
                         "import os,socket\ns=socket.socket(socket.AF_UNIX);s.connect('/tmp/.virgl_test')\n"
                         "assert os.getuid() == 12347", prefix=user)
         assert done.returncode == 0 or "namespace" in done.stderr, done.stderr
-        assert json.loads(node.ctl("--json", "list", prefix=user).stdout)[0]["state"] == "ready"
+        # Its process is replaced by a fresh one when the binding is over.
+        until(lambda: json.loads(node.ctl("--json", "list", prefix=user).stdout)[0]["state"]
+              == "ready")
         assert node.ctl("delete", "a", prefix=user).returncode == 0
     finally:
         node.close()
