@@ -170,7 +170,10 @@ static void process_device_failed(void *data)
 static const struct device_events process_device_events = {
 	.notice = process_notice, .failed = process_device_failed};
 
-/* The driver opens its last files when the first context is made: have that behind us. */
+/*
+ * The driver opens its last files when the first context is made: have that behind us. Where only
+ * exact formats are offered, they are found out now and not while a guest waits.
+ */
 static int process_warm_up(struct device *dev)
 {
 	struct device_client *client;
@@ -181,6 +184,9 @@ static int process_warm_up(struct device *dev)
 		return err;
 	if (device_capset_info(dev, 0, &capset) == 0)
 		err = device_context_create(client, 1, 0, "start", sizeof("start") - 1);
+	uint8_t first;
+	for (unsigned i = 0; !err && device_capset_info(dev, i, &capset) == 0; i++)
+		err = device_capset_get(dev, capset.id, capset.max_version, &first, sizeof(first));
 	device_client_destroy(client);
 	return err;
 }
