@@ -85,22 +85,28 @@ static void leaving_put_off(struct succession *s, int err, bool needed)
 
 static void leaving_first_reason(void *data, bool refused, const char *text)
 {
-	struct keeper_text *notice = data;
+	char(*first)[160] = data;
 
-	if (!notice->text[0])
-		snprintf(notice->text, sizeof(notice->text),
-			"a recovery would not be exact: %.200s", text);
+	if (!(*first)[0])
+		snprintf(*first, sizeof(*first), "%s", text);
+}
+
+/* Tells the operator what is not exact, and the first reason. */
+static void leaving_notice(struct succession *s, const char *what)
+{
+	struct keeper_text notice = {0};
+	char first[160] = "";
+
+	device_check(s->device, leaving_first_reason, &first);
+	snprintf(notice.text, sizeof(notice.text), "%s: %s", what, first);
+	channel_send(s->channel_fd, KEEPER_DEVICE_NOTICE, &notice, -1);
 }
 
 /* Once, until an image is exact again. */
 static void leaving_say_lossy(struct succession *s, bool lossy)
 {
-	struct keeper_text notice = {0};
-
-	if (lossy && !s->lossy_said) {
-		device_check(s->device, leaving_first_reason, &notice);
-		channel_send(s->channel_fd, KEEPER_DEVICE_NOTICE, &notice, -1);
-	}
+	if (lossy && !s->lossy_said)
+		leaving_notice(s, "a recovery would not be exact");
 	s->lossy_said = lossy;
 }
 
@@ -233,7 +239,7 @@ static void leaving_answer(struct succession *s, struct keeper_saved *saved)
 	if (saved->code < 0 && !saved->text[0])
 		snprintf(saved->text, sizeof(saved->text), "the state cannot be saved: %s",
 			strerror(-saved->code));
-	saved->stopped_ns = s->frozen_since ? succession_now_ns() - s->frozen_since : 0;
+	saved->stopped_ns = s->frozen_since ? clock_ns() - s->frozen_since : 0;
 	if (saved->code < 0)
 		succession_thaw(s);
 	channel_send(s->channel_fd, KEEPER_DEVICE_SAVED, saved, -1);
@@ -255,19 +261,27 @@ void leaving_save(struct succession *s)
 	leaving_answer(s, &saved);
 }
 
+/* While frozen. */
+static int leaving_write_file(struct succession *s, int fd, bool *ret_lossy, uint64_t *ret_bytes)
+{
+	struct state_writer *w;
+	int err = state_writer_create(STATE_FILE, fd, &w);
+
+	if (err < 0)
+		return err;
+	err = leaving_write(s, w, false, ret_lossy);
+	*ret_bytes = state_written(w);
+	state_writer_destroy(w);
+	return err;
+}
+
 static void leaving_answer_file(struct succession *s, bool exact, int fd)
 {
 	struct keeper_saved saved = {0};
-	struct state_writer *w;
 	bool lossy = false;
 
 	succession_freeze(s);
-	int err = state_writer_create(STATE_FILE, fd, &w);
-	if (!err) {
-		err = leaving_write(s, w, false, &lossy);
-		saved.bytes = state_written(w);
-		state_writer_destroy(w);
-	}
+	int err = leaving_write_file(s, fd, &lossy, &saved.bytes);
 	if (!err && lossy && exact)
 		err = -EBUSY;
 	saved.code = err;
@@ -301,7 +315,7 @@ bool leaving_stop_slice(struct succession *s)
 	}
 	if (++s->stop_tries >= STOP_TRIES) {
 		leaving_answer_no(
-			s, -EAGAIN, "its guest is at work just now (try again when it rests)");
+			s, -EBUSY, "its guest is at work just now (try again when it rests)");
 		return false;
 	}
 	succession_thaw(s);
@@ -327,18 +341,16 @@ void leaving_save_file(struct succession *s, const struct keeper_save *save, int
 
 int succession_write_file(struct succession *s, int fd)
 {
-	struct state_writer *w;
-	bool lossy;
-	int err = state_writer_create(STATE_FILE, fd, &w);
+	bool lossy = false, was_frozen = succession_frozen(s);
+	uint64_t bytes;
 
-	if (err < 0)
-		return err;
-	bool was_frozen = succession_frozen(s);
 	succession_freeze(s);
-	err = leaving_write(s, w, false, &lossy);
+	int err = leaving_write_file(s, fd, &lossy, &bytes);
+	/* The front end hears only of success or not. */
+	if (!err && lossy)
+		leaving_notice(s, "the VM's state was not saved exactly");
 	if (!was_frozen)
 		succession_thaw(s);
-	state_writer_destroy(w);
 	return err;
 }
 

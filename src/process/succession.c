@@ -15,11 +15,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-uint64_t succession_now_ns(void)
-{
-	return clock_ns();
-}
-
 /* ---- custody ---- */
 
 static int succession_send_custody(struct succession *s, const struct keeper_custody *what, int fd)
@@ -216,7 +211,7 @@ int succession_begin(struct succession *s)
 void succession_freeze(struct succession *s)
 {
 	if (!s->frozen_since)
-		s->frozen_since = succession_now_ns();
+		s->frozen_since = clock_ns();
 	connections_freeze(s->connections, true);
 }
 
@@ -387,6 +382,7 @@ void succession_destroy(struct succession *s)
 	device_load_abort(s->loader);
 	close_fd(&s->stop_fd);
 	stash_finish(&s->stash);
+	free(s->resumed);
 	device_set_journal(s->device, NULL);
 	journal_destroy(s->journal);
 	if (s->anchor)

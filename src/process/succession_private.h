@@ -65,10 +65,9 @@ struct succession {
 	uint32_t rounds_given, rounds_loaded;
 	struct keeper_connection *resumed; /* given and not yet made again */
 	size_t n_resumed;
+	int given; /* 0, or why something that was given is not there */
 	struct log_limit log;
 };
-
-uint64_t succession_now_ns(void);
 
 /* ---- succession.c ---- */
 int succession_put(struct succession *s, uint32_t kind, uint32_t index, uint64_t a, int fd);

@@ -4,6 +4,7 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/crash_point.h"
 #include "protocol/stats.h"
 
@@ -47,8 +48,7 @@ void taking_over_give(struct succession *s, const struct keeper_custody *what, i
 		s->rounds_given = MAX(s->rounds_given, what->index + 1);
 	int err = stash_put(&s->stash, what, fd);
 	if (err < 0)
-		log_limited(&s->log, LOG_LEVEL_ERROR, "what was given cannot be kept: %s",
-			strerror(-err));
+		s->given = err;
 }
 
 /* Under a kind of its own, which no custody has: the connections' sockets. */
@@ -64,6 +64,7 @@ void taking_over_resume(struct succession *s, const struct keeper_connection *in
 
 	if (!grown) {
 		close(fd);
+		s->given = -ENOMEM;
 		return;
 	}
 	s->resumed = grown;
@@ -374,18 +375,14 @@ static int take_anchor(struct taking_over *t, bool needed)
 }
 
 /* Those that came while nobody could record it. */
-static int take_new_connections(struct taking_over *t)
+static void take_new_connections(struct succession *s)
 {
-	struct succession *s = t->s;
-	int err = 0;
-
-	for (size_t i = 0; i < s->n_resumed && !err; i++) {
+	for (size_t i = 0; i < s->n_resumed; i++) {
 		struct keeper_custody socket = taking_over_socket(s->resumed[i].id);
 		int fd = stash_take(&s->stash, &socket);
 		if (fd >= 0)
 			connections_add(s->connections, &s->resumed[i], fd);
 	}
-	return err;
 }
 
 static void take_forget(struct succession *s)
@@ -399,20 +396,24 @@ static void take_forget(struct succession *s)
 void taking_over_load(struct succession *s, const struct keeper_load *load, int file_fd)
 {
 	cleanup_close int file = file_fd;
-	uint64_t start = succession_now_ns();
+	uint64_t start = clock_ns();
 	struct taking_over t = {.s = s};
 
 	crash_points_spare();
 	succession_freeze(s);
-	int err = take_anchor(&t, load->recover != 0);
+	int err = s->given;
+	if (err < 0)
+		take_fail(&t, err, "what was given cannot be kept: %s", strerror(-err));
+	else
+		err = take_anchor(&t, load->recover != 0);
 	if (!err)
 		err = load->recover ? take_recover(&t, load->blame != 0)
 				    : take_complete(&t, load, file);
 	if (!err)
-		err = take_new_connections(&t);
+		take_new_connections(s);
 	take_forget(s);
 	t.result.code = err;
-	t.result.stopped_ns = succession_now_ns() - start;
+	t.result.stopped_ns = clock_ns() - start;
 	/* What it took will be needed again, unless an image is made soon. */
 	s->active_ms += TAKING_OVER_WEIGHT * (t.result.stopped_ns / 1000000);
 	crash_point(CRASH_POINT_LOADED);
