@@ -18,7 +18,7 @@
 
 #include <stdint.h>
 
-#define KEEPER_PROTOCOL_VERSION 3u
+#define KEEPER_PROTOCOL_VERSION 4u
 #define KEEPER_TEXT_MAX         256
 #define KEEPER_NAME_MAX         64
 #define KEEPER_MAX_MEMORY       32 /* guest-memory regions in custody */
@@ -115,12 +115,14 @@ enum keeper_custody_kind {
 	KEEPER_CUSTODY_IMAGE,   /* index: slot, 0..KEEPER_IMAGES-1; a: size */
 	KEEPER_CUSTODY_JOURNAL, /* index: slot */
 	KEEPER_CUSTODY_PRECOPY, /* index: round */
+	KEEPER_CUSTODY_SHADERS, /* index: file; what the driver compiled, for the next process */
 	KEEPER_CUSTODY_KIND_COUNT
 };
 
 #define KEEPER_IMAGES      2u
 #define KEEPER_MAX_CUSTODY 65536u /* of the kinds that are there many times, together */
 #define KEEPER_MAX_PRECOPY 8u     /* rounds */
+#define KEEPER_MAX_SHADERS 3u     /* files */
 
 /*
  * One page, made by the device process, put into custody before its first connection is served. It

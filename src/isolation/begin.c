@@ -42,7 +42,7 @@ static const struct {
 	const char *reason;
 } environment[] = {
 	{"MESA_SHADER_CACHE_DISABLE", "true", false,
-		"a cache opens files while drawing, and one shared by guests can be poisoned"},
+		"it is kept in files: whoever has a private place for them switches it on"},
 	{"HOME", "/nonexistent", false, "the driver must not read the starter's configuration"},
 	{"LC_ALL", "C", false, "texts and numbers do not depend on the starter"},
 	{"PATH", "/nonexistent", false, "nothing is ever executed"},
@@ -237,6 +237,8 @@ static struct isolation *isolation_new(const struct isolation_config *config)
 		.root = geteuid() == 0,
 		.parent = getppid(),
 		.monitor_socket = -1,
+		.scratch_bytes = config->scratch_bytes,
+		.scratch = -ENOENT,
 	};
 	for (unsigned i = 0; i < ISOLATION_LAYER_COUNT; i++)
 		iso->layer[i] = ISOLATION_PENDING;
@@ -277,5 +279,6 @@ void isolation_destroy(struct isolation *iso)
 	if (!iso)
 		return;
 	close_fd(&iso->monitor_socket);
+	close_fd(&iso->scratch);
 	free(iso);
 }

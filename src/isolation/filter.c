@@ -157,6 +157,7 @@ int isolation_filter_device(const struct isolation *iso)
 		[SYSCALL_ALWAYS] = true,
 		[SYSCALL_RENDER_NODE] = !iso->software,
 		[SYSCALL_THREADS] = iso->threads_later,
+		[SYSCALL_NO_THREADS] = !iso->threads_later,
 	};
 	for (size_t i = 0; r == 0 && i < syscall_row_count; i++) {
 		if (wanted[syscall_rows[i].when])

@@ -16,6 +16,8 @@ struct isolation {
 	bool in_user_ns;    /* then the user was switched before the fork */
 	pid_t parent;       /* when the process began */
 	int monitor_socket; /* to the monitor, or -1 */
+	uint64_t scratch_bytes;
+	int scratch; /* its descriptor, or -errno: why there is none */
 	int layer[ISOLATION_LAYER_COUNT];
 };
 
@@ -31,6 +33,9 @@ int isolation_die_with_parent(void);
 
 /* Becomes the unprivileged user, when started as root. 0 or -errno. */
 int isolation_switch_user(const struct isolation *iso);
+
+/* Needs capabilities: before the fork. The mount's descriptor, or -errno. */
+int isolation_make_scratch(const struct isolation *iso, uint64_t bytes);
 
 /* The monitor's whole life after the fork. `socket` and `device` are its own. */
 _Noreturn void isolation_monitor_run(struct isolation *iso, pid_t device, int socket);

@@ -93,6 +93,7 @@ struct isolation_config {
 	gid_t node_group;           /* group of the render node, kept when root; or none */
 	uint64_t max_fds;           /* open descriptors; 0: 1024 */
 	uint64_t max_address_space; /* bytes; 0: unlimited */
+	uint64_t scratch_bytes;     /* size of a private file system in memory; 0: none */
 	/*
 	 * For porting to another driver: a forbidden call is named on standard error before the
 	 * process ends (exit status 159). Weaker than killing it: not for production.
@@ -110,6 +111,12 @@ int isolation_begin(const struct isolation_config *config, struct isolation **re
 
 /* Returns in the device only; the monitor never comes back. -EBUSY: there are threads already. */
 int isolation_namespaces(struct isolation *iso);
+
+/*
+ * After isolation_namespaces(), once: a descriptor of the root of the private file system, the
+ * caller's; -errno says why there is none (no layer: nothing is less protected without it).
+ */
+int isolation_take_scratch(struct isolation *iso);
 
 /* From here on no path resolves. Libraries and drivers must have been loaded. */
 int isolation_filesystem(struct isolation *iso);

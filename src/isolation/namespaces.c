@@ -231,5 +231,7 @@ int isolation_namespaces(struct isolation *iso)
 		return r;
 	if (getppid() != iso->parent)
 		return -ESRCH;
+	if (iso->scratch_bytes)
+		iso->scratch = isolation_make_scratch(iso, iso->scratch_bytes);
 	return fork_device(iso);
 }

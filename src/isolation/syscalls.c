@@ -89,6 +89,7 @@ const struct syscall_row syscall_rows[] = {
 		BECAUSE("screens, vtest resources")},
 	{CALL(ftruncate), BECAUSE("size of a memfd")},
 	{CALL(fallocate), BECAUSE("memfd pages that are there for certain")},
+	{CALL(flock), BECAUSE("Mesa and we write to the files of compiled shaders")},
 	/* ---- this process ---- */
 	{CALL(getpid), BECAUSE("libglvnd, often")},
 	{CALL(gettid), BECAUSE("locks, raise()")},
@@ -128,6 +129,8 @@ const struct syscall_row syscall_rows[] = {
 		BECAUSE("buffer objects in the driver's address space")},
 	/* ---- drivers that start threads for each context ---- */
 	{CALL(clone), WHEN(THREADS), EQUALS(0, PTHREAD_FLAGS), BECAUSE("pthread_create only")},
+	{CALL(clone), WHEN(NO_THREADS), EQUALS(0, PTHREAD_FLAGS), ANSWER(EAGAIN),
+		BECAUSE("Mesa would like more threads to keep shaders with when many come")},
 	{CALL(sched_setscheduler), WHEN(THREADS), ANSWER(EPERM), BECAUSE("Mesa lowers priorities")},
 #if SANITIZER_BUILD
 	{CALL(sigaltstack), BECAUSE("sanitizers, at a thread's end")},

@@ -25,6 +25,7 @@ enum syscall_when {
 	SYSCALL_ALWAYS,
 	SYSCALL_RENDER_NODE, /* a real GPU draws */
 	SYSCALL_THREADS,     /* isolation_config.threads_later */
+	SYSCALL_NO_THREADS,  /* not */
 };
 
 /* What arguments must be like. Numbers count from 0. */

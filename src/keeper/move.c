@@ -204,7 +204,7 @@ void move_precopied(struct keeper *k, const void *payload)
 	t->again = saved->left > MOVE_LEFT_ENOUGH && shrinks && rounds < KEEPER_MAX_PRECOPY;
 	t->left = saved->left;
 	takeover_enter(k, PHASE_MOVE_PRELOAD, k->config->step_ms);
-	outbox_give(k->next, CUSTODY_BIT(PRECOPY), 0, t->rounds_given);
+	outbox_give(k->next, CUSTODY_BIT(PRECOPY) | CUSTODY_BIT(SHADERS), 0, t->rounds_given);
 	t->rounds_given = rounds;
 	takeover_ask(k->next, KEEPER_DEVICE_LOAD_PRECOPY, NULL, 0, -1, KEEPER_DEVICE_LOADED);
 	job_progress(k, "copying");

@@ -22,6 +22,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#define SLEEP_SHADER_BYTES (4u << 20) /* that much memory is worth the time it saves waking */
+
 int sleep_hibernate(struct keeper *k, int fd, bool exact, char *why, size_t size)
 {
 	const struct keeper_save save = {.exact = exact, .stop = true};
@@ -144,7 +146,10 @@ void sleep_ended(struct keeper *k, const void *payload)
 	struct takeover *t = &k->takeover;
 
 	/* Screens are memory too, of pictures that whoever wakes up makes anew. */
-	custody_drop_kinds(&k->custody, CUSTODY_STATE | CUSTODY_BIT(SCREEN));
+	custody_drop_kinds(
+		&k->custody, (CUSTODY_STATE & ~CUSTODY_BIT(SHADERS)) | CUSTODY_BIT(SCREEN));
+	if (custody_bytes(&k->custody, CUSTODY_BIT(SHADERS)) > SLEEP_SHADER_BYTES)
+		custody_drop_kinds(&k->custody, CUSTODY_BIT(SHADERS));
 	k->state = KEEPER_STATE_HIBERNATED;
 	k->failure[0] = '\0';
 	t->had_peers = peers_sent(k);

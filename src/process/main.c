@@ -16,6 +16,7 @@
 #include "process/connections.h"
 #include "process/options.h"
 #include "process/screens.h"
+#include "process/shader_cache.h"
 #include "process/succession.h"
 
 #include "base/checked.h"
@@ -48,6 +49,7 @@ struct process {
 	struct device *device;
 	struct screens *screens;
 	struct succession *succession;
+	struct shader_cache *shaders; /* NULL: they are not kept */
 	struct connections *connections;
 	const char *drop_section; /* for tests: passed over when loading; NULL: none */
 };
@@ -107,6 +109,7 @@ static int process_begin(struct process *p)
 		.software = !o->render_node,
 		.threads_later = o->render_node != NULL,
 		.max_fds = CONNECTIONS_MAX_FDS,
+		.scratch_bytes = o->probe ? 0 : SHADER_CACHE_BYTES,
 		.node_group = o->render_node && stat(o->render_node, &node) == 0
 				      ? node.st_gid
 				      : ISOLATION_NO_GROUP,
@@ -251,6 +254,7 @@ static int process_prepare(struct process *p)
 		.stats = p->stats,
 		.channel_fd = p->options.keeper_fd,
 		.enabled = !p->options.no_journal,
+		.shaders = p->shaders,
 		.drop_section = p->drop_section};
 	if (!err)
 		err = succession_create(&succession, &p->succession);
@@ -265,15 +269,40 @@ static int process_prepare(struct process *p)
 	return err;
 }
 
+static void process_shaders_not_kept(int err)
+{
+	log_info("compiled shaders are not kept for the next process: %s", strerror(-err));
+}
+
+static void process_keep_shaders(struct process *p)
+{
+	int scratch = isolation_take_scratch(p->isolation);
+	int err = scratch < 0 ? scratch : shader_cache_begin(scratch, &p->shaders);
+
+	if (err < 0)
+		process_shaders_not_kept(err);
+}
+
+/* The driver has started, with the files it keeps them in. */
+static void process_shaders_started(struct process *p)
+{
+	int err = p->shaders ? shader_cache_open(p->shaders) : 0;
+
+	if (err < 0)
+		process_shaders_not_kept(err);
+}
+
 static int process_serve(struct process *p)
 {
 	int err = process_map_stats(p);
 	if (err < 0)
 		return process_fail(p, err, "no shared memory for counters", "is memory short?");
+	process_keep_shaders(p);
 	err = process_create_device(p);
 	if (err < 0)
 		return process_fail(p, err, "the renderer did not start",
 			"run vgpuctl doctor: it says what the host's driver lacks");
+	process_shaders_started(p);
 	err = process_prepare(p);
 	if (err < 0)
 		return process_fail(p, err, "no event loop", "is the limit of open files too low?");
@@ -302,6 +331,7 @@ static void process_finish(struct process *p)
 {
 	connections_destroy(p->connections);
 	succession_destroy(p->succession);
+	shader_cache_destroy(p->shaders);
 	if (p->device && p->screens)
 		device_remove_display(p->device, p->screens);
 	device_destroy(p->device);

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/crash_point.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -67,6 +68,18 @@ int succession_new_memory(const char *name)
 {
 	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	return fd < 0 ? -errno : fd;
+}
+
+static_assert(SHADER_CACHE_FILES == KEEPER_MAX_SHADERS, "each file has a place in custody");
+
+void succession_put_shaders(struct succession *s)
+{
+	for (unsigned i = 0; i < SHADER_CACHE_FILES && !s->shaders_put; i++) {
+		int fd = shader_cache_fd(s->shaders, i);
+		if (fd >= 0)
+			succession_put(s, KEEPER_CUSTODY_SHADERS, i, 0, fd);
+	}
+	s->shaders_put = true;
 }
 
 /* ---- the anchor ---- */
@@ -234,6 +247,7 @@ int succession_connected(struct succession *s, const struct keeper_connection *i
 
 	if (!s->enabled || s->given_up)
 		return 0;
+	succession_put_shaders(s);
 	int err = succession_begin(s);
 	if (err < 0)
 		return err;
@@ -347,6 +361,7 @@ int succession_create(const struct succession_config *config, struct succession 
 		.stats = config->stats,
 		.channel_fd = config->channel_fd,
 		.enabled = config->enabled,
+		.shaders = config->shaders,
 		.drop_section = config->drop_section,
 		.image_slot = KEEPER_NO_IMAGE,
 		.journal_slot = 1,

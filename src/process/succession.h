@@ -33,6 +33,7 @@
 
 struct connections;
 struct device;
+struct shader_cache;
 struct state_reader;
 struct state_writer;
 struct succession;
@@ -43,7 +44,8 @@ struct succession_config {
 	struct vgpu_stats *stats; /* the page of counters, not owned */
 	int channel_fd;
 	bool enabled;
-	const char *drop_section; /* for tests: passed over when loading; NULL: none */
+	struct shader_cache *shaders; /* not owned; NULL: compiled shaders are not kept */
+	const char *drop_section;     /* for tests: passed over when loading; NULL: none */
 };
 
 int succession_create(const struct succession_config *config, struct succession **ret);

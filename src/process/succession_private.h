@@ -10,6 +10,7 @@
 #include "device/device.h"
 #include "process/channel.h"
 #include "process/connections.h"
+#include "process/shader_cache.h"
 #include "process/stash.h"
 #include "state/journal.h"
 #include "state/section.h"
@@ -31,6 +32,8 @@ struct succession {
 	struct vgpu_stats *stats;
 	int channel_fd;
 	bool enabled;
+	struct shader_cache *shaders;
+	bool shaders_put;
 	const char *drop_section;
 	struct frontend_keep keep;
 
@@ -74,6 +77,8 @@ int succession_put(struct succession *s, uint32_t kind, uint32_t index, uint64_t
 void succession_drop(struct succession *s, uint32_t kind, uint32_t index);
 int succession_new_memory(const char *name);
 int succession_map_anchor(struct succession *s, int fd);
+/* Compiled shaders, once: not before those of a predecessor were given, whom they replace. */
+void succession_put_shaders(struct succession *s);
 /* Makes one unless there is one. */
 int succession_anchor(struct succession *s);
 /* Anchor and first journal, unless they are there. */

@@ -42,8 +42,22 @@ take_fail(struct taking_over *t, int err, const char *format, ...)
 
 /* ---- what the keeper gives ---- */
 
+/* Without them the same pictures come, later. */
+static void taking_over_shaders(struct succession *s, uint32_t file, int fd)
+{
+	int n = shader_cache_give(s->shaders, file, fd);
+
+	if (n < 0)
+		log_limited(&s->log, LOG_LEVEL_INFO, "compiled shaders were not taken over: %s",
+			strerror(-n));
+}
+
 void taking_over_give(struct succession *s, const struct keeper_custody *what, int fd)
 {
+	if (what->kind == KEEPER_CUSTODY_SHADERS) {
+		taking_over_shaders(s, what->index, fd);
+		return;
+	}
 	if (what->kind == KEEPER_CUSTODY_PRECOPY)
 		s->rounds_given = MAX(s->rounds_given, what->index + 1);
 	int err = stash_put(&s->stash, what, fd);
@@ -411,6 +425,8 @@ void taking_over_load(struct succession *s, const struct keeper_load *load, int 
 				    : take_complete(&t, load, file);
 	if (!err)
 		take_new_connections(s);
+	if (!err && s->enabled)
+		succession_put_shaders(s);
 	take_forget(s);
 	t.result.code = err;
 	t.result.stopped_ns = clock_ns() - start;

@@ -185,12 +185,12 @@ def pss_kib(pid):
 
 
 def memfds(pid):
-    """{inode: bytes that it takes} of the memfds a process holds or maps."""
+    """{inode: bytes that it takes} of the memfds and compiled shaders a process holds."""
     found = {}
     for fd in os.listdir(f"/proc/{pid}/fd"):
         path = f"/proc/{pid}/fd/{fd}"
         try:
-            if os.readlink(path).startswith("/memfd:"):
+            if os.readlink(path).startswith(("/memfd:", "/mesa_shader_cache")):
                 stat = os.stat(path)
                 found[stat.st_ino] = stat.st_blocks * 512
         except OSError:
