@@ -58,6 +58,7 @@
 #define KEEPER_FILE_STEPS        4u         /* times that, where a file is read or written */
 #define KEEPER_RECOVERIES        10u
 #define KEEPER_RECOVERY_MS       60000u /* in that time */
+#define KEEPER_DELAY_MS          100u   /* the shortest, where a recovery waits */
 
 struct keeper_config {
 	const char *run_dir; /* this vGPU's */
@@ -69,7 +70,7 @@ struct keeper_config {
 	int control_fd; /* a first control connection, or -1 */
 	int lock_fd;    /* held while the keeper lives, or -1 */
 	gid_t group;    /* of the sockets clients use; (gid_t)-1: unchanged */
-	uint32_t hang_ms, step_ms, recoveries;
+	uint32_t hang_ms, step_ms, recoveries, delay_ms;
 };
 
 /* What a device process is started with, and what one of its successors may be instead. */

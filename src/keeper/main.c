@@ -216,7 +216,8 @@ enum {
 	LOCK_FD,
 	HANG_MS,
 	STEP_MS,
-	RECOVERIES
+	RECOVERIES,
+	DELAY_MS
 };
 static const struct option options[] = {
 	{"run-dir", required_argument, NULL, RUN_DIR},
@@ -229,12 +230,14 @@ static const struct option options[] = {
 	{"hang-ms", required_argument, NULL, HANG_MS},
 	{"step-ms", required_argument, NULL, STEP_MS},
 	{"recoveries", required_argument, NULL, RECOVERIES},
+	{"delay-ms", required_argument, NULL, DELAY_MS},
 	{0},
 };
 
 static bool parse_args(int argc, char **argv, struct keeper_config *config)
 {
-	uint32_t *const counts[] = {&config->hang_ms, &config->step_ms, &config->recoveries};
+	uint32_t *const counts[] = {
+		&config->hang_ms, &config->step_ms, &config->recoveries, &config->delay_ms};
 
 	for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
 		switch (c) {
@@ -262,6 +265,7 @@ static bool parse_args(int argc, char **argv, struct keeper_config *config)
 		case HANG_MS:
 		case STEP_MS:
 		case RECOVERIES:
+		case DELAY_MS:
 			if (!parse_count(optarg, counts[c - HANG_MS]))
 				return false;
 			break;
@@ -281,7 +285,8 @@ int main(int argc, char **argv)
 		.group = (gid_t)-1,
 		.hang_ms = KEEPER_HANG_MS,
 		.step_ms = KEEPER_STEP_MS,
-		.recoveries = KEEPER_RECOVERIES};
+		.recoveries = KEEPER_RECOVERIES,
+		.delay_ms = KEEPER_DELAY_MS};
 
 	const char *hang = getenv("VGPU_HANG_LIMIT_MS"); /* tests have no time */
 
@@ -291,7 +296,7 @@ int main(int argc, char **argv)
 	if (!parse_args(argc, argv, &config)) {
 		fprintf(stderr, "usage: vgpu-keeper --run-dir DIR --name N --uuid U --device PATH "
 				"[--group GID] [--control-fd N] [--lock-fd N] [--hang-ms N] "
-				"[--step-ms N] [--recoveries N] [-- ARGS...]\n");
+				"[--step-ms N] [--recoveries N] [--delay-ms N] [-- ARGS...]\n");
 		return 2;
 	}
 	return keeper_run(&config);

@@ -3,9 +3,18 @@
  * A device process died under connections: another one takes over from what is in custody. What
  * the new one puts there counts at once, so if it dies too, the one after it goes on from there.
  *
- * A process that dies again and again is given up after `recoveries` in KEEPER_RECOVERY_MS; one
- * that had served for KEEPER_SERVED_MS before it died does not count, for it got somewhere. One
- * that cannot start (its GPU is full or away for a moment) is followed by the next after a while.
+ * A process that dies again and again would keep the node busy for ever. One that had served for
+ * KEEPER_SERVED_MS before it died got somewhere and does not count. For the others it matters who
+ * ended them:
+ *
+ *   by itself     it crashed, hung, did not start or could not load, and so will those after it:
+ *                 given up after `recoveries` in KEEPER_RECOVERY_MS. One that said that it cannot
+ *                 start (its GPU is full or away for a moment) is followed by the next after a
+ *                 while.
+ *   from outside  by SIGKILL, which says nothing about the guest, so the guest is not ended for it.
+ *                 But whoever kills may never stop (the kernel, out of memory): after KEEPER_KILLS
+ *                 in a row the next start waits, for longer each time, up to a few seconds. The
+ *                 first ones do not, for their guest is waiting.
  *
  * Running the journal again takes as long as it takes: a process is ended only when it has been at
  * one thing for too long, or for KEEPER_LOAD_STEPS in all.
@@ -20,9 +29,9 @@
 #include <string.h>
 
 #define KEEPER_SERVED_MS  500u
-#define KEEPER_LOAD_STEPS 20u  /* times `step_ms` */
-#define KEEPER_DELAY_MS   100u /* after the first that cannot start; then twice that, … */
-#define KEEPER_DELAYS     5u   /* … so many times */
+#define KEEPER_LOAD_STEPS 20u /* times `step_ms` */
+#define KEEPER_KILLS      20u /* from outside in a row that nobody waits after */
+#define KEEPER_DELAYS     5u  /* a delay doubles so many times */
 
 static bool recover_under_way(const struct keeper *k)
 {
@@ -36,18 +45,45 @@ static bool recover_possible(const struct keeper *k)
 	       (k->takeover.again || recover_under_way(k));
 }
 
-bool recover_too_often(struct keeper *k)
+static bool recover_had_served(const struct takeover *t)
+{
+	return t->served_at && clock_ms() - t->served_at >= KEEPER_SERVED_MS;
+}
+
+static bool recover_too_often(struct keeper *k)
 {
 	struct takeover *t = &k->takeover;
 	uint64_t now = clock_ms();
 
-	if (t->served_at && now - t->served_at >= KEEPER_SERVED_MS)
+	if (recover_had_served(t))
 		return false;
 	if (!t->window_at || now - t->window_at >= KEEPER_RECOVERY_MS) {
 		t->window_at = now;
 		t->in_window = 0;
 	}
 	return ++t->in_window > k->config->recoveries;
+}
+
+static uint64_t recover_delay(const struct keeper *k, uint32_t doubled)
+{
+	return (uint64_t)k->config->delay_ms << MIN(doubled, KEEPER_DELAYS);
+}
+
+uint64_t recover_killed(struct keeper *k)
+{
+	struct takeover *t = &k->takeover;
+
+	if (recover_had_served(t))
+		t->killed = 0;
+	t->served_at = 0;
+	if (++t->killed <= KEEPER_KILLS)
+		return 0;
+	uint64_t delay = recover_delay(k, t->killed - KEEPER_KILLS - 1);
+	if (t->killed == KEEPER_KILLS + 1)
+		control_event(k, "something kills its device processes: %.100s; now with delays",
+			k->failure);
+	log_warning("%s; another one in %llu ms", k->failure, (unsigned long long)delay);
+	return delay;
 }
 
 static void recover_give_up(struct keeper *k)
@@ -72,36 +108,51 @@ static void recover_start(struct keeper *k)
 	takeover_enter(k, PHASE_RECOVER_START, 0);
 }
 
+/* The one that died did so by itself: *ret_delay ms until the next one; false: it is given up. */
+static bool recover_died(struct keeper *k, uint64_t *ret_delay)
+{
+	struct takeover *t = &k->takeover;
+
+	if (recover_too_often(k))
+		return false;
+	t->served_at = 0;
+	*ret_delay = 0;
+	if (t->again)
+		return true;
+	/* It said that it could not start, and so would the next one at once. */
+	log_warning("%s; another one is tried soon", k->failure);
+	*ret_delay = recover_delay(k, t->in_window);
+	return true;
+}
+
 void recover_begin(struct keeper *k, const void *payload)
 {
 	struct takeover *t = &k->takeover;
 	char died[KEEPER_TEXT_MAX];
+	uint64_t delay;
 
 	if (!recover_possible(k)) {
 		recover_give_up(k);
 		return;
 	}
 	memcpy(died, k->failure, sizeof(died));
-	if (recover_too_often(k)) {
+	if (!t->blame && t->again) {
+		delay = recover_killed(k);
+	} else if (!recover_died(k, &delay)) {
 		snprintf(k->failure, sizeof(k->failure), "given up after %u recoveries: %.200s",
 			k->config->recoveries, died);
 		recover_give_up(k);
 		return;
 	}
-	t->served_at = 0;
 	if (!recover_under_way(k)) {
 		t->paused_at = clock_ns();
 		memcpy(t->why, died, sizeof(t->why));
 		log_warning("%s; another one takes over", died);
 	}
-	if (t->again) {
+	if (delay)
+		takeover_enter(k, PHASE_RECOVER_START, delay);
+	else
 		recover_start(k);
-		return;
-	}
-	/* It said that it could not start, and so would the next one at once. */
-	log_warning("%s; another one is tried soon", died);
-	takeover_enter(k, PHASE_RECOVER_START,
-		(uint64_t)KEEPER_DELAY_MS << MIN(t->in_window, KEEPER_DELAYS));
 }
 
 void recover_delayed(struct keeper *k, const void *payload)

@@ -243,6 +243,7 @@ void sleep_loaded(struct keeper *k, const void *payload)
 	custody_merge(&k->custody, &d->staged, false);
 	close_fd(&t->file_fd);
 	t->wakes++;
+	t->served_at = clock_ms();
 	t->last_pause_ns = takeover_since_ns(t->paused_at);
 	if (loaded->lossy) {
 		t->lossy = true;
@@ -265,13 +266,21 @@ void sleep_wake_failed(struct keeper *k, const void *payload)
 {
 	struct takeover *t = &k->takeover;
 
-	if (t->blame || k->stopping || recover_too_often(k)) {
+	if (t->blame || k->stopping) {
 		sleep_give_up(k);
 		return;
 	}
 	/* Killed from outside: what is in the file is as good as it was. */
 	log_warning("%s; another one wakes up", k->failure);
 	peers_undo_closed(k);
-	t->served_at = 0;
+	uint64_t delay = recover_killed(k);
+	if (delay)
+		takeover_enter(k, PHASE_WAKE_START, delay);
+	else
+		sleep_start(k);
+}
+
+void sleep_delayed(struct keeper *k, const void *payload)
+{
 	sleep_start(k);
 }

@@ -108,6 +108,7 @@ static const struct takeover_row rows[PHASE_COUNT] = {
 		{
 			[EVENT_CURRENT_READY] = sleep_ready,
 			[EVENT_CURRENT_DIED] = sleep_wake_failed,
+			[EVENT_TIMEOUT] = sleep_delayed,
 		}},
 	[PHASE_WAKE_LOAD] = {true, KEEPER_STATE_HIBERNATED,
 		{

@@ -100,9 +100,10 @@ struct takeover {
 	bool wake_failed;
 	struct loop_source *kick_sources[KEEPER_MAX_RINGS];
 	uint32_t load_steps; /* RECOVER_LOAD: time-outs it was given more time after */
-	uint64_t served_at;  /* ms: the last recovery was done */
-	uint64_t window_at;  /* ms: recoveries are counted since then */
+	uint64_t served_at;  /* ms: the last recovery or waking was done */
+	uint64_t window_at;  /* ms: those that died by themselves are counted since then */
 	uint32_t in_window;
+	uint32_t killed; /* from outside in a row, none of which had served for long */
 	uint32_t recoveries, moves, wakes; /* of the keeper's life */
 	uint64_t last_pause_ns;
 	char why[KEEPER_TEXT_MAX];
@@ -133,7 +134,8 @@ void takeover_serve(struct keeper *k, const void *payload); /* a first process i
 
 /* recover.c */
 void recover_begin(struct keeper *k, const void *payload);
-bool recover_too_often(struct keeper *k); /* counts one more start of a process that takes over */
+/* Counts one that was killed from outside: the next one is started after so many ms. */
+uint64_t recover_killed(struct keeper *k);
 void recover_delayed(struct keeper *k, const void *payload);
 void recover_ready(struct keeper *k, const void *payload);
 void recover_loaded(struct keeper *k, const void *payload);
@@ -158,6 +160,7 @@ void sleep_save_died(struct keeper *k, const void *payload);
 void sleep_timeout(struct keeper *k, const void *payload);
 void sleep_ended(struct keeper *k, const void *payload);
 void sleep_wake(struct keeper *k); /* from ASLEEP */
+void sleep_delayed(struct keeper *k, const void *payload);
 void sleep_ready(struct keeper *k, const void *payload);
 void sleep_loaded(struct keeper *k, const void *payload);
 void sleep_wake_failed(struct keeper *k, const void *payload);

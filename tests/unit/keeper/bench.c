@@ -268,6 +268,12 @@ void fake_kill(struct fake *f)
 	fake_expect_end(f);
 }
 
+void fake_crash(struct fake *f)
+{
+	kill(f->pid, SIGTRAP);
+	fake_expect_end(f);
+}
+
 /* --- what a successor gets --- */
 
 static void given_add(struct given *given, const struct packet *p)

@@ -47,7 +47,8 @@ void fake_expect(struct fake *f, uint32_t type, struct packet *ret);
 void fake_expect_only(struct fake *f, uint32_t type); /* and its descriptor is closed */
 void fake_expect_nothing(struct fake *f, int ms);
 void fake_expect_end(struct fake *f); /* it was killed; closes its ends */
-void fake_kill(struct fake *f);
+void fake_kill(struct fake *f);       /* from outside */
+void fake_crash(struct fake *f);      /* by itself */
 
 /* Of a takeover: what was given, by kind, until LOAD came. */
 struct given {

@@ -189,6 +189,7 @@ static void test_a_state_that_cannot_be_taken_over(void **state)
 	bench_stop(&b);
 }
 
+/* One that is killed from outside does not count. */
 static void test_given_up_after_too_many(void **state)
 {
 	char *options[] = {"--recoveries", "3", NULL};
@@ -200,16 +201,84 @@ static void test_given_up_after_too_many(void **state)
 	fake_accept_ready(&b, &f);
 	int client = bench_connect(&b, &f, &id);
 	keep_something(&f, id);
-	fake_kill(&f);
-	for (int i = 0; i < 3; i++) {
+	fake_crash(&f);
+	for (int i = 0; i < 8; i++) {
 		fake_accept_ready(&b, &f);
-		if (i == 1)
+		if (i % 2)
 			take_and_load(&f); /* dies before it served for long */
-		fake_kill(&f);
+		if (i < 5)
+			fake_kill(&f);
+		else
+			fake_crash(&f);
 	}
 	client_expect_end(client);
 	bench_until_event(&b, "given up after 3 recoveries: the device process was killed");
 	bench_until_state(&b, KEEPER_STATE_FAILED);
+	bench_stop(&b);
+}
+
+/* Whoever kills them ends no guest, at whatever moment. */
+static void test_killed_from_outside_200_times(void **state)
+{
+	char *options[] = {"--recoveries", "1", "--delay-ms", "1", NULL};
+	struct bench b;
+	struct fake f;
+	uint32_t id;
+
+	bench_start(&b, options);
+	fake_accept_ready(&b, &f);
+	int client = bench_connect(&b, &f, &id);
+	keep_something(&f, id);
+	uint64_t start = clock_ms();
+	for (int i = 0; i < 200; i++) {
+		fake_kill(&f);
+		if (i % 3) {
+			fake_accept_ready(&b, &f);
+			fake_take(&f, &given, KEEPER_DEVICE_LOAD, false);
+		} else {
+			fake_accept(&b, &f);
+		}
+		if (i % 3 == 2) {
+			fake_saved(&f, KEEPER_DEVICE_LOADED, 0, 0, 0);
+			bench_until_event(&b, "recovered");
+		}
+	}
+	/* 20 at once, 5 after 1 to 16 ms, the others after 32 each. */
+	assert_true(clock_ms() - start >= 5000);
+	bench_until_state(&b, KEEPER_STATE_BOUND);
+	assert_true(client_open(client));
+	close(client);
+	bench_stop(&b);
+}
+
+static void test_delays_when_killed_in_a_row(void **state)
+{
+	char *options[] = {"--delay-ms", "1500", NULL};
+	struct bench b;
+	struct fake f;
+	uint32_t id;
+
+	bench_start(&b, options);
+	fake_accept_ready(&b, &f);
+	int client = bench_connect(&b, &f, &id);
+	keep_something(&f, id);
+	for (int turn = 0; turn < 2; turn++) {
+		uint64_t start = clock_ms();
+		for (int i = 0; i < 20; i++) {
+			fake_kill(&f);
+			fake_accept(&b, &f);
+		}
+		assert_true(clock_ms() - start < 1500);
+		fake_kill(&f);
+		bench_until_event(&b, "something kills its device processes");
+		fake_accept_ready(&b, &f);
+		uint64_t took = clock_ms() - start;
+		assert_in_range(took, 1500, 4000);
+		take_and_load(&f);
+		usleep(700000); /* it served: all is forgotten */
+	}
+	assert_true(client_open(client));
+	close(client);
 	bench_stop(&b);
 }
 
@@ -243,7 +312,8 @@ static void test_a_successor_that_refuses_to_start(void **state)
 	take_and_load(&f);
 	bench_until_event(&b, "recovered");
 	assert_true(client_open(client));
-	fake_kill(&f);
+	fake_crash(&f);
+	refuse_to_start(&b, &f);
 	refuse_to_start(&b, &f);
 	client_expect_end(client);
 	bench_until_event(&b, "given up after 4 recoveries");
@@ -408,6 +478,8 @@ int main(void)
 		cmocka_unit_test(test_nothing_kept_means_that_connections_end),
 		cmocka_unit_test(test_a_state_that_cannot_be_taken_over),
 		cmocka_unit_test(test_given_up_after_too_many),
+		cmocka_unit_test(test_killed_from_outside_200_times),
+		cmocka_unit_test(test_delays_when_killed_in_a_row),
 		cmocka_unit_test(test_a_successor_that_refuses_to_start),
 		cmocka_unit_test(test_ends_of_connections_are_told_afterwards),
 		cmocka_unit_test(test_the_next_binding_gets_nothing),
