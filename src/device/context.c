@@ -257,7 +257,6 @@ static int context_execute(struct context *ctx, uint32_t *dwords, size_t n)
 	else
 		context_name_queries(ctx);
 	resources_bury(dev);
-	replay_step(dev);
 	return err;
 }
 

@@ -38,6 +38,7 @@ struct device;
 struct device_client;
 struct device_loader;
 struct journal;
+struct journal_record;
 struct state_reader;
 struct state_section;
 struct state_writer;
@@ -247,9 +248,9 @@ int device_resource_reattach(
  * not (`executed`) or is (the record at hand was not marked executed), see device_replay_record().
  */
 void device_set_journal(struct device *dev, struct journal *journal);
-void device_replay_begin(struct device *dev, bool careful);
-/* Before each record. */
-void device_replay_record(struct device *dev, bool executed, bool skip);
+void device_replay_begin(struct device *dev);
+/* Before each record. Waits for the driver where that one or the one before is careful. */
+void device_replay_record(struct device *dev, const struct journal_record *record);
 /*
  * After the last record: backings that were given meanwhile become real (their memory is not
  * changed), and results of queries that may not have been delivered are. -EIO: the driver reported

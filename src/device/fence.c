@@ -10,6 +10,9 @@
 /*
  * The renderer has one timeline; a device fence waits for a point on it. A fence behind no new work
  * waits for the point of the last one, so answers keep their order without costing a GL sync each.
+ *
+ * Points that complete also tell how far the driver is through with the journal. One at a time is
+ * watched for that: a mark that lags behind makes a few records more suspect, no more.
  */
 
 static void fence_run(struct device_fence *fence)
@@ -18,6 +21,24 @@ static void fence_run(struct device_fence *fence)
 	fence->client = NULL;
 	vgpu_stats_add(&dev->config.stats->fences_total, 1);
 	fence->done(fence);
+}
+
+/* A point was set behind all work so far. */
+static void fence_mark(struct device *dev)
+{
+	/* What a predecessor had executed is not yet run again. */
+	if (!dev->journal || dev->replay.on || dev->finishing.fence)
+		return;
+	dev->finishing.fence = dev->fence_last;
+	dev->finishing.mark = journal_mark(dev->journal);
+}
+
+static void fence_finished(struct device *dev)
+{
+	if (!dev->finishing.fence || dev->fence_done < dev->finishing.fence)
+		return;
+	journal_finished(dev->journal, dev->finishing.mark);
+	dev->finishing.fence = 0;
 }
 
 int device_fence(struct device_client *client, uint32_t ctx_handle, struct device_fence *fence)
@@ -32,6 +53,8 @@ int device_fence(struct device_client *client, uint32_t ctx_handle, struct devic
 			return err;
 		dev->fence_last++;
 		dev->unfenced = false;
+		fence_mark(dev);
+		fence_finished(dev); /* without a driver it was at once */
 	}
 	fence->client = client;
 	fence->id = dev->fence_last;
@@ -63,6 +86,7 @@ void fences_complete(struct device *dev, uint64_t done)
 	bool progress = false;
 
 	dev->fence_done = MAX(dev->fence_done, done);
+	fence_finished(dev);
 	while (dev->fences && dev->fences->id <= dev->fence_done) {
 		struct device_fence *fence = dev->fences;
 		dev->fences = fence->next;

@@ -114,9 +114,9 @@ struct device {
 	uint64_t
 		pending_since; /* what the driver is at since then; 0: nothing that is waited for */
 	struct {
-		bool on, careful;    /* careful: wait for the driver after each step */
-		bool executed, skip; /* the record at hand */
-		bool failed;         /* payloads that do not fit, or a driver that gave up */
+		bool on;
+		bool executed, careful, skip; /* the record at hand */
+		bool failed; /* payloads that do not fit, or a driver that gave up */
 	} replay;
 	struct {
 		uint64_t epoch;   /* when the round began; 0: none is under way */
@@ -126,9 +126,13 @@ struct device {
 		uint32_t parts;   /* so many parts */
 	} precopy;
 
-	uint64_t fence_last;                       /* highest renderer fence asked for */
-	uint64_t fence_done;                       /* highest reported complete */
-	bool unfenced;                             /* work was submitted since fence_last */
+	uint64_t fence_last; /* highest renderer fence asked for */
+	uint64_t fence_done; /* highest reported complete */
+	bool unfenced;       /* work was submitted since fence_last */
+	struct {
+		uint64_t fence; /* when it is complete, so is the journal up to … */
+		uint64_t mark;
+	} finishing;                               /* fence 0: there is none */
 	struct device_fence *fences, **fences_end; /* waiting, in order */
 
 	struct {
@@ -209,8 +213,6 @@ int context_transfer(void *data, const struct stream_transfer *t);
 /* Around whatever can hang: tells the keeper since when. */
 void device_busy(struct device *dev);
 void device_idle(struct device *dev);
-/* After each step of a replay. */
-void replay_step(struct device *dev);
 /* Of a buffer in scratch memory: a result that comes now can be told from what was there. */
 void replay_expect_result(struct resource *res);
 

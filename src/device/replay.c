@@ -23,6 +23,7 @@ void device_set_journal(struct device *dev, struct journal *journal)
 {
 	dev->journal = journal;
 	dev->journal_full = false;
+	dev->finishing.fence = 0;
 }
 
 bool device_replaying(const struct device *dev)
@@ -42,14 +43,13 @@ void replay_expect_result(struct resource *res)
 		memset(res->scratch, 0, sizeof(uint32_t));
 }
 
-void device_replay_begin(struct device *dev, bool careful)
+void device_replay_begin(struct device *dev)
 {
 	uint32_t cursor = 0;
 	struct resource *res;
 
 	dev->replay.on = true;
-	dev->replay.careful = careful;
-	dev->replay.executed = dev->replay.skip = dev->replay.failed = false;
+	dev->replay.executed = dev->replay.careful = dev->replay.skip = dev->replay.failed = false;
 	while ((res = idmap_next(&dev->resource_ids, &cursor, NULL))) {
 		if (!res->iov || res->real || !resource_is_guests(res))
 			continue;
@@ -60,16 +60,13 @@ void device_replay_begin(struct device *dev, bool careful)
 	}
 }
 
-void device_replay_record(struct device *dev, bool executed, bool skip)
+void device_replay_record(struct device *dev, const struct journal_record *record)
 {
-	dev->replay.executed = executed;
-	dev->replay.skip = skip;
-}
-
-void replay_step(struct device *dev)
-{
-	if (dev->replay.on && dev->replay.careful)
+	if (dev->replay.careful || record->careful)
 		device_finish_all(dev);
+	dev->replay.executed = record->executed;
+	dev->replay.careful = record->careful;
+	dev->replay.skip = record->skip;
 }
 
 static void replay_deliver(struct resource *res)

@@ -218,7 +218,6 @@ static int transfer_run(struct device *dev, enum device_transfer_direction direc
 	} else {
 		err = transfer_to_host(dev, res, own, bytes);
 	}
-	replay_step(dev);
 	device_idle(dev);
 	return err;
 }

@@ -260,16 +260,15 @@ static int take_journal(struct taking_over *t, struct journal *journal, bool bla
 	struct succession *s = t->s;
 	const struct vgpu_stats before = *s->stats;
 	struct journal_record record;
-	bool careful;
-	int err = journal_begin_replay(journal, blame, &careful);
+	int err = journal_begin_replay(journal, blame);
 
 	if (err < 0)
 		return take_fail(t, err, "the journal is damaged");
 	device_set_journal(s->device, journal);
-	device_replay_begin(s->device, careful);
+	device_replay_begin(s->device);
 	while ((err = journal_next(journal, &record)) == 1) {
+		device_replay_record(s->device, &record);
 		journal_replaying(journal, &record);
-		device_replay_record(s->device, record.executed, record.skip);
 		err = take_record(t, &record);
 		if (err < 0)
 			break;

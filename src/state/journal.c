@@ -10,10 +10,14 @@
  * Entries are records and payloads, both with the same header, each at a multiple of 8. What counts
  * is what `committed` says, stored last.
  *
- * A replay that crashes. `replaying` names the record that is run; it is cleared when the replay is
- * over. Who begins a replay and finds it set knows that the one before crashed; if that one was
- * careful, the record named is to blame and goes onto the list of those that are skipped. The count
- * starts again when a replay ended and something was recorded since.
+ * A record that crashes its executor is known after the second time. A driver crashes long after it
+ * was given the work, so the first time only tells from where on its records are *suspect*: those
+ * that it had not `finished`. In the replay these are run one at a time, with the driver idle in
+ * between; `replaying` names the one that is run, and is cleared when the replay is over. Who
+ * begins a replay after a crash and finds it set knows which one it was: if it is a suspect, it
+ * goes onto the list of those that are skipped. If it is none, whatever came before may have done
+ * it, and all are suspects from then on. Suspicion ends with a replay that does not crash. A replay
+ * that was killed from outside proves nothing and changes nothing.
  */
 
 #include "state/journal.h"
@@ -32,7 +36,7 @@
 #include <unistd.h>
 
 #define JOURNAL_MAGIC   0x4e4a5056u /* "VPJN" */
-#define JOURNAL_VERSION 1u
+#define JOURNAL_VERSION 2u
 #define JOURNAL_SKIPS   16u
 #define HEADER_PAGE     4096u
 #define FIRST_STEP      (64ull << 10)
@@ -45,9 +49,8 @@ struct journal_page {
 	uint32_t magic, version;
 	uint64_t committed, executed; /* bytes of entries */
 	uint64_t replaying;           /* offset + 1 of the record being run again; 0: none */
-	uint64_t ended_at;            /* what was committed when a replay ended last */
-	uint32_t replays;             /* begun in a row */
-	uint32_t careful;             /* the last one was */
+	uint64_t finished;            /* bytes of entries that the driver is through with */
+	uint64_t suspect;             /* offset + 1 of the first record that is; 0: none is */
 	uint32_t n_skips, pad;
 	uint64_t skips[JOURNAL_SKIPS]; /* offset + 1 */
 };
@@ -68,6 +71,7 @@ struct journal {
 	struct journal_page *page;
 	uint64_t *watched; /* since when it is busy is told there; NULL: nowhere */
 	uint8_t *entries;
+	uint64_t suspect; /* as in the page */
 	uint32_t n_skips;
 	uint64_t skips[JOURNAL_SKIPS];
 };
@@ -268,6 +272,16 @@ void journal_executed(struct journal *j)
 	crash_point(CRASH_POINT_EXECUTED);
 }
 
+uint64_t journal_mark(const struct journal *j)
+{
+	return LOAD(j->page->executed);
+}
+
+void journal_finished(struct journal *j, uint64_t mark)
+{
+	STORE(j->page->finished, mark);
+}
+
 bool journal_due(const struct journal *j, size_t size)
 {
 	uint64_t need;
@@ -335,6 +349,7 @@ int journal_next(struct journal *j, struct journal_record *ret)
 		.position = e.position,
 		.offset = j->cursor,
 		.executed = LOAD(j->page->executed) > j->cursor,
+		.careful = j->suspect && j->cursor + 1 >= j->suspect,
 		.skip = is_skipped(j, j->cursor),
 		.bytes = j->entries + j->cursor + sizeof(e),
 		.size = e.size,
@@ -356,28 +371,44 @@ const void *journal_next_payload(struct journal *j, size_t *ret_size)
 	return bytes;
 }
 
-int journal_begin_replay(struct journal *j, bool blame, bool *ret_careful)
+static int journal_skip(struct journal *j, uint64_t crashed)
+{
+	if (is_skipped(j, crashed - 1))
+		return 0;
+	if (j->n_skips == JOURNAL_SKIPS)
+		return -ENOTRECOVERABLE;
+	j->skips[j->n_skips] = crashed;
+	j->page->skips[j->n_skips] = crashed;
+	STORE(j->page->n_skips, ++j->n_skips);
+	return 0;
+}
+
+/* The first suspect, when the one that ended was not running the journal again. */
+static uint64_t journal_unfinished(const struct journal *j)
+{
+	uint64_t finished = LOAD(j->page->finished);
+
+	/* Crashed with nothing to do: then by something that seemed to be done. */
+	return finished < j->committed ? finished + 1 : 1;
+}
+
+int journal_begin_replay(struct journal *j, bool blame)
 {
 	struct journal_page *page = j->page;
-	uint64_t crashed = blame ? LOAD(page->replaying) : 0;
+	uint64_t crashed = LOAD(page->replaying), suspect = LOAD(page->suspect);
+	int err = 0;
 
-	if (crashed && page->careful && !is_skipped(j, crashed - 1)) {
-		if (j->n_skips == JOURNAL_SKIPS)
-			return -ENOTRECOVERABLE;
-		j->skips[j->n_skips] = crashed;
-		page->skips[j->n_skips] = crashed;
-		STORE(page->n_skips, ++j->n_skips);
-	}
-	if (!crashed && page->ended_at != j->committed)
-		STORE(page->replays, 0);
-	if (blame)
-		STORE(page->replays, MIN(LOAD(page->replays), 1u << 30) + 1);
-	bool careful = LOAD(page->replays) >= 2;
-	/* First forget who was to blame: this process may end between the two. */
+	if (blame && !crashed)
+		suspect = MIN(suspect ?: UINT64_MAX, journal_unfinished(j));
+	else if (blame && suspect && crashed >= suspect)
+		err = journal_skip(j, crashed);
+	else if (blame)
+		suspect = 1;
+	/* First forget what was run: this process may end between the two. */
 	STORE(page->replaying, 0);
-	STORE(page->careful, careful);
-	*ret_careful = careful;
-	return 0;
+	STORE(page->suspect, suspect);
+	j->suspect = suspect;
+	return err;
 }
 
 void journal_replaying(struct journal *j, const struct journal_record *record)
@@ -387,6 +418,7 @@ void journal_replaying(struct journal *j, const struct journal_record *record)
 
 void journal_end_replay(struct journal *j)
 {
-	STORE(j->page->ended_at, j->committed);
+	STORE(j->page->finished, j->committed);
+	STORE(j->page->suspect, 0);
 	STORE(j->page->replaying, 0);
 }

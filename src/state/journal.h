@@ -48,7 +48,8 @@ struct journal_record {
 	uint64_t position; /* the source's own: bytes consumed by then, … */
 	uint64_t offset;   /* of this record in the journal; rises */
 	bool executed;     /* its effects on the outside are done */
-	bool skip;         /* it has crashed its executor before: lose its context instead */
+	bool careful;      /* it may have: wait for the driver before and after it */
+	bool skip;         /* it has crashed its executor twice: lose its context instead */
 	const void *bytes; /* valid until the journal is destroyed */
 	size_t size;
 };
@@ -76,6 +77,13 @@ const void *journal_payload(
 /* Everything so far is executed. */
 void journal_executed(struct journal *j);
 /*
+ * How far the driver, which works on after a record was executed, is through with them: a mark of
+ * what is executed now, told when all work given to the driver until now is done. A journal that
+ * was told nothing may have been crashed by any of its records.
+ */
+uint64_t journal_mark(const struct journal *j);
+void journal_finished(struct journal *j, uint64_t mark);
+/*
  * There is not room for `size` more bytes, or so much was written that a new image is due, or a
  * payload found no room: what is recorded from then on cannot be run again.
  */
@@ -99,14 +107,14 @@ int journal_next(struct journal *j, struct journal_record *ret);
 const void *journal_next_payload(struct journal *j, size_t *ret_size);
 
 /*
- * Runs that crash. Called before replaying: counts how often the journal was replayed without
- * getting beyond where it crashed. From the second time on `careful` says: wait for the driver
- * after each record (so that the next crash names the right one); a record that then crashed is
- * marked `skip` from then on. -ENOTRECOVERABLE: 16 are, and it crashed again.
+ * Runs that crash. Called before replaying; `blame`: the predecessor ended by itself. What the
+ * driver had not finished then is suspected of having ended it, and such records are `careful`, so
+ * that the next crash names the right one, which is `skip` from then on. -ENOTRECOVERABLE: 16 are,
+ * and it crashed again.
  */
-int journal_begin_replay(struct journal *j, bool blame, bool *ret_careful);
-/* About to run this record. */
+int journal_begin_replay(struct journal *j, bool blame);
+/* About to run this record; if it is careful, the driver is through with those before it. */
 void journal_replaying(struct journal *j, const struct journal_record *record);
-void journal_end_replay(struct journal *j);
+void journal_end_replay(struct journal *j); /* the driver is through with all of it */
 
 #endif

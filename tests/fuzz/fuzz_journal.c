@@ -40,11 +40,10 @@ static void replay(struct journal *j)
 {
 	struct journal_record r;
 	uint64_t last = 0;
-	bool careful;
 	size_t n;
 	int got;
 
-	if (journal_begin_replay(j, true, &careful) < 0)
+	if (journal_begin_replay(j, true) < 0)
 		return;
 	while ((got = journal_next(j, &r)) == 1) {
 		if (r.kind <= 0 || r.kind >= JOURNAL_KIND_COUNT || (last && r.offset <= last))

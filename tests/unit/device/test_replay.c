@@ -264,7 +264,6 @@ static void process_succeed(
 	struct journal_record record;
 	uint8_t before[sizeof(g->memory)];
 	char why[256];
-	bool careful;
 
 	memcpy(before, g->memory, sizeof(before));
 	vgpu_stop(&dead->v);
@@ -278,13 +277,13 @@ static void process_succeed(
 	assert_non_null(next->client);
 	reattach(next, g);
 	assert_memory_equal(before, g->memory, sizeof(before));
-	assert_int_equal(journal_begin_replay(next->journal, true, &careful), 0);
+	assert_int_equal(journal_begin_replay(next->journal, true), 0);
 	device_set_journal(next->v.dev, next->journal);
-	device_replay_begin(next->v.dev, careful);
+	device_replay_begin(next->v.dev);
 	while (journal_next(next->journal, &record) == 1) {
 		struct step s;
+		device_replay_record(next->v.dev, &record);
 		journal_replaying(next->journal, &record);
-		device_replay_record(next->v.dev, record.executed, record.skip);
 		memcpy(&s, record.bytes, sizeof(s));
 		memcpy(before, g->memory, sizeof(before));
 		execute(next->client, g->memory, &s);
@@ -361,23 +360,93 @@ static void test_a_record_that_crashes_costs_its_context(void **state)
 {
 	struct guest g = {.seed = 1};
 	struct process p;
+	const struct journal_record skipped = {.careful = true, .skip = true};
+	const struct journal_record suspected = {.careful = true};
 	struct step draw = {STEP_QUERY_BEGIN, 1, 1}, create = {STEP_CREATE, 1, 1};
 
 	process_first(&p, &g);
 	process_journal(&p);
-	device_replay_begin(p.v.dev, true);
-	device_replay_record(p.v.dev, false, true);
+	device_replay_begin(p.v.dev);
+	device_replay_record(p.v.dev, &skipped);
 	execute(p.client, g.memory, &create);
 	assert_null(device_find_resource(p.client, 1));
-	device_replay_record(p.v.dev, false, false);
+	device_replay_record(p.v.dev, &suspected);
 	execute(p.client, g.memory, &create);
 	execute(p.client, g.memory, &draw);
 	assert_non_null(device_find_resource(p.client, 1));
 	assert_false(device_context_lost(p.client, 1));
-	device_replay_record(p.v.dev, false, true);
+	device_replay_record(p.v.dev, &skipped);
 	execute(p.client, g.memory, &draw);
 	assert_true(device_context_lost(p.client, 1));
 	assert_int_equal(device_replay_end(p.v.dev), 0);
+	process_stop(&p);
+}
+
+static void draw_recorded(struct process *p, struct guest *g)
+{
+	const struct step draw = {STEP_QUERY_BEGIN, 1, 1};
+	const struct iovec part = {(void *)(uintptr_t)&draw, sizeof(draw)};
+
+	assert_int_equal(journal_record(p->journal, JOURNAL_REQUEST, 1, 0, &part, 1), 0);
+	execute(p->client, g->memory, &draw);
+	journal_executed(p->journal);
+}
+
+/* Which records the driver may not have been through with, had the process crashed now. */
+static unsigned suspects(const struct process *p)
+{
+	struct journal_record record;
+	struct journal *j;
+	unsigned bits = 0;
+
+	assert_int_equal(journal_open(p->fd, 1u << 20, &j), 0);
+	assert_int_equal(journal_begin_replay(j, true), 0);
+	for (unsigned i = 0; journal_next(j, &record) == 1; i++)
+		bits |= (unsigned)record.careful << i;
+	/* As if it had not been asked. */
+	journal_destroy(j);
+	return bits;
+}
+
+static void fence_nothing(struct device_fence *fence)
+{
+}
+
+static void test_what_the_driver_is_through_with(void **state)
+{
+	struct device_fence first = {.done = fence_nothing}, second = first;
+	struct guest g = {.seed = 1};
+	struct process p;
+
+	process_first(&p, &g);
+	process_journal(&p);
+	draw_recorded(&p, &g);
+	assert_int_equal(device_fence(p.client, 0, &first), 0);
+	draw_recorded(&p, &g);
+	assert_int_equal(device_fence(p.client, 0, &second), 0); /* not watched */
+	draw_recorded(&p, &g);
+	device_poll(p.v.dev);
+	assert_int_equal(suspects(&p), 0x6);
+	process_stop(&p);
+	process_first(&p, &g);
+	process_journal(&p);
+	draw_recorded(&p, &g);
+	assert_int_equal(device_fence(p.client, 0, &first), 0);
+	draw_recorded(&p, &g);
+	assert_int_equal(suspects(&p), 0x3); /* it is not complete */
+	process_stop(&p);
+	/* A fence of before belongs to no other journal. */
+	process_first(&p, &g);
+	process_journal(&p);
+	draw_recorded(&p, &g);
+	assert_int_equal(device_fence(p.client, 0, &first), 0);
+	journal_destroy(p.journal);
+	close(p.fd);
+	process_journal(&p);
+	draw_recorded(&p, &g);
+	draw_recorded(&p, &g);
+	device_poll(p.v.dev);
+	assert_int_equal(suspects(&p), 0x3);
 	process_stop(&p);
 }
 
@@ -395,9 +464,9 @@ static void test_a_journal_of_something_else(void **state)
 	execute(p.client, g.memory, &create);
 	assert_int_equal(journal_record(p.journal, JOURNAL_REQUEST, 1, 0, &part, 1), 0);
 	assert_non_null(journal_payload(p.journal, &wrong, 1, 0, 3));
-	device_replay_begin(p.v.dev, false);
+	device_replay_begin(p.v.dev);
 	assert_int_equal(journal_next(p.journal, &record), 1);
-	device_replay_record(p.v.dev, record.executed, record.skip);
+	device_replay_record(p.v.dev, &record);
 	execute(p.client, g.memory, &to_host);
 	assert_int_equal(device_replay_end(p.v.dev), -EIO);
 	process_stop(&p);
@@ -407,6 +476,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_record_that_crashes_costs_its_context),
+		cmocka_unit_test(test_what_the_driver_is_through_with),
 		cmocka_unit_test(test_a_journal_of_something_else),
 		cmocka_unit_test(test_ends_anywhere),
 	};

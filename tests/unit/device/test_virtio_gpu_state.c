@@ -6,6 +6,7 @@
 #include "device/private.h"
 #include "device/virtio_gpu.h"
 #include "protocol/virtio_gpu.h"
+#include "state/journal.h"
 #include "state/section.h"
 
 #include <endian.h>
@@ -207,8 +208,8 @@ static void test_requests_run_again(void **state)
 
 	vm_start(&vm, memory);
 	vm_prepare(&vm);
-	device_replay_begin(vm.v.dev, false);
-	device_replay_record(vm.v.dev, true, false);
+	device_replay_begin(vm.v.dev);
+	device_replay_record(vm.v.dev, &(struct journal_record){.executed = true});
 	assert_int_equal(vm_send(&vm, &edid, sizeof(edid), false), 0);
 	assert_int_equal(vm.written, 0);
 	/* The viewer of before is gone: what it said is known. */

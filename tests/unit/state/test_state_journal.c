@@ -171,93 +171,148 @@ static void test_it_grows_and_gets_full(void **state)
 
 /* ---- crashing ---- */
 
-/* A replay that ends at record `crash`, or at the end: what it skipped, and whether carefully. */
-static bool replay(int fd, unsigned crash, unsigned *ret_skipped)
+/* Both as bits 1 << source. */
+struct replayed {
+	unsigned careful, skipped;
+};
+
+enum { NOWHERE = 99 };
+
+/* A replay that ends at record `end`, or nowhere. `blame`: of the one before it. */
+static struct replayed replay(int fd, bool blame, unsigned end)
 {
+	struct replayed ret = {0};
 	struct journal_record r;
 	struct journal *j = reopen(fd);
-	bool careful;
 
-	*ret_skipped = 0;
-	assert_int_equal(journal_begin_replay(j, true, &careful), 0);
+	assert_int_equal(journal_begin_replay(j, blame), 0);
 	while (journal_next(j, &r) == 1) {
-		if (r.skip) {
-			*ret_skipped |= 1u << r.source;
-			continue;
-		}
+		ret.careful |= (unsigned)r.careful << r.source;
+		ret.skipped |= (unsigned)r.skip << r.source;
 		journal_replaying(j, &r);
-		if (r.source == crash) {
+		if (r.source == end) {
 			journal_destroy(j);
-			return careful;
+			return ret;
 		}
 	}
 	journal_end_replay(j);
 	journal_destroy(j);
-	return careful;
+	return ret;
 }
 
-static void test_what_crashes_again_and_again_is_skipped(void **state)
+static void expect_replay(int fd, bool blame, unsigned end, unsigned careful, unsigned skipped)
+{
+	struct replayed got = replay(fd, blame, end);
+
+	assert_int_equal(got.careful, careful);
+	assert_int_equal(got.skipped, skipped);
+}
+
+/* Records 0 to 7, of which the driver had finished the first four when their executor crashed. */
+static int half_finished(void)
 {
 	struct journal *j;
-	cleanup_close int fd = -1;
-	unsigned skipped;
+	int fd = -1;
 
 	assert_int_equal(journal_create(LIMIT, &fd, &j), 0);
-	for (uint32_t i = 0; i < 8; i++)
+	for (uint32_t i = 0; i < 8; i++) {
 		assert_int_equal(record(j, i, "poison"), 0);
+		if (i == 5)
+			journal_finished(j, journal_mark(j));
+		if (i == 3)
+			journal_executed(j);
+	}
+	journal_executed(j);
 	journal_destroy(j);
-	assert_false(replay(fd, 5, &skipped));
-	assert_true(replay(fd, 3, &skipped)); /* the driver's thread named another one */
-	assert_int_equal(skipped, 0);
-	assert_true(replay(fd, 6, &skipped));
-	assert_int_equal(skipped, 1u << 3);
-	assert_true(replay(fd, 99, &skipped));
-	assert_int_equal(skipped, 1u << 3 | 1u << 6);
-	/* It went on, so the count begins again; the skip marks stay. */
-	j = reopen(fd);
+	return fd;
+}
+
+static void add(int fd, uint32_t source)
+{
 	struct journal_record r;
+	struct journal *j = reopen(fd);
+
 	while (journal_next(j, &r) == 1)
 		;
-	assert_int_equal(record(j, 9, "later"), 0);
+	assert_int_equal(record(j, source, "later"), 0);
 	journal_destroy(j);
-	assert_false(replay(fd, 9, &skipped));
-	assert_int_equal(skipped, 1u << 3 | 1u << 6);
 }
 
-/* A replay that ended, but nothing came after it: it crashed at what it had left behind. */
-static void test_crash_right_after_a_replay_makes_careful(void **state)
+static void test_what_crashes_twice_is_skipped(void **state)
 {
-	struct journal *j;
-	cleanup_close int fd = -1;
-	unsigned skipped;
+	cleanup_close int fd = half_finished();
 
-	assert_int_equal(journal_create(LIMIT, &fd, &j), 0);
-	assert_int_equal(record(j, 1, "one"), 0);
+	expect_replay(fd, true, 5, 0x30, 0); /* the second crash */
+	expect_replay(fd, true, NOWHERE, 0xf0, 0x20);
+	/* It went on, so only what came since is suspect; what is skipped stays so. */
+	add(fd, 9);
+	expect_replay(fd, true, NOWHERE, 0x200, 0x20);
+	/* There is nothing else that can have done it. */
+	expect_replay(fd, true, NOWHERE, 0x2ff, 0x20);
+}
+
+static void test_two_that_crash(void **state)
+{
+	cleanup_close int fd = half_finished();
+
+	expect_replay(fd, true, 4, 0x10, 0);
+	expect_replay(fd, true, 7, 0xf0, 0x10);
+	expect_replay(fd, true, NOWHERE, 0xf0, 0x90);
+}
+
+/* What was finished crashes when it is run again: that is its first time. */
+static void test_one_that_was_no_suspect(void **state)
+{
+	cleanup_close int fd = half_finished();
+
+	expect_replay(fd, true, 2, 0, 0);
+	expect_replay(fd, true, 1, 0x3, 0); /* in truth it was another one */
+	expect_replay(fd, true, NOWHERE, 0xff, 0x2);
+}
+
+/* Who is killed from outside did nothing, and the next one knows as much as it did. */
+static void test_killed_while_suspects_are_run(void **state)
+{
+	cleanup_close int fd = half_finished();
+
+	expect_replay(fd, false, 6, 0, 0);
+	expect_replay(fd, false, NOWHERE, 0, 0);
+	close(fd);
+	fd = half_finished();
+	expect_replay(fd, true, 6, 0x70, 0);
+	expect_replay(fd, false, 6, 0x70, 0);
+	expect_replay(fd, true, NOWHERE, 0xf0, 0x40);
+	close(fd);
+	fd = half_finished();
+	expect_replay(fd, false, 6, 0, 0);
+	expect_replay(fd, true, 6, 0x7f, 0); /* it crashed while all were run at once */
+	expect_replay(fd, true, NOWHERE, 0xff, 0x40);
+}
+
+/* A replay that did not begin with any record says nothing about them. */
+static void test_killed_before_the_first(void **state)
+{
+	cleanup_close int fd = half_finished();
+	struct journal *j = reopen(fd);
+
+	assert_int_equal(journal_begin_replay(j, true), 0);
 	journal_destroy(j);
-	assert_false(replay(fd, 99, &skipped));
-	assert_true(replay(fd, 99, &skipped));
-	assert_true(replay(fd, 1, &skipped));
-	assert_int_equal(skipped, 0);
-	assert_true(replay(fd, 99, &skipped));
-	assert_int_equal(skipped, 1u << 1);
+	expect_replay(fd, true, NOWHERE, 0xf0, 0);
 }
 
 static void test_too_many_crashes(void **state)
 {
 	struct journal *j;
 	cleanup_close int fd = -1;
-	unsigned skipped;
-	bool careful;
 
 	assert_int_equal(journal_create(LIMIT, &fd, &j), 0);
 	for (uint32_t i = 0; i < 20; i++)
 		assert_int_equal(record(j, i, "poison"), 0);
 	journal_destroy(j);
-	replay(fd, 0, &skipped);
 	for (unsigned i = 0; i < 17; i++)
-		replay(fd, i, &skipped);
+		replay(fd, true, i);
 	j = reopen(fd);
-	assert_int_equal(journal_begin_replay(j, true, &careful), -ENOTRECOVERABLE);
+	assert_int_equal(journal_begin_replay(j, true), -ENOTRECOVERABLE);
 	journal_destroy(j);
 }
 
@@ -351,9 +406,8 @@ static void test_bad_journals(void **state)
 		for (unsigned bit = 0; bit < 8; bit++) {
 			p[i] ^= 1u << bit;
 			if (journal_open(fd, LIMIT, &j) == 0) {
-				bool careful;
 				int err;
-				(void)!journal_begin_replay(j, true, &careful);
+				(void)!journal_begin_replay(j, true);
 				while ((err = journal_next(j, &r)) == 1) {
 					uint8_t sum = 0;
 					for (size_t k = 0; k < r.size; k++)
@@ -399,8 +453,11 @@ int main(void)
 		cmocka_unit_test(test_without_a_journal),
 		cmocka_unit_test(test_it_grows_and_gets_full),
 		cmocka_unit_test(test_a_gap_makes_an_image_due),
-		cmocka_unit_test(test_what_crashes_again_and_again_is_skipped),
-		cmocka_unit_test(test_crash_right_after_a_replay_makes_careful),
+		cmocka_unit_test(test_what_crashes_twice_is_skipped),
+		cmocka_unit_test(test_two_that_crash),
+		cmocka_unit_test(test_one_that_was_no_suspect),
+		cmocka_unit_test(test_killed_while_suspects_are_run),
+		cmocka_unit_test(test_killed_before_the_first),
 		cmocka_unit_test(test_too_many_crashes),
 		cmocka_unit_test(test_killed_at_random_moments),
 		cmocka_unit_test(test_bad_journals),

@@ -307,14 +307,14 @@ void device_set_journal(struct device *dev, struct journal *journal)
 	dev->journal = journal;
 }
 
-void device_replay_begin(struct device *dev, bool careful)
+void device_replay_begin(struct device *dev)
 {
 	dev->replaying = true;
 }
 
-void device_replay_record(struct device *dev, bool executed, bool skip)
+void device_replay_record(struct device *dev, const struct journal_record *record)
 {
-	dev->replay_executed = executed;
+	dev->replay_executed = record->executed;
 }
 
 int device_replay_end(struct device *dev)

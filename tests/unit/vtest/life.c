@@ -266,14 +266,13 @@ static int load_image(struct process *p, int fd)
 static int replay(struct process *p)
 {
 	struct journal_record record;
-	bool careful;
-	int r = journal_begin_replay(p->journal, false, &careful);
+	int r = journal_begin_replay(p->journal, false);
 
 	device_set_journal(&p->dev, p->journal);
-	device_replay_begin(&p->dev, careful);
+	device_replay_begin(&p->dev);
 	while (!r && (r = journal_next(p->journal, &record)) == 1) {
+		device_replay_record(&p->dev, &record);
 		journal_replaying(p->journal, &record);
-		device_replay_record(&p->dev, record.executed, record.skip);
 		p->life->anchor->records++;
 		r = 0;
 		/* A connection that ends goes no further; it is closed when thawed. */
