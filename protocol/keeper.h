@@ -16,6 +16,8 @@
  * other count is a protocol error and ends the channel.
  */
 
+#include "protocol/formats.h"
+
 #include <stdint.h>
 
 #define KEEPER_PROTOCOL_VERSION 4u
@@ -39,6 +41,7 @@
 	X(SAVED, DEVICE, 0)      /* struct keeper_saved: answer to SAVE and SAVE_FILE */           \
 	X(LOADED, DEVICE, 0)     /* struct keeper_saved: answer to each LOAD, LOAD_FILE, LOAD_PRECOPY */ \
 	X(CHECKED, DEVICE, 0)    /* struct keeper_checked: one for each reason, and one without text */ \
+	X(FORMATS, DEVICE, 0)    /* struct keeper_formats: for the file of --formats; before READY */ \
 	/* keeper → device */                                                                      \
 	X(CONNECTION, KEEPER, 1) /* struct keeper_connection; fd: the accepted socket */           \
 	X(VERDICT, KEEPER, 0)    /* struct keeper_verdict: may this guest memory be served? */     \
@@ -153,6 +156,13 @@ struct keeper_ready {
 	uint32_t version;
 	uint32_t pad;
 	char renderer[KEEPER_TEXT_MAX];
+};
+
+/* protocol/formats.h; the keeper stores it and does not look. */
+struct keeper_formats {
+	uint32_t size; /* bytes; at most FORMATS_FILE_MAX */
+	uint32_t pad;
+	uint8_t bytes[FORMATS_FILE_MAX];
 };
 
 struct keeper_text {

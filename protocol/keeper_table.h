@@ -27,6 +27,7 @@ enum keeper_side { KEEPER_FROM_DEVICE, KEEPER_FROM_KEEPER, KEEPER_FROM_CONTROL }
 #define KEEPER_SIZE_SAVED        sizeof(struct keeper_saved)
 #define KEEPER_SIZE_LOADED       sizeof(struct keeper_saved)
 #define KEEPER_SIZE_CHECKED      sizeof(struct keeper_checked)
+#define KEEPER_SIZE_FORMATS      sizeof(struct keeper_formats)
 #define KEEPER_SIZE_PRECOPY      0
 #define KEEPER_SIZE_SAVE         0
 #define KEEPER_SIZE_SAVE_FILE    sizeof(struct keeper_save)
@@ -75,6 +76,7 @@ static const struct packet_row keeper_control_rows[] = {KEEPER_CONTROL_MESSAGES(
 #undef X
 
 _Static_assert(sizeof(struct keeper_move) <= PACKET_PAYLOAD_MAX, "a MOVE fits one packet");
+_Static_assert(sizeof(struct keeper_formats) <= PACKET_PAYLOAD_MAX, "FORMATS fits one packet");
 _Static_assert(sizeof(struct keeper_status) <= PACKET_PAYLOAD_MAX, "a STATUS fits one packet");
 
 static const struct packet_table keeper_device_table = {

@@ -124,6 +124,28 @@ static int open_run_dir(struct vgpud *d, const struct options *o, struct error *
 	return 0;
 }
 
+/*
+ * Where device processes leave what they found out for those after them. Without it they serve as
+ * well; each finds it out for itself.
+ */
+static void open_formats_dir(struct vgpud *d)
+{
+	char path[PATH_MAX + 16], real[PATH_MAX];
+	struct error err = {0};
+
+	snprintf(path, sizeof(path), "%s/formats", d->state_dir);
+	int r = make_dir(path, 0700, &err);
+	if (r == 0 && !realpath(path, real))
+		r = error_set(&err, errno, "%s: %s", path, strerror(errno));
+	if (r == 0 && strlen(real) >= sizeof(d->formats_dir))
+		r = error_set(
+			&err, ENAMETOOLONG, "%s: too long (give a shorter --state-dir)", path);
+	if (r == 0)
+		memcpy(d->formats_dir, real, strlen(real) + 1);
+	else
+		log_warning("what is found out about formats is not kept: %s", err.text);
+}
+
 /* One vgpud for one run directory. */
 static int take_lock(const struct vgpud *d, int *ret_fd, struct error *err)
 {
@@ -313,6 +335,7 @@ static int prepare(struct vgpud *d, struct options *o, struct servers *s, struct
 	if (r < 0)
 		return r;
 	snprintf(d->state_dir, sizeof(d->state_dir), "%s", o->state_dir);
+	open_formats_dir(d);
 	snprintf(path, sizeof(path), "%s/vgpud.db", o->state_dir);
 	r = store_open(path, &d->store, err);
 	if (r == 0)

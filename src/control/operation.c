@@ -358,7 +358,7 @@ static int admit_move(const struct vgpu *v, const char *gpu_name, const char *wh
 int vgpu_move(struct vgpu *v, const char *gpu_name, bool exact, bool precopy,
 	vgpu_outcome_done done, void *data, struct error *err)
 {
-	char text[VGPU_DEVICE_TEXTS][TYPES_NAME_MAX], *args[VGPU_DEVICE_ARGS];
+	struct vgpu_device_args options;
 	const struct gpu *gpu = NULL;
 	struct operation *o = operation_new(v, "move", KEEPER_CONTROL_MOVE, done, data, err);
 
@@ -366,8 +366,8 @@ int vgpu_move(struct vgpu *v, const char *gpu_name, bool exact, bool precopy,
 		return -err->code;
 	int r = admit_move(v, gpu_name, o->what, &gpu, err);
 	if (r == 0) {
-		vgpu_device_args(v, gpu, text, args);
-		r = pack_args(&o->payload.move, args);
+		vgpu_device_args(v, gpu, &options);
+		r = pack_args(&o->payload.move, options.args);
 		if (r < 0)
 			error_set(err, -r, "%s: its options are too long (use shorter paths)",
 				o->what);

@@ -415,52 +415,59 @@ static const struct link_ops vgpu_link_ops = {
 
 /* --- the beginning --- */
 
-void vgpu_device_args(const struct vgpu *v, const struct gpu *gpu,
-	char ret_text[VGPU_DEVICE_TEXTS][TYPES_NAME_MAX], char *ret_args[VGPU_DEVICE_ARGS])
+void vgpu_device_args(const struct vgpu *v, const struct gpu *gpu, struct vgpu_device_args *ret)
 {
 	const struct config *config = &v->d->config;
 	const struct type *type = &v->def.type;
 	static char name[] = "--name", renderer[] = "--renderer", vram[] = "--vram-mib",
 		    heads[] = "--heads", width[] = "--max-width", height[] = "--max-height",
 		    node[] = "--render-node", dmabuf[] = "--dmabuf", lockdown[] = "--lockdown",
-		    exact[] = "--exact-only";
+		    exact[] = "--exact-only", formats[] = "--formats";
 	char *options[] = {name, renderer, vram, heads, width, height};
+	bool hardware = gpu->render_node[0] && v->def.method == METHOD_FORWARD;
 	unsigned n = 0;
 
-	snprintf(ret_text[0], TYPES_NAME_MAX, "%s", v->def.name);
-	snprintf(ret_text[1], TYPES_NAME_MAX, "%s", config->renderer);
-	snprintf(ret_text[2], TYPES_NAME_MAX, "%llu", (unsigned long long)type->vram_mib);
-	snprintf(ret_text[3], TYPES_NAME_MAX, "%u", type->heads);
-	snprintf(ret_text[4], TYPES_NAME_MAX, "%u", type->max_width);
-	snprintf(ret_text[5], TYPES_NAME_MAX, "%u", type->max_height);
+	snprintf(ret->text[0], TYPES_NAME_MAX, "%s", v->def.name);
+	snprintf(ret->text[1], TYPES_NAME_MAX, "%s", config->renderer);
+	snprintf(ret->text[2], TYPES_NAME_MAX, "%llu", (unsigned long long)type->vram_mib);
+	snprintf(ret->text[3], TYPES_NAME_MAX, "%u", type->heads);
+	snprintf(ret->text[4], TYPES_NAME_MAX, "%u", type->max_width);
+	snprintf(ret->text[5], TYPES_NAME_MAX, "%u", type->max_height);
 	for (unsigned i = 0; i < ARRAY_SIZE(options); i++) {
-		ret_args[n++] = options[i];
-		ret_args[n++] = ret_text[i];
+		ret->args[n++] = options[i];
+		ret->args[n++] = ret->text[i];
 	}
-	if (gpu->render_node[0] && v->def.method == METHOD_FORWARD) {
-		ret_args[n++] = node;
-		ret_args[n++] = (char *)(uintptr_t)gpu->render_node;
+	if (hardware) {
+		ret->args[n++] = node;
+		ret->args[n++] = (char *)(uintptr_t)gpu->render_node;
 		if (config->dmabuf)
-			ret_args[n++] = dmabuf;
+			ret->args[n++] = dmabuf;
 	}
 	if (v->def.method == METHOD_EMULATE)
-		ret_args[n++] = exact;
-	ret_args[n++] = lockdown;
-	ret_args[n++] = (char *)(uintptr_t)config->lockdown;
-	ret_args[n] = NULL;
+		ret->args[n++] = exact;
+	if (v->d->formats_dir[0]) {
+		/* All software GPUs are drawn by the same driver. */
+		snprintf(ret->formats, sizeof(ret->formats), "%s/%s", v->d->formats_dir,
+			hardware ? gpu->name : "software");
+		ret->args[n++] = formats;
+		ret->args[n++] = ret->formats;
+	}
+	ret->args[n++] = lockdown;
+	ret->args[n++] = (char *)(uintptr_t)config->lockdown;
+	ret->args[n] = NULL;
 }
 
 static int vgpu_start_keeper(struct vgpu *v, const struct gpu *gpu)
 {
-	char text[VGPU_DEVICE_TEXTS][TYPES_NAME_MAX], *args[VGPU_DEVICE_ARGS];
+	struct vgpu_device_args options;
 
-	vgpu_device_args(v, gpu, text, args);
+	vgpu_device_args(v, gpu, &options);
 	struct link_spawn spawn = {.keeper = v->d->keeper_path,
 		.device = v->d->device_path,
 		.dir = v->dir,
 		.name = v->def.name,
 		.uuid = v->def.uuid,
-		.device_args = args,
+		.device_args = options.args,
 		.group = v->d->group};
 	int r = vgpu_make_dir(v);
 	return r < 0 ? r : link_start(v->d->event, &spawn, &vgpu_link_ops, v, &v->link);

@@ -17,9 +17,16 @@ void vgpu_start(struct vgpu *v);
 int vgpu_begin(struct vgpud *d, const struct definition *def, vgpu_done done, void *data,
 	const char *what, struct error *err);
 
-/* The options of vgpu-device for this vGPU on that GPU, kept in `ret_text`; ends with NULL. */
-void vgpu_device_args(const struct vgpu *v, const struct gpu *gpu,
-	char ret_text[VGPU_DEVICE_TEXTS][TYPES_NAME_MAX], char *ret_args[VGPU_DEVICE_ARGS]);
+/* The options of vgpu-device. */
+struct vgpu_device_args {
+	char text[VGPU_DEVICE_TEXTS][TYPES_NAME_MAX];
+	char formats[VGPUD_PATH_MAX];
+	char *args[VGPU_DEVICE_ARGS]; /* ends with NULL; they are in here, or the vGPU's and GPU's
+				       */
+};
+
+/* Those for this vGPU on that GPU. */
+void vgpu_device_args(const struct vgpu *v, const struct gpu *gpu, struct vgpu_device_args *ret);
 
 /* operation.c: its keeper has spoken. Ends a move that an earlier vgpud began; the idle policy. */
 void vgpu_operation_status(struct vgpu *v);

@@ -27,6 +27,7 @@
 #define VGPUD_MAX_GPUS    80
 #define VGPUD_PATH_MAX    192
 #define VGPUD_RUN_DIR_MAX 80
+#define VGPUD_FORMATS_MAX 120    /* with a GPU's name within VGPUD_PATH_MAX */
 #define VGPU_CREATE_MS    20000u /* longer than a keeper gives its device process */
 #define VGPU_STOP_MS      6000u
 #define VGPU_RETRY_MS     200u   /* between two attempts to reach a keeper that runs */
@@ -99,8 +100,9 @@ struct vgpud {
 	size_t n_types;
 	struct store *store;
 	char state_dir[PATH_MAX];
-	sd_event_source *idle_timer; /* the policy of hibernation; NULL: nobody has one */
-	struct vgpu *vgpus;          /* sorted by name */
+	char formats_dir[VGPUD_FORMATS_MAX]; /* protocol/formats.h; "": they are not kept */
+	sd_event_source *idle_timer;         /* the policy of hibernation; NULL: nobody has one */
+	struct vgpu *vgpus;                  /* sorted by name */
 	struct events events;
 };
 

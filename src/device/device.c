@@ -107,6 +107,16 @@ const char *device_renderer_description(struct device *dev)
 	return dev->ops->description(dev->renderer);
 }
 
+int device_fidelity_save(struct device *dev, void *bytes, size_t size)
+{
+	return dev->ops->fidelity_save(dev->renderer, bytes, size);
+}
+
+int device_fidelity_load(struct device *dev, const void *bytes, size_t size)
+{
+	return dev->ops->fidelity_load(dev->renderer, bytes, size);
+}
+
 void device_notice(struct device *dev, const char *format, ...)
 {
 	char text[256];

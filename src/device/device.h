@@ -71,6 +71,13 @@ void device_destroy(struct device *dev); /* NULL-safe; destroys all clients */
 /* GL renderer string of the host's driver. */
 const char *device_renderer_description(struct device *dev);
 
+/*
+ * What the renderer found out about formats, for the next process on this host, and what one before
+ * found: see renderer_ops. To be loaded before the first client.
+ */
+int device_fidelity_save(struct device *dev, void *bytes, size_t size);
+int device_fidelity_load(struct device *dev, const void *bytes, size_t size);
+
 /* Readable when device_poll() has work; -1: call it by timer while fences are pending. */
 int device_poll_fd(struct device *dev);
 /* Retires fences; their callbacks run inside. */

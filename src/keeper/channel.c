@@ -193,6 +193,11 @@ static const char *on_checked(struct device_process *d, struct packet *p)
 	return channel_answer(d, p, EVENT_CHECKED, checked, !checked->text[0]);
 }
 
+static const char *on_formats(struct device_process *d, struct packet *p)
+{
+	return formats_store(d, (const void *)p->payload);
+}
+
 static const device_handler handlers[KEEPER_DEVICE_MESSAGE_COUNT] = {
 	[KEEPER_DEVICE_READY] = on_ready,
 	[KEEPER_DEVICE_CUSTODY] = on_custody,
@@ -205,6 +210,7 @@ static const device_handler handlers[KEEPER_DEVICE_MESSAGE_COUNT] = {
 	[KEEPER_DEVICE_SAVED] = on_saved,
 	[KEEPER_DEVICE_LOADED] = on_loaded,
 	[KEEPER_DEVICE_CHECKED] = on_checked,
+	[KEEPER_DEVICE_FORMATS] = on_formats,
 };
 
 static const char *channel_handle(struct device_process *d, struct packet *p)

@@ -84,25 +84,53 @@ static void device_child(const struct device_process *d, char **argv, char **env
 	_exit(127);
 }
 
+static size_t args_count(const struct keeper *k, const struct device_args *args)
+{
+	return args->n ? args->n : (size_t)k->config->n_device_args;
+}
+
+/* Writes args_count() of them. */
+static void args_list(const struct keeper *k, const struct device_args *args, const char **ret)
+{
+	const char *text = args->text;
+
+	for (size_t i = 0; i < args_count(k, args); i++) {
+		ret[i] = args->n ? text : k->config->device_args[i];
+		text += args->n ? strlen(text) + 1 : 0;
+	}
+}
+
 /* The arguments of a device process, to be freed as one block; NULL: no memory. */
 static char **device_argv(const struct keeper *k, const struct device_args *args)
 {
 	static char options[][16] = {"--keeper-fd", "3", "--stats-fd", "4"};
-	const struct keeper_config *config = k->config;
-	size_t count = args->n ? args->n : (size_t)config->n_device_args, n = 0;
-	char **argv = calloc(count + ARRAY_SIZE(options) + 2, sizeof(*argv));
-	const char *text = args->text;
+	size_t n = args_count(k, args) + 1;
+	char **argv = calloc(n + ARRAY_SIZE(options) + 1, sizeof(*argv));
 
 	if (!argv)
 		return NULL;
-	argv[n++] = (char *)(uintptr_t)config->device;
-	for (size_t i = 0; i < count; i++) {
-		argv[n++] = args->n ? (char *)(uintptr_t)text : config->device_args[i];
-		text += args->n ? strlen(text) + 1 : 0;
-	}
+	argv[0] = (char *)(uintptr_t)k->config->device;
+	args_list(k, args, (const char **)argv + 1);
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
 		argv[n++] = options[i];
 	return argv;
+}
+
+const char *device_option(const struct device_process *d, const char *option)
+{
+	const struct keeper *k = d->keeper;
+	const struct device_args *args = d == k->next ? &k->next_args : &k->args;
+	size_t n = args_count(k, args);
+	cleanup_free const char **list = calloc(n + 1, sizeof(*list));
+
+	if (!list)
+		return NULL;
+	args_list(k, args, list);
+	for (size_t i = 0; i + 1 < n; i++) {
+		if (!strcmp(list[i], option))
+			return list[i + 1];
+	}
+	return NULL;
 }
 
 static int device_fork(

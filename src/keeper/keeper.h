@@ -176,6 +176,8 @@ struct device_process *device_slot(struct keeper *k); /* a free one, or NULL */
 int device_spawn(struct device_process *d, const struct device_args *args);
 int device_start(struct keeper *k);   /* the current one; 0 or -errno */
 void device_ensure(struct keeper *k); /* from FAILED: starts one unless it is too often */
+/* The word after `option` on that process' command line; NULL: it has none. */
+const char *device_option(const struct device_process *d, const char *option);
 void device_kill(struct device_process *d, const char *reason); /* its death follows */
 /* Kills one that is neither current nor next any more; nothing it says counts. */
 void device_dismiss(struct device_process *d);
@@ -203,6 +205,9 @@ uint64_t device_next_time(const struct keeper *k); /* UINT64_MAX: none */
 int device_send(struct device_process *d, uint32_t type, const void *payload, int fd);
 /* Sends what waits; called when the channel has room again. */
 void device_resend(struct device_process *d, uint64_t now);
+
+/* formats.c: what the process found, for all that come after it on the same GPU */
+const char *formats_store(struct device_process *d, const struct keeper_formats *told);
 
 /* watch.c: does it hang, does it idle? */
 void watch_check_time(struct keeper *k, uint64_t now);

@@ -14,6 +14,7 @@
 
 #include "process/channel.h"
 #include "process/connections.h"
+#include "process/formats.h"
 #include "process/options.h"
 #include "process/screens.h"
 #include "process/shader_cache.h"
@@ -42,6 +43,7 @@
 
 struct process {
 	struct options options;
+	struct formats formats;
 	struct isolation *isolation;
 	struct loop *loop;
 	struct vgpu_stats *stats;
@@ -213,7 +215,13 @@ static int process_create_device(struct process *p)
 	if (!config.renderer_ops)
 		return -ENOENT;
 	int err = device_create(&config, &process_device_events, p, &p->device);
-	return err < 0 ? err : process_warm_up(p->device);
+	if (err < 0)
+		return err;
+	formats_use(&p->formats, p->device);
+	if (o->exact_only && !p->formats.known)
+		process_notice(p, "which formats can be saved exactly here is being tried, once "
+				  "for this driver; that takes a few seconds");
+	return process_warm_up(p->device);
 }
 
 static void process_poll_fences(void *data, uint32_t events)
@@ -232,12 +240,15 @@ static bool process_idle(void *data)
 	return succession_idle(p->succession);
 }
 
+/* The keeper believes what is said before READY. */
 static int process_ready(const struct process *p)
 {
 	struct keeper_ready ready = {.version = KEEPER_PROTOCOL_VERSION};
 
 	snprintf(ready.renderer, sizeof(ready.renderer), "%s",
 		device_renderer_description(p->device));
+	if (p->options.exact_only)
+		formats_tell(&p->formats, p->device, p->options.keeper_fd);
 	return channel_send(p->options.keeper_fd, KEEPER_DEVICE_READY, &ready, -1);
 }
 
@@ -351,6 +362,7 @@ int main(int argc, char **argv)
 	/* Isolation clears the environment. */
 	p.drop_section = getenv("VGPU_DROP_SECTION");
 	crash_points_init(getenv("VGPU_CRASH_AT"));
+	formats_read(&p.formats, p.options.formats);
 	int err = process_begin(&p);
 	if (!err && !p.options.probe)
 		err = isolation_namespaces(p.isolation);

@@ -40,6 +40,8 @@ static const struct option_row {
 		"leave translated shaders as they are (slower)"},
 	{"exact-only", NULL, OPTION_YES, AT(exact_only), 0, 0,
 		"offer guests only what can be saved exactly (method emulate)"},
+	{"formats", "FILE", OPTION_TEXT, AT(formats), 0, 0,
+		"what trying this GPU's formats found before; told to the keeper if it is not"},
 	{"no-journal", NULL, OPTION_YES, AT(no_journal), 0, 0,
 		"keep nothing for a successor: connections end with this process"},
 	{"lockdown", "MODE", OPTION_TEXT, AT(lockdown), 0, 0,

@@ -18,7 +18,8 @@ struct options {
 	bool dmabuf;
 	const char *lockdown; /* strict, best-effort or off */
 	bool plain_shaders;
-	bool exact_only; /* method emulate */
+	bool exact_only;     /* method emulate */
+	const char *formats; /* NULL: none */
 	bool no_journal;
 	bool probe;
 	bool verbose;

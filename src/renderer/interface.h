@@ -168,6 +168,14 @@ struct renderer_ops {
 	enum renderer_fidelity (*fidelity)(
 		struct renderer *r, const struct renderer_resource_desc *desc);
 	/*
+	 * What was found out for that so far, for other processes on this host: its size, at most
+	 * FORMATS_FILE_MAX (protocol/formats.h); 0: there is nothing to find out; or -errno.
+	 */
+	int (*fidelity_save)(struct renderer *r, void *bytes, size_t size);
+	/* Before anything was asked. Any bytes; -ESTALE: true elsewhere, -EBADMSG: no such thing.
+	 */
+	int (*fidelity_load)(struct renderer *r, const void *bytes, size_t size);
+	/*
 	 * One part of a resource, numbered and laid out as renderer/format.h says
 	 * (format_content_part): `size` is exactly the part's. Part of a resource whose bytes are
 	 * its backing (staging): -ENODATA.

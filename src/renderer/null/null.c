@@ -259,6 +259,16 @@ static int null_part(
 	return 0;
 }
 
+static int null_fidelity_save(struct renderer *r, void *bytes, size_t size)
+{
+	return 0;
+}
+
+static int null_fidelity_load(struct renderer *r, const void *bytes, size_t size)
+{
+	return 0;
+}
+
 static int null_content_read(struct renderer *r, uint32_t id, uint32_t part, void *dst, size_t size)
 {
 	struct null_resource *res = idmap_get(&r->resources, id);
@@ -358,6 +368,8 @@ const struct renderer_ops renderer_null = {
 	.finish = null_poll,
 	.read_pixels = null_read_pixels,
 	.fidelity = null_fidelity,
+	.fidelity_save = null_fidelity_save,
+	.fidelity_load = null_fidelity_load,
 	.content_read = null_content_read,
 	.content_write = null_content_write,
 	.queries_made = null_queries_made,

@@ -2,6 +2,7 @@
 #include "renderer/virgl/fidelity.h"
 
 #include "renderer/format.h"
+#include "renderer/virgl/formats_file.h"
 
 #include "base/checked.h"
 #include "base/cleanup.h"
@@ -12,9 +13,8 @@
 #include <string.h>
 #include <virgl/virglrenderer.h>
 
-#define FIDELITY_TRY_ID  (CONTENTS_FIRST_ID + 1)
-#define FIDELITY_FORMATS 512u
-#define FIDELITY_SIDE    8u
+#define FIDELITY_TRY_ID (CONTENTS_FIRST_ID + 1)
+#define FIDELITY_SIDE   8u
 
 enum {
 	BIND_DEPTH_STENCIL = 1 << 0,
@@ -22,17 +22,14 @@ enum {
 	BIND_SAMPLER_VIEW = 1 << 3,
 };
 
-enum fidelity_kind { KIND_FLAT, KIND_VOLUME, KIND_LAYERS, KIND_SAMPLES, KIND_COUNT };
-
-enum found { FOUND_NOTHING, FOUND_EXACT, FOUND_LOSSY, FOUND_UNREADABLE, FOUND_IMPOSSIBLE };
-
 struct fidelity {
 	struct contents *contents;
+	uint64_t key; /* of this host */
 	bool samples_tried;
-	/* enum found; FOUND_NOTHING: not tried yet */
-	uint8_t found[FIDELITY_FORMATS][KIND_COUNT];
+	bool short_of_memory; /* what was found may say that, and not what the driver can do */
+	uint8_t found[FORMATS_COUNT][FORMATS_KINDS]; /* enum formats_found */
 	/* What the host stores a format as, for those tried with several samples; 0: not known */
-	uint32_t stored_as[FIDELITY_FORMATS];
+	uint32_t stored_as[FORMATS_COUNT];
 };
 
 int fidelity_create(struct contents *contents, struct fidelity **ret)
@@ -42,6 +39,7 @@ int fidelity_create(struct contents *contents, struct fidelity **ret)
 	if (!f)
 		return -ENOMEM;
 	f->contents = contents;
+	f->key = formats_file_key();
 	*ret = f;
 	return 0;
 }
@@ -51,20 +49,38 @@ void fidelity_destroy(struct fidelity *f)
 	free(f);
 }
 
-static enum fidelity_kind fidelity_kind(const struct renderer_resource_desc *desc)
+int fidelity_save(const struct fidelity *f, void *bytes, size_t size)
+{
+	struct formats_file file;
+
+	if (f->short_of_memory)
+		return -ENOMEM;
+	if (size < sizeof(file))
+		return -ENOBUFS;
+	formats_file_write(&file, f->key, f->found);
+	memcpy(bytes, &file, sizeof(file));
+	return (int)sizeof(file);
+}
+
+int fidelity_load(struct fidelity *f, const void *bytes, size_t size)
+{
+	return formats_file_read(bytes, size, f->key, f->found);
+}
+
+static enum formats_kind fidelity_kind(const struct renderer_resource_desc *desc)
 {
 	if (desc->nr_samples > 1)
-		return KIND_SAMPLES;
+		return FORMATS_SAMPLES;
 	switch (desc->target) {
 	case PIPE_TEXTURE_3D:
-		return KIND_VOLUME;
+		return FORMATS_VOLUME;
 	case PIPE_TEXTURE_CUBE:
 	case PIPE_TEXTURE_1D_ARRAY:
 	case PIPE_TEXTURE_2D_ARRAY:
 	case PIPE_TEXTURE_CUBE_ARRAY:
-		return KIND_LAYERS;
+		return FORMATS_LAYERS;
 	default:
-		return KIND_FLAT;
+		return FORMATS_FLAT;
 	}
 }
 
@@ -251,7 +267,7 @@ static bool try_this_part(
 	return desc->nr_samples <= 1 || !f->samples_tried || part == desc->nr_samples - 1;
 }
 
-static enum found try_parts(
+static enum formats_found try_parts(
 	struct fidelity *f, const struct renderer_resource_desc *desc, uint8_t *want, uint8_t *got)
 {
 	struct format_content_part p;
@@ -261,54 +277,56 @@ static enum found try_parts(
 			continue;
 		pattern_make(desc->format, part, want, p.bytes);
 		if (contents_write(f->contents, FIDELITY_TRY_ID, desc, part, want, p.bytes) < 0)
-			return FOUND_UNREADABLE;
+			return FORMATS_UNREADABLE;
 	}
 	for (uint32_t part = 0; format_content_part(desc, part, &p); part++) {
 		if (!try_this_part(f, desc, part))
 			continue;
 		pattern_make(desc->format, part, want, p.bytes);
 		if (contents_read(f->contents, FIDELITY_TRY_ID, desc, part, got, p.bytes) < 0)
-			return FOUND_UNREADABLE;
+			return FORMATS_UNREADABLE;
 		if (!pattern_same(desc->format, got, want, p.bytes))
-			return FOUND_LOSSY;
+			return FORMATS_LOSSY;
 	}
 	f->samples_tried |= desc->nr_samples > 1;
-	return FOUND_EXACT;
+	return FORMATS_EXACT;
 }
 
-static enum found fidelity_try(
-	struct fidelity *f, uint32_t format, enum fidelity_kind kind, uint32_t samples)
+static enum formats_found fidelity_try(
+	struct fidelity *f, uint32_t format, enum formats_kind kind, uint32_t samples)
 {
 	static const uint32_t targets[] = {
-		[KIND_FLAT] = PIPE_TEXTURE_2D,
-		[KIND_VOLUME] = PIPE_TEXTURE_3D,
-		[KIND_LAYERS] = PIPE_TEXTURE_2D_ARRAY,
-		[KIND_SAMPLES] = PIPE_TEXTURE_2D,
+		[FORMATS_FLAT] = PIPE_TEXTURE_2D,
+		[FORMATS_VOLUME] = PIPE_TEXTURE_3D,
+		[FORMATS_LAYERS] = PIPE_TEXTURE_2D_ARRAY,
+		[FORMATS_SAMPLES] = PIPE_TEXTURE_2D,
 	};
 	struct renderer_resource_desc desc = {
 		.target = targets[kind],
 		.format = format,
 		.width = FIDELITY_SIDE,
 		.height = FIDELITY_SIDE,
-		.depth = kind == KIND_VOLUME ? 2 : 1,
-		.array_size = kind == KIND_LAYERS ? 2 : 1,
-		.nr_samples = kind == KIND_SAMPLES ? samples : 0,
+		.depth = kind == FORMATS_VOLUME ? 2 : 1,
+		.array_size = kind == FORMATS_LAYERS ? 2 : 1,
+		.nr_samples = kind == FORMATS_SAMPLES ? samples : 0,
 	};
 	struct format_content_part p;
 
 	desc.bind = BIND_SAMPLER_VIEW;
 	if (is_depth_stencil(format))
 		desc.bind |= BIND_DEPTH_STENCIL;
-	else if (kind == KIND_SAMPLES)
+	else if (kind == FORMATS_SAMPLES)
 		desc.bind |= BIND_RENDER_TARGET;
 	if (!format_content_part(&desc, 0, &p))
-		return FOUND_IMPOSSIBLE;
+		return FORMATS_IMPOSSIBLE;
 	cleanup_free uint8_t *bytes = malloc(p.bytes * 2);
-	if (!bytes)
-		return FOUND_UNREADABLE;
+	if (!bytes) {
+		f->short_of_memory = true;
+		return FORMATS_UNREADABLE;
+	}
 	if (try_create(&desc) < 0)
-		return FOUND_IMPOSSIBLE;
-	enum found found = try_parts(f, &desc, bytes, bytes + p.bytes);
+		return FORMATS_IMPOSSIBLE;
+	enum formats_found found = try_parts(f, &desc, bytes, bytes + p.bytes);
 	virgl_renderer_resource_unref(FIDELITY_TRY_ID);
 	return found;
 }
@@ -339,11 +357,11 @@ static uint32_t stored_as(uint32_t format)
 }
 
 /* Of one sample. */
-static enum found single_find(struct fidelity *f, uint32_t format, enum fidelity_kind kind)
+static enum formats_found single_find(struct fidelity *f, uint32_t format, enum formats_kind kind)
 {
 	uint8_t *found = &f->found[format][kind];
 
-	if (*found == FOUND_NOTHING)
+	if (*found == FORMATS_NOT_TRIED)
 		*found = (uint8_t)fidelity_try(f, format, kind, 0);
 	return *found;
 }
@@ -352,30 +370,30 @@ static enum found single_find(struct fidelity *f, uint32_t format, enum fidelity
  * Of several samples: formats that the host stores alike differ only in how the library transfers
  * one sample of them, and that is tried by itself.
  */
-static enum found samples_try(struct fidelity *f, uint32_t format, uint32_t samples)
+static enum formats_found samples_try(struct fidelity *f, uint32_t format, uint32_t samples)
 {
 	uint32_t stored = stored_as(format);
 
-	for (uint32_t other = 0; stored && other < FIDELITY_FORMATS; other++) {
+	for (uint32_t other = 0; stored && other < FORMATS_COUNT; other++) {
 		if (f->stored_as[other] == stored &&
-			single_find(f, format, KIND_FLAT) == FOUND_EXACT &&
-			single_find(f, other, KIND_FLAT) == FOUND_EXACT)
-			return f->found[other][KIND_SAMPLES];
+			single_find(f, format, FORMATS_FLAT) == FORMATS_EXACT &&
+			single_find(f, other, FORMATS_FLAT) == FORMATS_EXACT)
+			return f->found[other][FORMATS_SAMPLES];
 	}
-	enum found found = fidelity_try(f, format, KIND_SAMPLES, samples);
-	if (found != FOUND_IMPOSSIBLE)
+	enum formats_found found = fidelity_try(f, format, FORMATS_SAMPLES, samples);
+	if (found != FORMATS_IMPOSSIBLE)
 		f->stored_as[format] = stored;
 	return found;
 }
 
-static enum found fidelity_find(
-	struct fidelity *f, uint32_t format, enum fidelity_kind kind, uint32_t samples)
+static enum formats_found fidelity_find(
+	struct fidelity *f, uint32_t format, enum formats_kind kind, uint32_t samples)
 {
 	uint8_t *found = &f->found[format][kind];
 
-	if (kind != KIND_SAMPLES)
+	if (kind != FORMATS_SAMPLES)
 		return single_find(f, format, kind);
-	if (*found == FOUND_NOTHING)
+	if (*found == FORMATS_NOT_TRIED)
 		*found = (uint8_t)samples_try(f, format, samples);
 	return *found;
 }
@@ -385,12 +403,12 @@ enum renderer_fidelity fidelity_of(struct fidelity *f, const struct renderer_res
 	/* Buffers are bytes wherever they are. */
 	if (desc->target == PIPE_BUFFER)
 		return RENDERER_EXACT;
-	if (desc->format >= FIDELITY_FORMATS)
+	if (desc->format >= FORMATS_COUNT)
 		return RENDERER_UNREADABLE;
 	switch (fidelity_find(f, desc->format, fidelity_kind(desc), desc->nr_samples)) {
-	case FOUND_EXACT:
+	case FORMATS_EXACT:
 		return RENDERER_EXACT;
-	case FOUND_LOSSY:
+	case FORMATS_LOSSY:
 		return RENDERER_LOSSY;
 	default:
 		return RENDERER_UNREADABLE;
@@ -416,13 +434,13 @@ bool fidelity_format_exact(struct fidelity *f, uint32_t format, bool many)
 	const uint32_t usual_samples = 4;
 
 	format = fidelity_seen_through(format);
-	if (format >= FIDELITY_FORMATS)
+	if (format >= FORMATS_COUNT)
 		return false;
 	if (many)
-		return fidelity_find(f, format, KIND_SAMPLES, usual_samples) == FOUND_EXACT;
-	for (enum fidelity_kind kind = KIND_FLAT; kind <= KIND_LAYERS; kind++) {
-		enum found found = fidelity_find(f, format, kind, 0);
-		if (found != FOUND_EXACT && (found != FOUND_IMPOSSIBLE || kind == KIND_FLAT))
+		return fidelity_find(f, format, FORMATS_SAMPLES, usual_samples) == FORMATS_EXACT;
+	for (enum formats_kind kind = FORMATS_FLAT; kind <= FORMATS_LAYERS; kind++) {
+		enum formats_found found = fidelity_find(f, format, kind, 0);
+		if (found != FORMATS_EXACT && (found != FORMATS_IMPOSSIBLE || kind == FORMATS_FLAT))
 			return false;
 	}
 	return true;

@@ -554,6 +554,16 @@ static enum renderer_fidelity virgl_fidelity(
 	return fidelity;
 }
 
+static int virgl_fidelity_save(struct renderer *r, void *bytes, size_t size)
+{
+	return fidelity_save(r->fidelity, bytes, size);
+}
+
+static int virgl_fidelity_load(struct renderer *r, const void *bytes, size_t size)
+{
+	return fidelity_load(r->fidelity, bytes, size);
+}
+
 /* ---- queries and transform feedback ---- */
 
 /* Which context is current is only known to be the library's own idea after this. */
@@ -649,6 +659,8 @@ const struct renderer_ops renderer_virgl = {
 	.read_pixels = virgl_read_pixels,
 	.capset_covers = virgl_capset_covers,
 	.fidelity = virgl_fidelity,
+	.fidelity_save = virgl_fidelity_save,
+	.fidelity_load = virgl_fidelity_load,
 	.content_read = virgl_content_read,
 	.content_write = virgl_content_write,
 	.queries_made = virgl_queries_made,

@@ -439,6 +439,16 @@ static enum renderer_fidelity fake_fidelity(
 	return fake_faults.lossy && desc->target != PIPE_BUFFER ? RENDERER_LOSSY : RENDERER_EXACT;
 }
 
+static int fake_fidelity_save(struct renderer *r, void *bytes, size_t size)
+{
+	return 0;
+}
+
+static int fake_fidelity_load(struct renderer *r, const void *bytes, size_t size)
+{
+	return 0;
+}
+
 static int fake_content(
 	struct renderer *r, uint32_t id, uint32_t part, void *buf, size_t size, bool write)
 {
@@ -527,6 +537,8 @@ const struct renderer_ops fake_renderer = {
 	.finish = fake_poll,
 	.read_pixels = fake_read_pixels,
 	.fidelity = fake_fidelity,
+	.fidelity_save = fake_fidelity_save,
+	.fidelity_load = fake_fidelity_load,
 	.content_read = fake_content_read,
 	.content_write = fake_content_write,
 	.queries_made = fake_queries_made,
