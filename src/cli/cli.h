@@ -92,7 +92,6 @@ struct cli_column {
 int cli_get_table(struct cli *cli, const char *path, const struct cli_column *columns, size_t n);
 int cli_get_object(struct cli *cli, const char *path);
 void cli_print_table(const json_t *array, const struct cli_column *columns, size_t n);
-void cli_print_object(const json_t *object);
 int cli_print_json(const json_t *json);
 /* A value as people read it: "-" for null. */
 void cli_value(const json_t *value, char *ret, size_t size);

@@ -52,7 +52,7 @@ void cli_print_table(const json_t *array, const struct cli_column *columns, size
 	}
 }
 
-void cli_print_object(const json_t *object)
+static void print_object(const json_t *object)
 {
 	size_t width = 0;
 	const char *key;
@@ -103,7 +103,7 @@ int cli_get_object(struct cli *cli, const char *path)
 	if (cli->json)
 		cli_print_json(reply.json);
 	else
-		cli_print_object(reply.json);
+		print_object(reply.json);
 	cli_reply_finish(&reply);
 	return CLI_OK;
 }

@@ -510,7 +510,8 @@ void vgpu_start(struct vgpu *v)
 		vgpu_fail(v, why);
 }
 
-struct vgpu *vgpu_new(struct vgpud *d, const struct definition *def)
+/* Adds it to the node's list; NULL: out of memory. */
+static struct vgpu *vgpu_new(struct vgpud *d, const struct definition *def)
 {
 	struct vgpu *v = calloc(1, sizeof(*v));
 

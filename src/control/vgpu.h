@@ -9,8 +9,6 @@
 #define VGPU_DEVICE_TEXTS 6
 #define VGPU_DEVICE_ARGS  24
 
-/* Adds it to the node's list; NULL: out of memory. */
-struct vgpu *vgpu_new(struct vgpud *d, const struct definition *def);
 /* Finds its keeper or starts one; may free it when it was to be deleted. */
 void vgpu_start(struct vgpu *v);
 /* Writes the row and starts the keeper of a vGPU that was checked. `done` as in vgpu_create(). */

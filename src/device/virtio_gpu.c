@@ -505,7 +505,6 @@ static uint32_t gpu_submit_3d(struct virtio_gpu *gpu, struct gpu_call *call)
 
 static void gpu_complete(struct virtio_gpu *gpu, struct virtio_gpu_request *request)
 {
-	gpu->pending--;
 	gpu->ops->complete(gpu->data, request, request->response_len);
 }
 
@@ -596,7 +595,6 @@ void virtio_gpu_request(
 	request->next = NULL;
 	request->flags = 0;
 	request->response_len = 0;
-	gpu->pending++;
 	uint32_t type = gpu_execute(gpu, queue, &call);
 	if (!call.deferred)
 		gpu_answer(gpu, &call, type);
@@ -609,11 +607,6 @@ void virtio_gpu_display_info_ready(struct virtio_gpu *gpu)
 		gpu->info_waiting = call.request->next;
 		gpu_answer(gpu, &call, gpu_fill_display_info(gpu, &call));
 	}
-}
-
-uint32_t virtio_gpu_pending(const struct virtio_gpu *gpu)
-{
-	return gpu->pending;
 }
 
 /* ---- lifetime ---- */

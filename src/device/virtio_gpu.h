@@ -68,9 +68,6 @@ void virtio_gpu_request(
 	struct virtio_gpu *gpu, enum virtio_gpu_queue queue, struct virtio_gpu_request *request);
 void virtio_gpu_display_info_ready(struct virtio_gpu *gpu);
 
-/* Requests accepted and not yet completed. */
-uint32_t virtio_gpu_pending(const struct virtio_gpu *gpu);
-
 /* Guest reset: all of the guest's resources, contexts and scanouts end. Pending requests complete.
  */
 void virtio_gpu_reset(struct virtio_gpu *gpu);

@@ -26,7 +26,6 @@ struct virtio_gpu {
 	void *data;
 	uint64_t offered, accepted;
 	uint32_t num_capsets;
-	uint32_t pending;
 	struct virtio_gpu_request
 		*info_waiting; /* GET_DISPLAY_INFO until the viewer has answered */
 	struct idmap backings; /* struct gpu_backing by resource */

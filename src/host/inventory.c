@@ -17,7 +17,8 @@
 #define UNKNOWN_VRAM    1024u /* MiB, where nothing says: integrated GPUs use the node's memory */
 #define SOFT_VRAM_LEAST 256u
 
-uint64_t host_memory_mib(void)
+/* The node's memory in MiB; 0 when unknown. */
+static uint64_t host_memory_mib(void)
 {
 	long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
 	return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size >> 20 : 0;

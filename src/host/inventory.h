@@ -34,7 +34,4 @@ struct host_inventory {
 void host_inventory_read(struct host_inventory *ret, const char *sys_dir, const char *dev_dir,
 	unsigned soft_gpus, uint64_t soft_vram_mib);
 
-/* The node's memory in MiB; 0 when unknown. */
-uint64_t host_memory_mib(void);
-
 #endif

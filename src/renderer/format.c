@@ -20,7 +20,8 @@ static uint32_t format_minify(uint32_t size, uint32_t level)
 	return MAX(size >> level, 1u);
 }
 
-void format_level_size(const struct renderer_resource_desc *desc, uint32_t level, uint32_t *w,
+/* Size of a level, in texels; layers in *d for 3D textures, 1 otherwise. */
+static void level_size(const struct renderer_resource_desc *desc, uint32_t level, uint32_t *w,
 	uint32_t *h, uint32_t *d)
 {
 	*w = format_minify(desc->width, level);
@@ -92,7 +93,7 @@ bool format_resource_size(const struct renderer_resource_desc *desc, uint64_t *r
 	for (uint32_t level = 0; level <= desc->last_level; level++) {
 		uint32_t w, h, d;
 		uint64_t bytes;
-		format_level_size(desc, level, &w, &h, &d);
+		level_size(desc, level, &w, &h, &d);
 		bytes = format_layer_bytes(desc, block, w, h);
 		if (!checked_mul(bytes, (uint64_t)d * desc->array_size, &bytes) ||
 			!checked_mul(bytes, MAX(desc->nr_samples, 1u), &bytes) ||
@@ -113,7 +114,7 @@ bool format_box_inside(
 	if (desc->target == PIPE_BUFFER)
 		return range_inside(box->x, box->w, desc->width) && box->y == 0 && box->z == 0 &&
 		       box->h <= 1 && box->d <= 1;
-	format_level_size(desc, level, &w, &h, &d);
+	level_size(desc, level, &w, &h, &d);
 	if (desc->target != PIPE_TEXTURE_3D)
 		d = desc->array_size;
 	if (desc->target == PIPE_TEXTURE_1D_ARRAY && box->h > 1) /* layers given as y */
@@ -143,7 +144,7 @@ bool format_box_bytes(const struct renderer_resource_desc *desc, uint32_t level,
 	}
 	if (stride && stride < row)
 		return false;
-	format_level_size(desc, level, &w, &h, &d);
+	level_size(desc, level, &w, &h, &d);
 	pitch = stride ? stride : format_blocks_across(w, block.width) * block.bytes;
 	if (layer_stride && layer_stride < pitch * rows)
 		return false;
@@ -256,7 +257,7 @@ bool format_content_part(
 			return false;
 	}
 	struct format_block block = format_block(desc->format);
-	format_level_size(desc, level, &w, &h, &d);
+	level_size(desc, level, &w, &h, &d);
 	if (desc->target == PIPE_TEXTURE_1D || desc->target == PIPE_TEXTURE_1D_ARRAY)
 		h = 1;
 	*ret = (struct format_content_part){

@@ -38,10 +38,6 @@ struct format_block format_block(uint32_t format);
  */
 bool format_resource_size(const struct renderer_resource_desc *desc, uint64_t *ret_bytes);
 
-/* Size of a level, in texels; layers in *d for 3D textures, 1 otherwise. */
-void format_level_size(const struct renderer_resource_desc *desc, uint32_t level, uint32_t *w,
-	uint32_t *h, uint32_t *d);
-
 /* True when the box lies inside that level (layers of arrays and cubes count as z). */
 bool format_box_inside(
 	const struct renderer_resource_desc *desc, uint32_t level, const struct renderer_box *box);

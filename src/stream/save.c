@@ -178,7 +178,8 @@ static void save_object(struct save_out *out, const struct stream_object *object
 	}
 }
 
-bool save_awaits_lost_text(const struct stream_sub_context *sub, uint32_t stage)
+/* The library keeps waiting for the text of a shader that is gone: no other can be made. */
+static bool awaits_lost_text(const struct stream_sub_context *sub, uint32_t stage)
 {
 	uint32_t handle = sub->long_shader[stage];
 	const struct stream_object *shader = handle ? idmap_get(&sub->objects, handle) : NULL;
@@ -231,7 +232,7 @@ static int save_sub_context_objects(
 	save_find_gone(sub, gone);
 	save_pass(out, WHOLE_SHADERS, objects, n, gone);
 	for (uint32_t stage = 0; stage < VIRGL_STAGES; stage++) {
-		if (save_awaits_lost_text(sub, stage))
+		if (awaits_lost_text(sub, stage))
 			save_lost_text(out, stage, save_unused_handle(sub, gone));
 	}
 	save_pass(out, OTHERS, objects, n, gone);
@@ -293,56 +294,6 @@ int stream_each_query(struct stream *stream, stream_query_fn fn, void *data)
 	return r;
 }
 
-struct resource_visit {
-	void (*fn)(void *data, struct stream_resource *res);
-	void *data;
-};
-
-static void visit_resource(const struct resource_visit *visit, struct stream_resource *res)
-{
-	if (res)
-		visit->fn(visit->data, res);
-}
-
-static void visit_object(void *data, struct stream_object *object)
-{
-	visit_resource(data, object->res);
-}
-
-static void visit_sub_context(
-	const struct stream_sub_context *sub, const struct resource_visit *visit)
-{
-	const struct stream_object *object;
-
-	for (uint32_t at = 0; (object = idmap_next(&sub->objects, &at, NULL));)
-		visit_resource(visit, object->res);
-	each_bound(sub, visit_object, (void *)visit);
-	visit_resource(visit, sub->index.res);
-	for (uint32_t i = 0; i < sub->vertices_n; i++)
-		visit_resource(visit, sub->vertices[i].res);
-	for (uint32_t i = 0; i < VIRGL_ATOMIC_BUFFERS; i++)
-		visit_resource(visit, sub->atomic[i].res);
-	for (uint32_t stage = 0; stage < VIRGL_STAGES; stage++) {
-		const struct stream_stage *s = &sub->stages[stage];
-		for (uint32_t i = 0; i < VIRGL_UNIFORM_BUFFERS; i++)
-			visit_resource(visit, s->uniform[i].res);
-		for (uint32_t i = 0; i < VIRGL_SHADER_BUFFERS; i++)
-			visit_resource(visit, s->buffer[i].res);
-		for (uint32_t i = 0; i < VIRGL_SHADER_IMAGES; i++)
-			visit_resource(visit, s->image[i].res);
-	}
-}
-
-void stream_each_resource(
-	struct stream *stream, void (*fn)(void *data, struct stream_resource *res), void *data)
-{
-	const struct resource_visit visit = {fn, data};
-	const struct stream_sub_context *sub;
-
-	for (uint32_t at = 0; (sub = idmap_next(&stream->sub_contexts, &at, NULL));)
-		visit_sub_context(sub, &visit);
-}
-
 /* ---- room for what is made in passing: one shader or rasterizer at a time ---- */
 
 static bool needs_temporary(const struct stream *stream)
@@ -352,7 +303,7 @@ static bool needs_temporary(const struct stream *stream)
 
 	for (uint32_t at = 0; (sub = idmap_next(&stream->sub_contexts, &at, NULL));) {
 		for (uint32_t stage = 0; stage < VIRGL_STAGES; stage++)
-			needs |= save_awaits_lost_text(sub, stage);
+			needs |= awaits_lost_text(sub, stage);
 		needs |= save_viewports_of_other_range(sub) != 0;
 	}
 	return needs;

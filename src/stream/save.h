@@ -57,8 +57,4 @@ int stream_each_query(struct stream *stream, stream_query_fn fn, void *data);
 int stream_walk_streamout(struct stream *stream, stream_emit_fn emit, void *emit_data,
 	int (*visit)(void *data, uint32_t index), void *data);
 
-/* Every resource that is referred to, some more than once. */
-void stream_each_resource(
-	struct stream *stream, void (*fn)(void *data, struct stream_resource *res), void *data);
-
 #endif

@@ -64,9 +64,6 @@ void save_put_views(struct save_out *out, const struct stream_stage *s, uint32_t
 /* Makes the views bound last that were. 0, -ENOMEM. */
 int save_views_again(struct save_out *out, struct stream_sub_context *const *subs, uint32_t n);
 
-/* The library keeps waiting for the text of a shader that is gone: no other can be made. */
-bool save_awaits_lost_text(const struct stream_sub_context *sub, uint32_t stage);
-
 /* Viewports set while a rasterizer of the other kind of depth range was bound than now. */
 uint32_t save_viewports_of_other_range(const struct stream_sub_context *sub);
 

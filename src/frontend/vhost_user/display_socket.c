@@ -140,7 +140,7 @@ void display_socket_abandon_info(struct display_socket *s)
 	info_finish(s);
 }
 
-void display_socket_detach(struct display_socket *s)
+static void detach(struct display_socket *s)
 {
 	if (s->fd < 0)
 		return;
@@ -157,7 +157,7 @@ void display_socket_detach(struct display_socket *s)
 
 static void socket_drop(struct display_socket *s, const char *reason)
 {
-	display_socket_detach(s);
+	detach(s);
 	s->ops->detached(s->ops_data, reason);
 }
 
@@ -503,7 +503,7 @@ void display_socket_destroy(struct display_socket *s)
 		return;
 	device_remove_display(s->dev, s);
 	s->info_waiting = false;
-	display_socket_detach(s);
+	detach(s);
 	loop_remove(s->timer_source);
 	close_fd(&s->timer_fd);
 	display_state_finish(&s->state);
@@ -518,7 +518,7 @@ static int socket_begin(struct display_socket *s)
 
 int display_socket_attach(struct display_socket *s, int fd, uint64_t number)
 {
-	display_socket_detach(s);
+	detach(s);
 	(void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
 	s->fd = fd;
 	s->number = number;
@@ -527,7 +527,7 @@ int display_socket_attach(struct display_socket *s, int fd, uint64_t number)
 	wire_reset(s->wire, number);
 	int err = socket_begin(s);
 	if (err) {
-		display_socket_detach(s);
+		detach(s);
 		return err;
 	}
 	s->ask_features = true;
@@ -591,7 +591,7 @@ static void socket_take_over(struct display_socket *s)
 		return;
 	display_state_forget(&s->state);
 	if (told == (s->number << 1 | 1)) {
-		display_socket_detach(s);
+		detach(s);
 	} else if (told == s->number << 1) {
 		socket_resume(s);
 	} else {

@@ -35,7 +35,7 @@ struct state_writer;
 struct display_socket_ops {
 	/* The modes asked for by display_socket_query_info() are known, or nobody will tell. */
 	void (*info_ready)(void *data);
-	/* The viewer went away or broke the protocol. Not called for display_socket_detach(). */
+	/* The viewer went away or broke the protocol. Not called when we let go of it. */
 	void (*detached)(void *data, const char *reason);
 	/* The viewer's modes, about to be used: for display_socket_replay_modes(). May be NULL. */
 	void (*modes)(void *data, const void *bytes, size_t size);
@@ -51,7 +51,6 @@ void display_socket_destroy(struct display_socket *socket); /* NULL-safe */
  * the message that brought it, other for each.
  */
 int display_socket_attach(struct display_socket *socket, int fd, uint64_t number);
-void display_socket_detach(struct display_socket *socket);
 
 /* Asks the viewer for its modes; false when there is nobody to ask. */
 bool display_socket_query_info(struct display_socket *socket);

@@ -65,7 +65,8 @@ void handler_undrain(struct vhost_user *vu)
 	session_wake(vu);
 }
 
-bool handler_must_wait(struct vhost_user *vu)
+/* The handler of channel->in would return SESSION_AGAIN. The rings it waits for are draining. */
+static bool must_wait(struct vhost_user *vu)
 {
 	const struct vu_message *m = &vu->channel.in;
 
@@ -363,7 +364,7 @@ void session_dispatch(struct vhost_user *vu)
 
 	vu->why = NULL;
 	/* What waits is not in the journal: a successor finds it received, and waits as well. */
-	if (vu->keep && !message_refused(vu, row) && handler_must_wait(vu)) {
+	if (vu->keep && !message_refused(vu, row) && must_wait(vu)) {
 		message_wait(vu);
 		return;
 	}

@@ -28,7 +28,5 @@ struct ring *handler_ring(struct vhost_user *vu, uint64_t index);
  */
 bool handler_drained(struct vhost_user *vu, struct ring *only);
 void handler_undrain(struct vhost_user *vu);
-/* The handler of channel->in would return SESSION_AGAIN. The rings it waits for are draining. */
-bool handler_must_wait(struct vhost_user *vu);
 
 #endif

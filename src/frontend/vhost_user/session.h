@@ -141,10 +141,7 @@ void session_keep_fds(struct vhost_user *vu);
  */
 void session_claim(struct vhost_user *vu, uint32_t kind, uint32_t index);
 void session_unclaim(struct vhost_user *vu, uint32_t kind, uint32_t index);
-/* An image counts: no message before it will be replayed. */
-void session_drop_fds(struct vhost_user *vu);
 void session_resume_input(struct vhost_user *vu);
-int session_hold(void *data, unsigned index, int fd);
 
 void session_unwatch(struct vhost_user *vu);
 int session_watch_all(struct vhost_user *vu);

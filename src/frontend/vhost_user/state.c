@@ -125,7 +125,7 @@ static int message_fd_take(struct vhost_user *vu, uint64_t message, unsigned ind
 	return vu->keep->take(vu->keep->data, &what);
 }
 
-int session_hold(void *data, unsigned index, int fd)
+static int hold_fd(void *data, unsigned index, int fd)
 {
 	struct vhost_user *vu = data;
 	struct keeper_custody what = message_custody(vu, message_fd_key(vu->messages + 1, index));
@@ -195,7 +195,8 @@ void session_keep_fds(struct vhost_user *vu)
 		vu->keep->image_due(vu->keep->data);
 }
 
-void session_drop_fds(struct vhost_user *vu)
+/* An image counts: no message before it will be replayed. */
+static void drop_fds(struct vhost_user *vu)
 {
 	for (unsigned i = 0; i < vu->n_drops; i++)
 		message_fd_drop(vu, vu->drops[i]);
@@ -256,7 +257,7 @@ int vhost_user_keep(struct vhost_user *vu, const struct frontend_keep *keep, uin
 	vu->keep = keep;
 	vu->connection = connection;
 	vu->channel.wire = &wire->socket;
-	vu->channel.hold = session_hold;
+	vu->channel.hold = hold_fd;
 	vu->channel.hold_data = vu;
 	display_socket_use(vu->display, &wire->display);
 	return 0;
@@ -324,7 +325,7 @@ void vhost_user_thaw(struct vhost_user *vu)
 		session_fail(vu, "what a predecessor left does not fit together");
 	/* A journal that is another, or shorter, begins with the image saved meanwhile. */
 	if (vu->was_saved && (!vu->saved_at || j != vu->saved || journal_bytes(j) < vu->saved_at))
-		session_drop_fds(vu);
+		drop_fds(vu);
 	vu->was_saved = vu->frozen = vu->paused = false;
 	vu->wait_until_ms = clock_ms() + SESSION_DRAIN_MS;
 	if (!vu->ended && session_watch_all(vu) < 0)

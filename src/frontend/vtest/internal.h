@@ -180,8 +180,6 @@ void vtest_event(void *data, uint32_t epoll_events);
 int vtest_fail(struct vtest *v, int err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-int vtest_set_events(struct vtest *v, uint32_t epoll_events);
-
 /* ---- input ---- */
 
 /* Receives once. 1: something came; 0: nothing there now, or the peer is gone (in.eof). */
@@ -270,8 +268,6 @@ int vtest_resource_create_early(struct vtest *v, const void *payload);
 void vtest_resources_save(struct vtest *v, struct state_writer *w);
 int vtest_resources_load(struct vtest *v, struct state_reader *r);
 void vtest_resources_finish(struct vtest *v);
-/* Waits until everything submitted is complete. */
-void vtest_finish_work(struct vtest *v);
 
 int vtest_shm_get(struct vtest *v, size_t size, struct vtest_shm *ret);
 /* The one page behind all of the connection's fence buffers. */

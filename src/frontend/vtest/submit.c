@@ -48,7 +48,8 @@ static int vtest_is_busy(struct vtest *v, bool *ret)
 	return 0;
 }
 
-void vtest_finish_work(struct vtest *v)
+/* Waits until everything submitted is complete. */
+static void finish_work(struct vtest *v)
 {
 	if (v->work_done == v->work)
 		return;
@@ -70,7 +71,7 @@ int vtest_on_busy_wait(struct vtest *v, void *payload, size_t size)
 		return -ENOENT;
 	if (v->has_context && (!resource || (resource->bind & VTEST_BIND_COMPLETION))) {
 		if (flags & VTEST_BUSY_WAIT_FLAG_WAIT)
-			vtest_finish_work(v);
+			finish_work(v);
 		else
 			err = vtest_is_busy(v, &busy);
 	}

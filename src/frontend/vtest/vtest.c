@@ -53,7 +53,7 @@ int vtest_on_refuse(struct vtest *v, void *payload, size_t size)
 	return vtest_fail(v, -EOPNOTSUPP, "this vGPU does not offer that command");
 }
 
-int vtest_set_events(struct vtest *v, uint32_t epoll_events)
+static int set_events(struct vtest *v, uint32_t epoll_events)
 {
 	if (v->epoll_events == epoll_events)
 		return 0;
@@ -217,7 +217,7 @@ static int vtest_handle_one(struct vtest *v)
 static int vtest_leave(struct vtest *v)
 {
 	v->image_due = false;
-	return vtest_set_events(v, EPOLLIN | EPOLLOUT);
+	return set_events(v, EPOLLIN | EPOLLOUT);
 }
 
 /* Handles messages until none is whole, the turn's time is used up, or an image has to be made. */
@@ -231,7 +231,7 @@ static int vtest_turn(struct vtest *v)
 		if (err < 0)
 			return err;
 		if (v->waiting)
-			return vtest_set_events(v, v->out.first ? EPOLLOUT : 0);
+			return set_events(v, v->out.first ? EPOLLOUT : 0);
 		if (v->image_due)
 			return vtest_leave(v);
 		if (err > 0) {
@@ -252,7 +252,7 @@ static int vtest_turn(struct vtest *v)
 			break;
 		received = true;
 	}
-	return vtest_set_events(v, v->out.first ? EPOLLIN | EPOLLOUT : EPOLLIN);
+	return set_events(v, v->out.first ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 void vtest_end(struct vtest *v)
@@ -272,7 +272,7 @@ void vtest_event(void *data, uint32_t epoll_events)
 		return;
 	err = vtest_output_flush(v);
 	if (!err)
-		err = v->waiting ? vtest_set_events(v, v->out.first ? EPOLLOUT : 0) : vtest_turn(v);
+		err = v->waiting ? set_events(v, v->out.first ? EPOLLOUT : 0) : vtest_turn(v);
 	if (err < 0)
 		vtest_end(v);
 }

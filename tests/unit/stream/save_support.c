@@ -116,7 +116,7 @@ void save_bindings(struct stream *stream, struct saved *ret)
 	assert_int_equal(stream_save_bindings(stream, saved_emit, ret), 0);
 }
 
-void print_saved(const struct saved *saved)
+static void print_saved(const struct saved *saved)
 {
 	for (size_t at = 0; at < saved->n; at += 1 + VIRGL_HEADER_LENGTH(saved->dw[at])) {
 		uint32_t header = saved->dw[at];

@@ -21,7 +21,6 @@ struct fake_device {
 	uint32_t n;
 	uint32_t handles[FAKE_HANDLES]; /* handle -> id; 0: not there */
 	unsigned released;
-	unsigned calls; /* of stream_each_resource */
 };
 
 /* A stream sees the device by the client's handles, or by ids while a state is loaded. */
@@ -60,7 +59,6 @@ struct stream *reload(struct stream *stream, struct fake_view *view);
 void assert_reloads(struct stream *stream, struct fake_device *device);
 
 void assert_same(const struct saved *a, const struct saved *b);
-void print_saved(const struct saved *saved);
 
 struct stream *fake_stream(struct fake_view *view);
 

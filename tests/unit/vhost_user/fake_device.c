@@ -14,7 +14,6 @@ struct virtio_gpu {
 	const struct virtio_gpu_transport_ops *ops;
 	void *data;
 	struct virtio_gpu_request *held; /* oldest first */
-	uint32_t pending;
 };
 
 void fake_device_init(struct device *dev)
@@ -48,7 +47,6 @@ static void fake_answer(struct virtio_gpu *gpu, struct virtio_gpu_request *r)
 	if (gpu->dev->remember && n >= 16)
 		memcpy(buf + 8, &r->fence_id, 8);
 	n = iov_write(r->in, r->n_in, 0, buf, n);
-	gpu->pending--;
 	gpu->ops->complete(gpu->data, r, (uint32_t)n);
 }
 
@@ -111,11 +109,8 @@ void virtio_gpu_request(
 	iov_read(r->out, r->n_out, 0, &word, sizeof(word));
 	if (dev->n_order < FAKE_ORDER_MAX)
 		dev->order[dev->n_order++] = word;
-	dev->last_n_out = r->n_out;
-	dev->last_n_in = r->n_in;
 	dev->last_out_bytes = iov_size(r->out, r->n_out);
 	dev->last_in_bytes = iov_size(r->in, r->n_in);
-	gpu->pending++;
 	dev->history[queue] = (dev->history[queue] ^ word) * 0x9e3779b97f4a7c15ull + queue;
 	r->fence_id = dev->history[queue];
 	struct iovec iov[4];
@@ -138,11 +133,6 @@ void virtio_gpu_display_info_ready(struct virtio_gpu *gpu)
 {
 	gpu->dev->info_ready++;
 	fake_release(gpu->dev, UINT32_MAX);
-}
-
-uint32_t virtio_gpu_pending(const struct virtio_gpu *gpu)
-{
-	return gpu->pending;
 }
 
 void virtio_gpu_reset(struct virtio_gpu *gpu)

@@ -27,7 +27,6 @@ struct device {
 	uint64_t driver_features;
 	unsigned n_order;
 	uint32_t order[FAKE_ORDER_MAX]; /* first word of each request */
-	uint32_t last_n_out, last_n_in;
 	uint64_t last_out_bytes, last_in_bytes;
 	int translated; /* of the address and length at bytes 8 and 16 of the last request */
 	uint8_t config[64];

@@ -17,7 +17,7 @@
 
 #define SPIN_ROUNDS 12u
 
-int front_count_fds(void)
+static int count_fds(void)
 {
 	DIR *dir = opendir("/proc/self/fd");
 	int n = 0;
@@ -114,7 +114,7 @@ int front_setup(void **state)
 {
 	struct front *f = calloc(1, sizeof(*f));
 
-	f->fds_before = front_count_fds();
+	f->fds_before = count_fds();
 	f->socket = -1;
 	assert_int_equal(guard_install_sigbus_handler(), 0);
 	fake_device_init(&f->dev);
@@ -155,7 +155,7 @@ int front_teardown(void **state)
 		close(f->err[i]);
 	}
 	free(f->state);
-	int leaked = front_count_fds() - f->fds_before;
+	int leaked = count_fds() - f->fds_before;
 	free(f);
 	assert_int_equal(leaked, 0);
 	return 0;
@@ -350,7 +350,7 @@ uint16_t front_stop_ring(struct front *f, unsigned ring)
 
 /* ---- the guest's driver ---- */
 
-struct virtqueue_desc *front_desc(struct front *f, unsigned ring)
+static struct virtqueue_desc *front_desc(struct front *f, unsigned ring)
 {
 	return (struct virtqueue_desc *)(f->memory + FRONT_DESC(ring));
 }

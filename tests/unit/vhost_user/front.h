@@ -96,7 +96,6 @@ void front_start(struct front *f, uint64_t without);
 uint16_t front_stop_ring(struct front *f, unsigned ring); /* returns the base */
 
 /* The guest driver. */
-struct virtqueue_desc *front_desc(struct front *f, unsigned ring);
 void front_set_desc(struct front *f, unsigned ring, unsigned i, uint32_t offset, uint32_t len,
 	uint16_t flags, uint16_t next);
 void front_avail(struct front *f, unsigned ring, uint16_t head); /* adds and publishes */
@@ -109,7 +108,5 @@ struct virtqueue_used front_used(struct front *f, unsigned ring, unsigned i);
 uint64_t front_events(int fd);
 /* A request of one readable and one writable descriptor at 2 * slot; `word` comes first. */
 void front_request(struct front *f, unsigned ring, unsigned slot, uint32_t word);
-
-int front_count_fds(void);
 
 #endif

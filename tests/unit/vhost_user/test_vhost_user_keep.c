@@ -190,8 +190,6 @@ struct script {
 	struct notes *notes;
 	uint16_t used[2]; /* seen of each ring */
 	uint32_t word;
-	int call2;
-	int region_fd;
 };
 
 static void note(struct script *s, const void *bytes, size_t size)

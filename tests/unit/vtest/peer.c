@@ -73,7 +73,8 @@ int peer_setup_v3(void **state)
 	return 0;
 }
 
-void peer_destroy_server(struct peer *p)
+/* Lets go of the server's end; what it held must be gone afterwards. */
+static void destroy_server(struct peer *p)
 {
 	vtest_destroy(p->vtest);
 	p->vtest = NULL;
@@ -89,7 +90,7 @@ int peer_teardown(void **state)
 {
 	struct peer *p = *state;
 
-	peer_destroy_server(p);
+	destroy_server(p);
 	loop_destroy(p->loop);
 	close(p->fd);
 	assert_int_equal(peer_count_fds(), p->open_fds);

@@ -35,9 +35,6 @@ int peer_setup_v3(void **state);
 /* Checks that nothing is left: clients, resources, descriptors. */
 int peer_teardown(void **state);
 
-/* Lets go of the server's end; what it held must be gone afterwards. */
-void peer_destroy_server(struct peer *p);
-
 void peer_step(struct peer *p);
 /* Sends raw bytes without a step; all of them or the test fails. */
 void peer_write(struct peer *p, const void *buf, size_t len);
