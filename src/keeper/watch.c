@@ -2,8 +2,9 @@
 /*
  * Looks at the device process from outside, once a second while it has connections: has it been at
  * one thing for too long (its anchor says since when), and did its guest do anything (its counters
- * say)? Both pages are the device process' own, so nothing here trusts them: a process that lies
- * is not found to hang, or found to do so and ended, which harms its own guest alone.
+ * say)? One that runs the journal again is looked at too, for the record that its predecessor hung
+ * at is in there. Both pages are the device process' own, so nothing here trusts them: a process
+ * that lies is not found to hang, or found to do so and ended, which harms its own guest alone.
  */
 #include "keeper/keeper.h"
 
@@ -82,9 +83,12 @@ void watch_check_time(struct keeper *k, uint64_t now)
 	if (!k->watch_at || now < k->watch_at)
 		return;
 	k->watch_at = now + KEEPER_WATCH_MS;
-	if (takeover_holds(k) || k->state != KEEPER_STATE_READY)
+	if (k->state != KEEPER_STATE_READY)
 		return;
-	watch_idle(k, now);
+	if (!takeover_holds(k))
+		watch_idle(k, now);
+	else if (k->takeover.phase != PHASE_RECOVER_LOAD)
+		return;
 	if (peers_sent(k) && watch_hangs(k))
 		device_kill(k->current, "it hung");
 }

@@ -417,7 +417,7 @@ static void test_one_that_hangs_is_killed(void **state)
 /* A long journal is no hang; one record that never ends is. */
 static void test_a_long_replay_is_let_finish(void **state)
 {
-	char *options[] = {"--step-ms", "300", "--hang-ms", "500", NULL};
+	char *options[] = {"--hang-ms", "500", NULL};
 	struct keeper_anchor anchor = {
 		.magic = KEEPER_ANCHOR_MAGIC, .version = KEEPER_ANCHOR_VERSION, .current = 0xff00};
 	struct keeper_custody what = {.kind = KEEPER_CUSTODY_ANCHOR};
