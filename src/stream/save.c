@@ -241,7 +241,22 @@ static int save_sub_context_objects(
 	return 0;
 }
 
+static int save_objects(struct save_out *out, struct stream *stream,
+	struct stream_sub_context *const *subs, uint32_t n, struct save_gone *gone)
+{
+	int r = 0;
+
+	for (uint32_t i = 0; i < n && r >= 0 && out->error >= 0; i++)
+		r = save_sub_context_objects(out, subs[i], gone);
+	return r;
+}
+
 int stream_save_objects(struct stream *stream, stream_emit_fn emit, void *data)
+{
+	return save_all(stream, emit, data, save_objects);
+}
+
+int save_all(struct stream *stream, stream_emit_fn emit, void *data, save_part part)
 {
 	struct stream_sub_context **subs;
 	struct save_out out;
@@ -254,11 +269,9 @@ int stream_save_objects(struct stream *stream, stream_emit_fn emit, void *data)
 	r = save_begin(&out, emit, data);
 	if (r < 0)
 		goto free_subs;
-	for (uint32_t i = 0; i < n && out.error >= 0; i++) {
-		r = save_sub_context_objects(&out, subs[i], gone);
-		if (r < 0)
-			out.error = r;
-	}
+	r = part(&out, stream, subs, n, gone);
+	if (r < 0)
+		out.error = r;
 	r = save_end(&out);
 free_subs:
 	free(subs);

@@ -350,8 +350,8 @@ static void save_ends(
 	save_render_condition(out, sub);
 }
 
-static int save_all(struct save_out *out, struct stream_sub_context *const *subs, uint32_t n,
-	struct save_gone *gone)
+static int save_bindings(struct save_out *out, struct stream *stream,
+	struct stream_sub_context *const *subs, uint32_t n, struct save_gone *gone)
 {
 	int r = 0;
 
@@ -361,32 +361,13 @@ static int save_all(struct save_out *out, struct stream_sub_context *const *subs
 		r = save_views_again(out, subs, n);
 	for (uint32_t i = 0; i < n && r >= 0; i++)
 		save_ends(out, subs[i], gone);
+	save_put1(out, VIRGL_SET_SUB_CTX, 0, stream->current->id);
 	return r;
 }
 
 int stream_save_bindings(struct stream *stream, stream_emit_fn emit, void *data)
 {
-	struct stream_sub_context **subs;
-	struct save_out out;
-	uint32_t n;
-	struct save_gone *gone = malloc(sizeof(*gone));
-	int r = gone ? save_sort_sub_contexts(stream, &subs, &n) : -ENOMEM;
-
-	if (r < 0)
-		goto free_gone;
-	r = save_begin(&out, emit, data);
-	if (r < 0)
-		goto free_subs;
-	r = save_all(&out, subs, n, gone);
-	save_put1(&out, VIRGL_SET_SUB_CTX, 0, stream->current->id);
-	if (r < 0)
-		out.error = r;
-	r = save_end(&out);
-free_subs:
-	free(subs);
-free_gone:
-	free(gone);
-	return r;
+	return save_all(stream, emit, data, save_bindings);
 }
 
 struct streamout_walk {

@@ -51,6 +51,11 @@ struct save_gone {
 void save_find_gone(const struct stream_sub_context *sub, struct save_gone *gone);
 uint32_t save_unused_handle(const struct stream_sub_context *sub, struct save_gone *gone);
 
+/* One half of what is saved, of all sub-contexts. 0, or why it cannot be: then nothing counts. */
+typedef int (*save_part)(struct save_out *out, struct stream *stream,
+	struct stream_sub_context *const *subs, uint32_t n, struct save_gone *gone);
+int save_all(struct stream *stream, stream_emit_fn emit, void *data, save_part part);
+
 static inline uint32_t save_handle(const struct stream_object *object)
 {
 	if (!object)

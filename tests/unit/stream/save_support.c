@@ -243,3 +243,24 @@ void expect_objects(struct stream *stream, const uint32_t *dwords, size_t n)
 	save_objects(stream, &saved);
 	expect_between(&saved, dwords, n, false);
 }
+
+int save_setup(void **state)
+{
+	struct save_fixture *f = calloc(1, sizeof(*f));
+	if (!f)
+		return -1;
+	f->device = fake_device_new();
+	f->view = (struct fake_view){f->device, false};
+	f->stream = fake_stream(&f->view);
+	*state = f;
+	return 0;
+}
+
+int save_teardown(void **state)
+{
+	struct save_fixture *f = *state;
+	stream_destroy(f->stream);
+	fake_device_free(f->device);
+	free(f);
+	return 0;
+}

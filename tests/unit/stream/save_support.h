@@ -62,6 +62,16 @@ void assert_same(const struct saved *a, const struct saved *b);
 
 struct stream *fake_stream(struct fake_view *view);
 
+/* What a test starts with: an empty stream, as its client sees it. cmocka's set-up and tear-down.
+ */
+struct save_fixture {
+	struct fake_device *device;
+	struct fake_view view;
+	struct stream *stream;
+};
+int save_setup(void **state);
+int save_teardown(void **state);
+
 #define CMD(opcode, type, ...) VIRGL_HEADER(VIRGL_##opcode, type, COUNT(__VA_ARGS__)), __VA_ARGS__
 #define CREATE(type, ...)      CMD(CREATE_OBJECT, VIRGL_OBJECT_##type, __VA_ARGS__)
 #define DESTROY(handle)        CMD(DESTROY_OBJECT, 0, handle)

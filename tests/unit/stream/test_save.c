@@ -7,35 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-struct fixture {
-	struct fake_device *device;
-	struct fake_view view;
-	struct stream *stream;
-};
-
-static int setup(void **state)
-{
-	struct fixture *f = calloc(1, sizeof(*f));
-	if (!f)
-		return -1;
-	f->device = fake_device_new();
-	f->view = (struct fake_view){f->device, false};
-	f->stream = fake_stream(&f->view);
-	*state = f;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-	stream_destroy(f->stream);
-	fake_device_free(f->device);
-	free(f);
-	return 0;
-}
-
-#define STREAM        (((struct fixture *)*state)->stream)
-#define DEVICE        (((struct fixture *)*state)->device)
+#define STREAM        (((struct save_fixture *)*state)->stream)
+#define DEVICE        (((struct save_fixture *)*state)->device)
 #define ID(handle)    DEVICE->handles[handle]
 #define DO(...)       RUN(STREAM, __VA_ARGS__)
 #define OBJECTS(...)  EXPECT_OBJECTS(STREAM, __VA_ARGS__)
@@ -105,7 +78,7 @@ static void test_bound_without_handle(void **state)
 
 static void test_long_shaders(void **state)
 {
-	struct fixture *f = *state;
+	struct save_fixture *f = *state;
 
 	DO(PART1(5, 0), PART2(5, 0), PART3(5, 0), PART1(4, 0), BLEND(6), SHADER(7, 1));
 	OBJECTS(PART1(5, 0), PART2(5, 0), PART3(5, 0), SHADER(7, 1), BLEND(6), PART1(4, 0));
@@ -124,7 +97,7 @@ static void test_long_shaders(void **state)
 /* Destroyed while its text was coming: the library takes no other of that stage ever after. */
 static void test_long_shaders_that_are_lost(void **state)
 {
-	struct fixture *f = *state;
+	struct save_fixture *f = *state;
 	struct fake_view view = {f->device, false};
 
 	DO(SHADER(1, 0), PART1(2, 0), DESTROY(2), PART1(3, 1), SHADER(3, 2), PART1(4, 3),
@@ -147,7 +120,7 @@ static void test_long_shaders_that_are_lost(void **state)
 /* A stream that watches for clip planes stops while loading like for a guest. */
 static void test_clip_planes_while_loading(void **state)
 {
-	struct fixture *f = *state;
+	struct save_fixture *f = *state;
 	struct stream *other = fake_stream(&f->view);
 	struct saved a, b, again;
 
@@ -180,7 +153,7 @@ static void test_clip_planes_while_loading(void **state)
 
 static void test_sub_contexts(void **state)
 {
-	struct fixture *f = *state;
+	struct save_fixture *f = *state;
 	struct saved saved;
 
 	DO(CMD(CREATE_SUB_CTX, 0, 7), BLEND(1), CMD(BIND_OBJECT, 1, 1), CMD(CREATE_SUB_CTX, 0, 3),
@@ -226,7 +199,7 @@ static void see_query(
 
 static void test_queries_get_names(void **state)
 {
-	struct fixture *f = *state;
+	struct save_fixture *f = *state;
 	const uint32_t ids[] = {71, 72, 73, 74, 75};
 	struct queries_seen seen = {0};
 
@@ -286,7 +259,7 @@ static int visit(void *data, uint32_t index)
 
 static void test_walking_streamout_lists(void **state)
 {
-	struct fixture *f = *state;
+	struct save_fixture *f = *state;
 	struct walked w = {0};
 
 	assert_int_equal(stream_walk_streamout(f->stream, saved_emit, &w.saved, visit, &w), 0);
@@ -322,7 +295,7 @@ static void test_walking_streamout_lists(void **state)
 
 static void test_every_resource(void **state)
 {
-	struct fixture *f = *state;
+	struct save_fixture *f = *state;
 
 	DO(VIEW(1, 1), TARGET(2, 2), CMD(SET_SAMPLER_VIEWS, 0, 0, 0, 1), DESTROY(1),
 		CMD(SET_VERTEX_BUFFERS, 0, 0, 0, 3), CMD(SET_INDEX_BUFFER, 0, 4, 1, 1),
@@ -342,7 +315,7 @@ static void test_every_resource(void **state)
 /* Buffers are bounded, and a command as long as commands get fits into one. */
 static void test_buffers(void **state)
 {
-	struct fixture *f = *state;
+	struct save_fixture *f = *state;
 	struct saved saved;
 	uint32_t *dw = calloc(65536, sizeof(*dw));
 
@@ -364,7 +337,7 @@ static void test_buffers(void **state)
 
 static void test_errors_of_emitting(void **state)
 {
-	struct fixture *f = *state;
+	struct save_fixture *f = *state;
 	struct saved failing = {.fail_at = 1};
 
 	DO(VIEW(1, 1));
@@ -377,7 +350,7 @@ static void test_errors_of_emitting(void **state)
 static void test_what_is_kept_is_limited(void **state)
 {
 	struct stream_limits limits = test_limits;
-	struct fixture *f = *state;
+	struct save_fixture *f = *state;
 	struct stream *stream;
 
 	limits.max_object_bytes = 256;
@@ -411,7 +384,7 @@ static void test_what_is_kept_is_limited(void **state)
 static void test_full_contexts(void **state)
 {
 	struct stream_limits limits = test_limits;
-	struct fixture *f = *state;
+	struct save_fixture *f = *state;
 	struct stream *stream;
 	char why[100] = "";
 
@@ -431,7 +404,7 @@ static void test_full_contexts(void **state)
 static void test_budgets_balance(void **state)
 {
 	struct stream_budget budget = {.max_sub_contexts = 2, .max_bytes = 4096, .epoch = 1};
-	struct fixture *f = *state;
+	struct save_fixture *f = *state;
 	struct stream *stream;
 
 	assert_int_equal(stream_create(&test_limits, &budget, &fake_ops, &f->view, &stream), 0);
@@ -450,7 +423,7 @@ static void test_budgets_balance(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, save_setup, save_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_every_type_in_order),
 		TEST(test_resources_by_generation),

@@ -10,37 +10,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
-struct fixture {
-	struct fake_device *device;
-	struct fake_view view;
-	struct stream *stream;
-};
-
-static int setup(void **state)
-{
-	struct fixture *f = calloc(1, sizeof(*f));
-	if (!f)
-		return -1;
-	f->device = fake_device_new();
-	f->view = (struct fake_view){f->device, false};
-	f->stream = fake_stream(&f->view);
-	*state = f;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-	stream_destroy(f->stream);
-	fake_device_free(f->device);
-	free(f);
-	return 0;
-}
-
-#define DO(...)     RUN(((struct fixture *)*state)->stream, __VA_ARGS__)
-#define EXPECT(...) EXPECT_BINDINGS(((struct fixture *)*state)->stream, DEVICE, __VA_ARGS__)
-#define NOTHING()   expect_bindings(((struct fixture *)*state)->stream, DEVICE, NULL, 0)
-#define DEVICE      (((struct fixture *)*state)->device)
+#define DO(...)     RUN(((struct save_fixture *)*state)->stream, __VA_ARGS__)
+#define EXPECT(...) EXPECT_BINDINGS(((struct save_fixture *)*state)->stream, DEVICE, __VA_ARGS__)
+#define NOTHING()   expect_bindings(((struct save_fixture *)*state)->stream, DEVICE, NULL, 0)
+#define DEVICE      (((struct save_fixture *)*state)->device)
 #define ID(handle)  DEVICE->handles[handle]
 
 #define BLEND(h)      CREATE(BLEND, h, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -73,7 +46,7 @@ static void test_single_states(void **state)
 		[VIRGL_SET_MIN_SAMPLES] = 1,
 		[VIRGL_SET_FRAMEBUFFER_STATE_NO_ATTACH] = 2,
 	};
-	struct fixture *f = *state;
+	struct save_fixture *f = *state;
 	uint32_t all[128], n = 0;
 
 	for (uint32_t round = 0; round < 2; round++) {
@@ -311,7 +284,7 @@ static void test_what_leaves_no_trace(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, save_setup, save_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_nothing),
 		TEST(test_single_states),
