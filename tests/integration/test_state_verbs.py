@@ -18,6 +18,7 @@ from control_node import HERE, LIMIT, ROOT, BIN, Node, until
 
 KEEPER = os.path.join(HERE, "fake_keeper.py")
 GOLDEN = os.path.join(ROOT, "tests", "golden", "state", "1.0.vgpustate")
+DRAWN = os.path.join(ROOT, "tests", "golden", "state", "1.0-drawn")  # .vgpustate, .json
 CONFIG = "keeper = %s\n" % KEEPER
 
 
@@ -436,6 +437,25 @@ def test_inspect_counts_sections():
     done = inspect("--json", GOLDEN)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["sections"]["CONTENT"] == 2
+
+
+def without_new_fields(expected, seen):
+    """`seen` with only the fields that `expected` has: fields are added, never renamed."""
+    if isinstance(expected, dict):
+        return {key: without_new_fields(expected[key], seen[key])
+                for key in expected if key in seen}
+    if isinstance(expected, list) and len(expected) == len(seen):
+        return [without_new_fields(*pair) for pair in zip(expected, seen)]
+    return seen
+
+
+def test_inspect_says_of_an_old_file_what_it_said(tmp_path):
+    done = inspect("--json", DRAWN + ".vgpustate", "--png", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    with open(DRAWN + ".json") as f:
+        expected = json.load(f)
+    assert without_new_fields(expected, json.loads(done.stdout)) == expected
+    assert len(list(tmp_path.glob("*.png"))) == 3  # its three 2D textures
 
 
 def test_help_names_every_verb():
