@@ -217,6 +217,7 @@ struct keeper_saved {
 	uint64_t bytes;
 	uint64_t stopped_ns; /* how long the guest was not served; a SAVE's is still growing */
 	uint64_t left;       /* PRECOPIED: bytes written again since */
+	uint64_t replay_ns;  /* LOADED: in which the journal was run again */
 	char text[KEEPER_TEXT_MAX];
 };
 
@@ -285,6 +286,7 @@ struct keeper_status {
 	uint32_t recoveries, moves, wakes; /* of this keeper's life */
 	uint64_t idle_ns;                  /* since the guest last did something; 0: it is at it */
 	uint64_t last_pause_ns;            /* of the last move, recovery or wake */
+	uint64_t last_replay_ns;           /* of that, in which its journal was run again */
 	char uuid[40];
 	char name[KEEPER_NAME_MAX];
 	char renderer[KEEPER_TEXT_MAX];

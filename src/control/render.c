@@ -111,6 +111,7 @@ json_t *render_vgpu(const struct vgpu *v)
 	json_object_set_new(json, "moves", number(s->moves));
 	json_object_set_new(json, "wakes", number(s->wakes));
 	json_object_set_new(json, "last_pause_ms", milliseconds(s->last_pause_ns));
+	json_object_set_new(json, "last_replay_ms", milliseconds(s->last_replay_ns));
 	struct keeper_progress progress;
 	const char *operation = vgpu_operation(v, &progress);
 	json_object_set_new(json, "operation", text_or_null(operation ? operation : ""));

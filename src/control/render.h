@@ -61,6 +61,7 @@
 	X(moves, "number", "to another GPU, or another process on the same")                       \
 	X(wakes, "number", "from hibernation")                                                     \
 	X(last_pause_ms, "number", "of its guest at the last move, recovery or wake")              \
+	X(last_replay_ms, "number", "of that pause, in which a journal was run again")             \
 	X(operation, "string or null", "move, snapshot, restore, hibernate, wake or check")        \
 	X(max_width, "number", "pixels")                                                           \
 	X(max_height, "number", "pixels")                                                          \

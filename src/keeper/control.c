@@ -45,6 +45,7 @@ void control_status(struct keeper *k)
 		.wakes = k->takeover.wakes,
 		.idle_ns = watch_idle_ns(k),
 		.last_pause_ns = k->takeover.last_pause_ns,
+		.last_replay_ns = k->takeover.last_replay_ns,
 	};
 
 	snprintf(status.uuid, sizeof(status.uuid), "%s", config->uuid);

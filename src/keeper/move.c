@@ -92,8 +92,10 @@ static void move_fail(struct keeper *k, int code, const char *why)
 	d->late_answers = d->owes;
 	if (k->takeover.phase != PHASE_MOVE_START)
 		outbox_message(d, KEEPER_DEVICE_THAW, NULL, 0, -1);
-	if (k->takeover.paused_at)
+	if (k->takeover.paused_at) {
 		k->takeover.last_pause_ns = takeover_since_ns(k->takeover.paused_at);
+		k->takeover.last_replay_ns = 0;
+	}
 	job_done(k, code, text);
 	takeover_done(k, false);
 }
@@ -258,6 +260,7 @@ void move_loaded(struct keeper *k, const void *payload)
 		return;
 	}
 	t->last_pause_ns = takeover_since_ns(t->paused_at);
+	t->last_replay_ns = 0;
 	if (t->load_late)
 		k->next->kill_reason = NULL; /* it was not its fault: it is dead, and recovered */
 	if (loaded->lossy) {

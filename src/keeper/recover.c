@@ -184,12 +184,14 @@ void recover_loaded(struct keeper *k, const void *payload)
 	t->recoveries++;
 	t->served_at = clock_ms();
 	t->last_pause_ns = takeover_since_ns(t->paused_at);
+	t->last_replay_ns = MIN(loaded->replay_ns, t->last_pause_ns);
 	if (loaded->lossy) {
 		control_event(k, "recovered with a loss: %.100s (%.80s); pause %llu ms",
 			loaded->text, t->why, (unsigned long long)(t->last_pause_ns / 1000000));
 	} else {
-		control_event(k, "recovered: %.180s; pause %llu ms", t->why,
-			(unsigned long long)(t->last_pause_ns / 1000000));
+		control_event(k, "recovered: %.160s; pause %llu ms, %llu of them to draw again",
+			t->why, (unsigned long long)(t->last_pause_ns / 1000000),
+			(unsigned long long)(t->last_replay_ns / 1000000));
 	}
 	takeover_done(k, true);
 }

@@ -245,6 +245,7 @@ void sleep_loaded(struct keeper *k, const void *payload)
 	t->wakes++;
 	t->served_at = clock_ms();
 	t->last_pause_ns = takeover_since_ns(t->paused_at);
+	t->last_replay_ns = 0;
 	if (loaded->lossy) {
 		t->lossy = true;
 		control_event(k, "woken with a loss: %.180s; pause %llu ms", loaded->text,

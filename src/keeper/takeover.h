@@ -105,7 +105,7 @@ struct takeover {
 	uint32_t in_window;
 	uint32_t killed; /* from outside in a row, none of which had served for long */
 	uint32_t recoveries, moves, wakes; /* of the keeper's life */
-	uint64_t last_pause_ns;
+	uint64_t last_pause_ns, last_replay_ns;
 	char why[KEEPER_TEXT_MAX];
 	struct job job;
 };

@@ -259,6 +259,7 @@ static int take_journal(struct taking_over *t, struct journal *journal, bool bla
 {
 	struct succession *s = t->s;
 	const struct vgpu_stats before = *s->stats;
+	uint64_t begin = clock_ns();
 	struct journal_record record;
 	int err = journal_begin_replay(journal, blame);
 
@@ -275,6 +276,7 @@ static int take_journal(struct taking_over *t, struct journal *journal, bool bla
 	}
 	int end = device_replay_end(s->device);
 	take_counters_back(s->stats, &before);
+	t->result.replay_ns = clock_ns() - begin;
 	if (err < 0)
 		return take_fail(t, err, "the journal cannot be run again: %s", strerror(-err));
 	if (end < 0)

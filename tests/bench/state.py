@@ -164,7 +164,7 @@ def part_move(node, options):
 
 def part_recover(node, options):
     say(f"{options.moves // 2} kills")
-    seen, told = [], []
+    seen, told, beyond = [], [], []
     with drawing(node) as scene:
         scene.wait_frames(3)
         for _ in range(max(options.moves // 2, 3)):
@@ -174,11 +174,13 @@ def part_recover(node, options):
             scene.wait_frames(scene.frames() + 2)
             seen.append(scene.longest(begin, time.monotonic_ns()))
             told.append(row["last_pause_ms"])
+            beyond.append(seen[-1] - 1.2 * row["last_replay_ms"])
             time.sleep(0.2)
-    # 300 ms and 1.2 times the drawing that is done again: the latter is told by nobody.
     return [Row("pause after kill -9: median", statistics.median(seen), "ms", None,
-                f"told {statistics.median(told):.0f} ms; target 300 ms + 1.2 × drawing done again"),
-            Row("  p99", quantile(seen, 0.99), "ms")]
+                f"told {statistics.median(told):.0f} ms"),
+            Row("  p99", quantile(seen, 0.99), "ms"),
+            Row("  … less 1.2 × the drawing done again: median", statistics.median(beyond), "ms",
+                300, f"worst {max(beyond):.0f} ms")]
 
 
 def part_snapshot(node, options):
