@@ -298,29 +298,36 @@ static void leaving_answer_no(struct succession *s, int code, const char *why)
 	leaving_answer(s, &saved);
 }
 
+static void leaving_stop_again(void *data);
+
 /*
  * Asleep, only a byte or a kick of the guest wakes it. What it is owed already would never come, so
  * the moment must be one at which nothing is.
  */
-bool leaving_stop_slice(struct succession *s)
+static void leaving_stop(struct succession *s)
 {
-	if (clock_ms() < s->stop_next_ms)
-		return true;
 	succession_freeze(s);
 	device_finish_all(s->device); /* what this completes is answered at once */
 	if (!connections_pending(s->connections)) {
 		cleanup_close int fd = TAKE_FD(s->stop_fd);
 		leaving_answer_file(s, s->stop_exact, fd);
-		return false;
+		return;
 	}
 	if (++s->stop_tries >= STOP_TRIES) {
 		leaving_answer_no(
 			s, -EBUSY, "its guest is at work just now (try again when it rests)");
-		return false;
+		return;
 	}
 	succession_thaw(s);
-	s->stop_next_ms = clock_ms() + STOP_TRY_MS;
-	return true;
+	loop_set_timer(s->loop, STOP_TRY_MS, leaving_stop_again, s);
+}
+
+static void leaving_stop_again(void *data)
+{
+	struct succession *s = data;
+
+	if (s->stop_fd >= 0 && !s->frozen_since)
+		leaving_stop(s);
 }
 
 void leaving_save_file(struct succession *s, const struct keeper_save *save, int fd)
@@ -335,8 +342,7 @@ void leaving_save_file(struct succession *s, const struct keeper_save *save, int
 	s->stop_fd = TAKE_FD(file);
 	s->stop_exact = save->exact;
 	s->stop_tries = 0;
-	s->stop_next_ms = 0;
-	leaving_stop_slice(s);
+	leaving_stop(s);
 }
 
 int succession_write_file(struct succession *s, int fd)

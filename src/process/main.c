@@ -262,6 +262,7 @@ static int process_prepare(struct process *p)
 	if (!err)
 		err = device_add_display(p->device, &screens_display_ops, p->screens);
 	const struct succession_config succession = {.device = p->device,
+		.loop = p->loop,
 		.stats = p->stats,
 		.channel_fd = p->options.keeper_fd,
 		.enabled = !p->options.no_journal,

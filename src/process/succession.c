@@ -304,8 +304,7 @@ bool succession_idle(struct succession *s)
 		if (succession_image_is_due(s))
 			leaving_image(s);
 	}
-	bool more = s->round && leaving_precopy_slice(s);
-	return (s->stop_fd >= 0 && leaving_stop_slice(s)) || more;
+	return s->round && leaving_precopy_slice(s);
 }
 
 /* ---- the keeper's messages ---- */
@@ -358,6 +357,7 @@ int succession_create(const struct succession_config *config, struct succession 
 	if (!s)
 		return -ENOMEM;
 	*s = (struct succession){.device = config->device,
+		.loop = config->loop,
 		.stats = config->stats,
 		.channel_fd = config->channel_fd,
 		.enabled = config->enabled,

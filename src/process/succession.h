@@ -33,6 +33,7 @@
 
 struct connections;
 struct device;
+struct loop;
 struct shader_cache;
 struct state_reader;
 struct state_writer;
@@ -41,6 +42,7 @@ struct vgpu_stats;
 
 struct succession_config {
 	struct device *device;
+	struct loop *loop;        /* its timer is used here alone */
 	struct vgpu_stats *stats; /* the page of counters, not owned */
 	int channel_fd;
 	bool enabled;

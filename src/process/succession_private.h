@@ -7,6 +7,7 @@
 #include "process/succession.h"
 
 #include "base/log.h"
+#include "base/loop.h"
 #include "device/device.h"
 #include "process/channel.h"
 #include "process/connections.h"
@@ -28,6 +29,7 @@
 
 struct succession {
 	struct device *device;
+	struct loop *loop;
 	struct connections *connections;
 	struct vgpu_stats *stats;
 	int channel_fd;
@@ -60,7 +62,6 @@ struct succession {
 	int stop_fd; /* the file; -1: none */
 	bool stop_exact;
 	unsigned stop_tries;
-	uint64_t stop_next_ms;
 
 	/* taking over */
 	struct stash stash;
@@ -109,7 +110,6 @@ bool leaving_precopy_slice(struct succession *s); /* true: more to do */
 void leaving_save(struct succession *s);
 /* Takes `fd`. */
 void leaving_save_file(struct succession *s, const struct keeper_save *save, int fd);
-bool leaving_stop_slice(struct succession *s); /* true: still waiting for a guest at rest */
 void leaving_thaw(struct succession *s);
 void leaving_check(struct succession *s);
 void leaving_forget_rounds(struct succession *s);

@@ -3,6 +3,7 @@
 #include "../device/fake_renderer.h"
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/loop.h"
 #include "device/device.h"
 #include "process/channel.h"
@@ -10,6 +11,7 @@
 #include "process/succession_private.h"
 #include "protocol/keeper_table.h"
 #include "protocol/stats.h"
+#include "protocol/vtest.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -53,12 +55,13 @@ static void life_begin(struct life *life)
 		.stats = &life->stats};
 	static const struct device_events events;
 	assert_int_equal(device_create(&config, &events, NULL, &life->dev), 0);
+	assert_int_equal(loop_create(&life->loop), 0);
 	const struct succession_config own = {.device = life->dev,
+		.loop = life->loop,
 		.stats = &life->stats,
 		.channel_fd = life->channel,
 		.enabled = true};
 	assert_int_equal(succession_create(&own, &life->s), 0);
-	assert_int_equal(loop_create(&life->loop), 0);
 	assert_int_equal(connections_create(
 				 life->dev, life->loop, life->channel, life->s, &life->connections),
 		0);
@@ -177,6 +180,87 @@ static void test_a_snapshot_closes_its_file(void **state)
 	assert_int_equal(fcntl(fd, F_GETFD), -1);
 }
 
+struct waiting {
+	struct life *life;
+	int client;
+	unsigned rounds;
+	bool hears; /* the client takes its answers */
+	struct packet saved;
+};
+
+static bool wait_round(void *data)
+{
+	struct waiting *w = data;
+	char bytes[4096];
+
+	w->rounds++;
+	while (w->hears && recv(w->client, bytes, sizeof(bytes), 0) > 0)
+		;
+	if (told(w->life, KEEPER_DEVICE_SAVED, &w->saved))
+		loop_quit(w->life->loop, 0);
+	return succession_idle(w->life->s);
+}
+
+static bool serve_round(void *data)
+{
+	struct waiting *w = data;
+
+	if (++w->rounds == 20)
+		loop_quit(w->life->loop, 0);
+	return true;
+}
+
+/* A client that does not take its answers, so that something is always owed to it. */
+static void connect_deaf(struct waiting *w)
+{
+	const struct life *life = w->life;
+	const struct keeper_connection info = {.id = 1, .kind = KEEPER_CONNECTION_VTEST};
+	const uint32_t hello[] = {4, VTEST_CREATE_RENDERER, 0x61};
+	const uint32_t ping[] = {0, VTEST_PING_PROTOCOL_VERSION};
+	const int least = 1;
+	int ends[2];
+
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+	assert_int_equal(setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &least, sizeof(least)), 0);
+	connections_add(life->connections, &info, ends[0]);
+	w->client = ends[1];
+	assert_int_equal(send(w->client, hello, sizeof(hello), MSG_NOSIGNAL), sizeof(hello));
+	for (unsigned i = 0; i < 200; i++)
+		assert_int_equal(send(w->client, ping, sizeof(ping), 0), sizeof(ping));
+	loop_set_idle(life->loop, serve_round, w);
+	assert_int_equal(loop_run(life->loop), 0);
+}
+
+static struct keeper_saved stop(struct waiting *w)
+{
+	const struct keeper_save save = {.stop = true};
+
+	w->rounds = 0;
+	say(w->life, KEEPER_DEVICE_SAVE_FILE, &save, sizeof(save),
+		memfd_create("file", MFD_CLOEXEC));
+	loop_set_idle(w->life->loop, wait_round, w);
+	assert_int_equal(loop_run(w->life->loop), 0);
+	return *(const struct keeper_saved *)w->saved.payload;
+}
+
+/* It looks now and then, and sleeps in between. */
+static void test_a_hibernation_waits_for_rest(void **state)
+{
+	struct waiting w = {.life = *state};
+	uint64_t start = clock_ms();
+
+	connect_deaf(&w);
+	assert_int_equal(stop(&w).code, -EBUSY);
+	assert_in_range(clock_ms() - start, (STOP_TRIES - 1) * STOP_TRY_MS, 5000);
+	assert_in_range(w.rounds, STOP_TRIES, 5 * STOP_TRIES);
+	assert_false(succession_frozen(w.life->s));
+	w.hears = true;
+	assert_int_equal(stop(&w).code, 0);
+	assert_true(succession_frozen(w.life->s));
+	close(w.client);
+}
+
 /* An anchor as a predecessor left it, and what the successor says to that. */
 static int32_t recover_from(struct life *life, uint64_t current, char *ret_text)
 {
@@ -248,6 +332,7 @@ int main(void)
 		T(test_without_images_it_serves_on),
 		T(test_thaw_answers_precopy),
 		T(test_a_snapshot_closes_its_file),
+		T(test_a_hibernation_waits_for_rest),
 		T(test_killed_before_the_first_journal),
 		T(test_what_was_given_up_is_not_recovered),
 		T(test_rounds_that_do_not_count_are_dropped),
