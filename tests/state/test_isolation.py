@@ -9,7 +9,7 @@ import node as node_module
 from conftest import FEW
 
 CLIENT = Path(__file__).resolve().parents[1] / "lib" / "vtest_client.py"
-OPTIONS = [*FEW, "--frames", 60, "--pace-ms", 30]
+OPTIONS = [*FEW, "--frames", 40, "--pace-ms", 20]
 
 
 def beside(node, harm, limit_s=90):

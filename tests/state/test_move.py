@@ -9,11 +9,10 @@ import time
 import pytest
 
 import glstate
-from conftest import FEW, number
+from conftest import FEW, PAUSE_LIMIT_MS, number
 
 MOVES = number("VGPU_STATE_MOVES", 24)
 FRAMES = 60
-PAUSE_LIMIT_MS = 20000  # of any one: what is usual is the benchmark's matter
 
 
 def check_answer(answer):
@@ -55,7 +54,7 @@ def test_moved_before_the_first_and_after_the_last_client(shared_node, reference
 
 
 def test_a_move_changes_the_process_and_no_connection(shared_node, references, vgpu):
-    options = [*FEW, "--frames", 60, "--pace-ms", 30]
+    options = [*FEW, "--frames", 30, "--pace-ms", 20]
     with glstate.Run(shared_node, vgpu, *options) as run:
         run.wait_frames(5)
         before = shared_node.vgpu(vgpu)
@@ -69,11 +68,11 @@ def test_a_move_changes_the_process_and_no_connection(shared_node, references, v
 
 
 def test_a_second_verb_during_a_move_is_refused(shared_node, references, vgpu, tmp_path):
-    options = ["--fill-mib", 48, "--frames", 60, "--pace-ms", 20, *FEW]
+    options = ["--fill-mib", 48, "--frames", 40, "--pace-ms", 20, *FEW]
     with glstate.Run(shared_node, vgpu, *options) as run:
         run.wait_frames(2)
-        refused = 0
-        for attempt in range(10):
+        refused = attempt = 0
+        while refused < 2 and attempt < 10:
             moving = shared_node.spawn_ctl("move", vgpu, "--gpu", f"soft{attempt % 2}")
             done = shared_node.ctl("snapshot", vgpu, tmp_path / f"{attempt}.vgpu", check=False)
             moved = moving.wait(60)
@@ -82,13 +81,14 @@ def test_a_second_verb_during_a_move_is_refused(shared_node, references, vgpu, t
                 assert len(done.stderr.strip().splitlines()) == 1
             # Whichever of the two came second.
             refused += moved + done.returncode
+            attempt += 1
         assert refused, "no snapshot ever met a move"
         glstate.compare(references.of(*options), run.finish())
 
 
 @pytest.mark.parametrize("words", [["nosuch"], ["soft7"], []], ids=["unknown", "absent", "none"])
 def test_a_move_to_nowhere_is_refused(shared_node, references, vgpu, words):
-    options = [*FEW, "--frames", 40, "--pace-ms", 20]
+    options = ["--only", "blend", "--frames", 24, "--pace-ms", 20]
     with glstate.Run(shared_node, vgpu, *options) as run:
         run.wait_frames(3)
         done = shared_node.ctl("move", vgpu, *(["--gpu", *words] if words else []), check=False)

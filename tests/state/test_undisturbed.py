@@ -3,6 +3,7 @@
 import pytest
 
 import glstate
+from conftest import FEW
 
 
 def test_two_runs_agree(shared_node, references, vgpu):
@@ -19,7 +20,7 @@ def test_every_frame_of_every_series_is_there(references):
 
 @pytest.mark.parametrize("contexts", [3, 7])
 def test_other_numbers_of_contexts(shared_node, references, vgpu, contexts):
-    options = ["--contexts", contexts, "--frames", 6]
+    options = [*FEW, "--contexts", contexts, "--frames", 6]
     with glstate.Run(shared_node, vgpu, *options) as run:
         glstate.compare(references.of(*options), run.finish())
 
