@@ -72,7 +72,7 @@ def test_moves_and_kills_together(shared_node, references, vgpu):
 
 
 # Where a kill hurts, and how often that place was passed before.
-POINTS = {"received": (3, 400), "recorded": (1, 400), "executed": (3, 400),
+POINTS = {"received": (3, 200), "recorded": (1, 200), "executed": (3, 200),
           "answered": (3, 100), "image": (1,), "anchored": (2,)}
 if os.environ.get("VGPU_STATE_THOROUGH"):
     POINTS = {point: range(1, 60) for point in POINTS}
@@ -80,7 +80,7 @@ if os.environ.get("VGPU_STATE_THOROUGH"):
 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_a_boundary(programs, references, point):
-    options = [*FEW, "--frames", 12]
+    options = ["--only", "blend,query-open,xfb-paused", "--frames", 20]
     for count in POINTS[point]:
         environment = {"VGPU_CRASH_AT": f"{point}:{count}"}
         with node_module.Node(environment=environment) as node:
