@@ -22,7 +22,7 @@ LAYERS = {
     "stream": {"base", "protocol"},
     "renderer": {"base", "protocol"},
     "display": {"base", "protocol"},
-    "state": {"base", "protocol", "stream"},
+    "state": {"base", "protocol"},
     "device": {"base", "protocol", "stream", "renderer", "display", "state"},
     "frontend": {"base", "protocol", "device", "display", "renderer", "state"},
     "isolation": {"base"},
