@@ -9,11 +9,16 @@ import signal
 import sqlite3
 import struct
 import subprocess
+import sys
 import time
 import zlib
+from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
+
+from crc32c import crc32c  # noqa: E402  (found through the path set above)
 from control_node import HERE, LIMIT, ROOT, BIN, Node, until
 
 KEEPER = os.path.join(HERE, "fake_keeper.py")
@@ -467,15 +472,6 @@ def test_help_names_every_verb():
         one = subprocess.run([os.path.join(BIN, "vgpuctl"), verb, "--help"], capture_output=True,
                              text=True, timeout=LIMIT)
         assert one.returncode == 0 and one.stdout.startswith("usage: vgpuctl")
-
-
-def crc32c(data):
-    total = 0xffffffff
-    for byte in data:
-        total ^= byte
-        for _ in range(8):
-            total = total >> 1 ^ (0x82f63b78 if total & 1 else 0)
-    return total ^ 0xffffffff
 
 
 class State:

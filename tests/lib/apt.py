@@ -72,12 +72,6 @@ class Apt:
     def update(self):
         self._run("update", "-q")
 
-    def candidate(self, package):
-        """The version apt would take, or None."""
-        text = self._run("policy", package, program="apt-cache")
-        found = re.search(r"Candidate: (\S+)", text)
-        return None if not found or found.group(1) == "(none)" else found.group(1)
-
     def depends(self, package):
         text = self._run("depends", "--important", package, program="apt-cache")
         return re.findall(r"Depends: (\S+)", text)

@@ -11,6 +11,7 @@ import pytest
 import glstate
 import image
 import node as node_module
+from crc32c import crc32c
 from conftest import FEW, PAUSE_LIMIT_MS
 
 OPTIONS = [*FEW, "--frames", 40, "--pace-ms", 20]
@@ -106,15 +107,6 @@ def test_sections_out_of_order_are_refused(shared_node, snapshot, tmp_path):
                   [*parts[:2], *parts[3:]], [*parts, parts[-1]]):
         path.write_bytes(raw[:HEAD.size] + b"".join(order))
         refused(inspect(shared_node, path))
-
-
-def crc32c(data):
-    total = 0xffffffff
-    for byte in data:
-        total ^= byte
-        for _ in range(8):
-            total = total >> 1 ^ (0x82f63b78 if total & 1 else 0)
-    return total ^ 0xffffffff
 
 
 def section(kind, flags, payload, size=None, stored=None):
