@@ -126,8 +126,10 @@ int device_load_section(
 	int err = load_order(l, row);
 	if (!err && l->last > STATE_RESOURCE && !l->settled)
 		err = load_settle(l);
+	device_busy(l->dev); /* since this section, however long all of them take */
 	if (!err)
 		err = row->load(l, reader);
+	device_idle(l->dev);
 	if (!err && state_bad(reader))
 		err = -EBADMSG;
 	if (err < 0)

@@ -278,8 +278,10 @@ static void save_contents(struct saver *s)
 
 		if (s->precopied && state_is_copied(res))
 			continue;
-		for (uint32_t part = 0; part < parts; part++)
+		for (uint32_t part = 0; part < parts; part++) {
+			device_busy(s->dev); /* since this part: a long save is no hang */
 			state_put_content(s->dev, s->w, res, part, &lost);
+		}
 		if (!lost)
 			continue;
 		snprintf(text, sizeof(text), "%s: resource %u could not be read", res->client->name,

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "state_fixture.h"
 
+#include "base/clock.h"
 #include "device/private.h"
+#include "state/journal.h"
 #include "state/section.h"
 
 #include <errno.h>
@@ -9,6 +11,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -58,6 +61,75 @@ static void test_saved_loaded_and_saved_again_is_the_same(void **state)
 	image_free(&first);
 	image_free(&second);
 	vgpu_stop(&w);
+}
+
+/* What the keeper sees while contents go through the renderer. */
+static struct {
+	uint64_t busy_since, last;
+	unsigned seen;
+} watched;
+
+static void watched_look(void)
+{
+	assert_true(watched.busy_since > watched.last);
+	watched.last = watched.busy_since;
+	watched.seen++;
+	while (clock_ns() == watched.last)
+		;
+}
+
+static int watched_read(struct renderer *r, uint32_t id, uint32_t part, void *dst, size_t size)
+{
+	watched_look();
+	return fake_renderer.content_read(r, id, part, dst, size);
+}
+
+static int watched_write(
+	struct renderer *r, uint32_t id, uint32_t part, const void *src, size_t size)
+{
+	watched_look();
+	return fake_renderer.content_write(r, id, part, src, size);
+}
+
+static struct journal *watched_journal(struct device *dev)
+{
+	struct journal *journal;
+	int fd;
+
+	assert_int_equal(journal_create(1 << 20, &fd, &journal), 0);
+	close(fd);
+	journal_watch(journal, &watched.busy_since);
+	device_set_journal(dev, journal);
+	return journal;
+}
+
+/* Time is counted for each part of it: all of it may take longer than a hang. */
+static void test_neither_saving_nor_loading_long_is_a_hang(void **state)
+{
+	struct renderer_ops ops = fake_renderer;
+	struct vgpu from, to;
+	char why[256];
+
+	ops.content_read = watched_read;
+	ops.content_write = watched_write;
+	memset(&watched, 0, sizeof(watched));
+	vgpu_start(&from, &ops, QUOTA);
+	scene_build(from.dev, true);
+	struct journal *journal = watched_journal(from.dev);
+	struct image image = image_save(from.dev, false);
+	assert_true(watched.seen > 3);
+	assert_int_equal(watched.busy_since, 0);
+	vgpu_stop(&from);
+	journal_destroy(journal);
+	watched.seen = 0;
+	vgpu_start(&to, &ops, QUOTA);
+	journal = watched_journal(to.dev);
+	assert_int_equal(image_load(to.dev, NULL, &image, why), 0);
+	assert_true(watched.seen > 3);
+	assert_int_equal(watched.busy_since, 0);
+	vgpu_stop(&to);
+	journal_destroy(journal);
+	image_free(&image);
 }
 
 static void test_clients_are_claimed_once(void **state)
@@ -488,6 +560,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_saved_loaded_and_saved_again_is_the_same),
+		cmocka_unit_test(test_neither_saving_nor_loading_long_is_a_hang),
 		T(test_clients_are_claimed_once),
 		T(test_loaded_again_and_again),
 		T(test_only_the_claimed_stay),
