@@ -46,8 +46,8 @@ struct state_section_header {
 };
 
 /*
- * X(number, NAME, critical, help). Numbers are for ever. A section may come many times unless its
- * owner refuses that; the order below is the order in which they are written.
+ * X(number, NAME, critical, help). Numbers are for ever; 12 is retired. A section may come many
+ * times unless its owner refuses that; the order below is the order in which they are written.
  */
 #define STATE_SECTIONS(X)                                                                          \
 	X(1, SOURCE, 1, "who wrote it, and the capsets that the guest was promised")               \
@@ -61,7 +61,6 @@ struct state_section_header {
 	X(9, BINDINGS, 1, "virgl stream that binds and sets everything of a context")              \
 	X(10, STREAMOUT, 1, "how far transform feedback has got")                                  \
 	X(11, CONNECTION, 1, "state of a front end's connection")                                  \
-	X(12, SHARED, 1, "bytes of memory shared with a client; only in files")                    \
 	X(13, LOSSY, 0, "what could not be saved exactly, in words")                               \
 	X(14, END, 1, "u64 number of sections before it, u32 chain: see below")
 

@@ -50,7 +50,7 @@ struct inspection {
 	json_t *root, *clients, *resources, *contexts, *lossy, *sections;
 	struct idmap by_id, context_by_id;
 	unsigned pictures;
-	uint64_t payload, shared;
+	uint64_t payload;
 	bool excess; /* the section at hand has more than there can be */
 };
 
@@ -326,11 +326,6 @@ static void read_streamout(struct inspection *in, const struct state_section *se
 	set(context, "streamouts", state_get_u32(in->r));
 }
 
-static void read_shared(struct inspection *in, const struct state_section *section)
-{
-	in->shared += section->size;
-}
-
 static void read_lossy(struct inspection *in, const struct state_section *section)
 {
 	if (room(in, json_array_size(in->lossy), LOSSY_MAX))
@@ -348,7 +343,6 @@ static const section_reader readers[] = {
 	[STATE_QUERIES] = read_queries,
 	[STATE_BINDINGS] = read_bindings,
 	[STATE_STREAMOUT] = read_streamout,
-	[STATE_SHARED] = read_shared,
 	[STATE_LOSSY] = read_lossy,
 };
 
@@ -380,7 +374,6 @@ static void finish(struct inspection *in)
 	void *res;
 
 	set(in->root, "payload_bytes", in->payload);
-	set(in->root, "shared_bytes", in->shared);
 	if (in->png_dir)
 		set(in->root, "pictures", in->pictures);
 	while ((res = idmap_next(&in->by_id, &cursor, NULL)))

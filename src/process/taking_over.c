@@ -165,7 +165,7 @@ static int take_section(
 	}
 	if (section->type == STATE_LOSSY)
 		return take_lossy(t, r);
-	if (section->type == STATE_SHARED || t->loaded)
+	if (t->loaded)
 		return 0;
 	int err = device_load_section(t->s->loader, section, r);
 	return err < 0 ? take_fail(t, err, "%s", device_load_why(t->s->loader)) : 0;

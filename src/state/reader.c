@@ -312,18 +312,13 @@ static int unpack(struct state_reader *r, const struct state_section_header *h)
 	return 0;
 }
 
-static bool is_bulk(uint32_t type)
-{
-	return type == STATE_CONTENT || type == STATE_SHARED;
-}
-
 static int take_section(struct state_reader *r, const struct state_section_header *h)
 {
 	int err = 0;
 
 	trim(&r->stored, &r->stored_capacity);
 	trim(&r->unpacked, &r->unpacked_capacity);
-	if (r->map && is_bulk(h->type) && !(h->flags & STATE_ZSTD)) {
+	if (r->map && h->type == STATE_CONTENT && !(h->flags & STATE_ZSTD)) {
 		r->bytes = r->map + r->at;
 		r->at += h->stored_size;
 	} else {

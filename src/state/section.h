@@ -81,8 +81,8 @@ void state_get(struct state_reader *r, void *ret, size_t n);
 void state_get_text(struct state_reader *r, char *ret, size_t size);
 /*
  * The next n bytes themselves, valid until the next state_next(); NULL beyond the end. In an image
- * those of CONTENT and SHARED may still be changed by another process: do not check them and use
- * them afterwards.
+ * those of CONTENT may still be changed by another process: do not check them and use them
+ * afterwards.
  */
 const void *state_take(struct state_reader *r, size_t n);
 size_t state_left(const struct state_reader *r);

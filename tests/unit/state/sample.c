@@ -24,7 +24,6 @@ const struct sample_section sample_sections[] = {
 	{STATE_BINDINGS, 10, "", 40, 300},
 	{STATE_STREAMOUT, 11, "", 8, 0},
 	{STATE_CONNECTION, 12, "", 31, 0},
-	{STATE_SHARED, 13, "", 200, 200},
 	{STATE_LOSSY, 14, "one sample of four is kept", 0, 0},
 };
 const unsigned sample_count = ARRAY_SIZE(sample_sections);
