@@ -208,7 +208,7 @@ struct keeper_load {
 	uint32_t recover; /* replay the journal that counts; 0: the image is complete */
 	uint32_t images;  /* slots given: bit per slot */
 	uint32_t blame;   /* the predecessor crashed or hung, nobody killed it from outside */
-	uint32_t pad;
+	uint32_t own;     /* LOAD_FILE: nobody else has the file, so it can count as an image */
 };
 
 struct keeper_saved {

@@ -201,7 +201,8 @@ void takeover_ask(struct device_process *d, uint32_t type, const void *payload, 
 void takeover_give(struct device_process *d, bool recover, uint32_t kinds, uint32_t images,
 	uint32_t rounds, int fd)
 {
-	struct keeper_load load = {.recover = recover, .blame = d->keeper->takeover.blame};
+	struct keeper_load load = {
+		.recover = recover, .blame = d->keeper->takeover.blame, .own = fd >= 0};
 
 	for (uint32_t i = 0; i < KEEPER_IMAGES; i++) {
 		if (images & 1u << i && custody_get(&d->keeper->custody, KEEPER_CUSTODY_IMAGE, i))

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static int leaving_write(
 	struct succession *s, struct state_writer *w, bool precopied, bool *ret_lossy)
@@ -143,6 +144,22 @@ void leaving_image(struct succession *s)
 			(unsigned long long)s->image_cost_ms);
 	}
 	succession_thaw(s);
+}
+
+int leaving_file_is_image(struct succession *s, int fd)
+{
+	struct journal *journal;
+	uint32_t slot = 0; /* this process has made no image */
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	int err = succession_put(s, KEEPER_CUSTODY_IMAGE, slot, (uint64_t)st.st_size, fd);
+	if (!err)
+		err = succession_new_journal(s, &journal);
+	if (!err)
+		succession_switch(s, journal, slot, 0);
+	return err;
 }
 
 int leaving_first_image(struct succession *s)

@@ -41,7 +41,7 @@ struct shader_cache {
 
 struct bytes {
 	uint8_t *data;
-	size_t n;
+	size_t n, room;
 };
 
 static const char *const file_names[SHADER_CACHE_FILES] = {
@@ -209,6 +209,21 @@ static bool entry_known(const struct index_entry *known, size_t n, const struct 
 	return n && bsearch(entry, known, n, sizeof(*known), compare_keys);
 }
 
+static int make_room(struct bytes *out, size_t n)
+{
+	size_t room = MAX(2 * out->room, out->n + n);
+	uint8_t *grown;
+
+	if (out->room - out->n >= n)
+		return 0;
+	grown = realloc(out->data, room);
+	if (!grown)
+		return -ENOMEM;
+	out->data = grown;
+	out->room = room;
+	return 0;
+}
+
 /* Appends the bytes of `entry` to `out`, and makes it say where they will be. */
 static int copy_entry(int from, struct index_entry *entry, struct bytes *out, uint64_t out_at)
 {
@@ -223,11 +238,10 @@ static int copy_entry(int from, struct index_entry *entry, struct bytes *out, ui
 	size_t n = sizeof(entry->key) + sizeof(header) + (size_t)header.bytes;
 	if (n > SHADER_CACHE_BYTES || out->n + n > SHADER_CACHE_BYTES)
 		return -EBADMSG;
-	uint8_t *grown = realloc(out->data, out->n + n);
-	if (!grown)
-		return -ENOMEM;
-	out->data = grown;
-	uint8_t *at = grown + out->n;
+	r = make_room(out, n);
+	if (r < 0)
+		return r;
+	uint8_t *at = out->data + out->n;
 	memcpy(at, &entry->key, sizeof(entry->key));
 	at += sizeof(entry->key);
 	memcpy(at, &header, sizeof(header));
@@ -258,7 +272,7 @@ static int add_new(struct shader_cache *cache, struct index_entry *entries, size
 	const struct index_entry *known, size_t n_known)
 {
 	off_t end = lseek(cache->own[SHADER_CACHE_DATA], 0, SEEK_END);
-	struct bytes data = {NULL, 0};
+	struct bytes data = {NULL, 0, 0};
 	size_t added = 0;
 	int r = end < 0 ? -errno : 0;
 

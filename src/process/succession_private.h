@@ -105,6 +105,8 @@ void succession_thaw(struct succession *s);
 void leaving_image(struct succession *s);
 /* The first, in a process that has no journal yet. */
 int leaving_first_image(struct succession *s);
+/* The same for a state that is in a file already, from which it was just loaded. */
+int leaving_file_is_image(struct succession *s, int fd);
 void leaving_precopy(struct succession *s);
 bool leaving_precopy_slice(struct succession *s); /* true: more to do */
 void leaving_save(struct succession *s);

@@ -205,6 +205,10 @@ static int take_slot(struct taking_over *t, uint32_t kind, uint32_t index)
 
 	if (fd < 0)
 		return take_fail(t, fd, "a part of the state is missing (%u, %u)", kind, index);
+	/* Where a file stands is shared with who read it before; it has no effect on an image. */
+	if (lseek(fd, 0, SEEK_SET) < 0)
+		return take_fail(
+			t, -errno, "a part of the state cannot be read (%u, %u)", kind, index);
 	return take_sections(t, fd);
 }
 
@@ -348,14 +352,17 @@ static int take_base(struct taking_over *t, uint32_t slot)
 	return 0;
 }
 
-/* A file is no image that the next process could load: one is made before anybody is served. */
-static int take_first_image(struct taking_over *t)
+/*
+ * A file that somebody else has is no image to rely on: one is made before anybody is served. One's
+ * own is as good as an image, and read by the same reader.
+ */
+static int take_first_image(struct taking_over *t, int own_file)
 {
 	struct succession *s = t->s;
 	int err = succession_anchor(s);
 
 	if (!err)
-		err = leaving_first_image(s);
+		err = own_file >= 0 ? leaving_file_is_image(s, own_file) : leaving_first_image(s);
 	return err < 0 ? take_fail(t, err, "no memory for an image") : 0;
 }
 
@@ -375,7 +382,7 @@ static int take_complete(struct taking_over *t, const struct keeper_load *load, 
 		device_drop_unclaimed(s->device);
 	if (err < 0 || !s->enabled)
 		return err;
-	return file_fd < 0 ? take_base(t, slot) : take_first_image(t);
+	return file_fd < 0 ? take_base(t, slot) : take_first_image(t, load->own ? file_fd : -1);
 }
 
 /* ---- LOAD ---- */
@@ -468,7 +475,7 @@ static int take_image_now(struct taking_over *t)
 	struct succession *s = t->s;
 
 	succession_freeze(s);
-	int err = take_first_image(t);
+	int err = take_first_image(t, -1);
 	succession_thaw(s);
 	return err;
 }

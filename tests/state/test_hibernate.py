@@ -76,6 +76,17 @@ def test_woken_by_hand(shared_node, references, vgpu):
         glstate.compare(references.of(*FEW), run.finish())
 
 
+def test_killed_before_it_made_an_image(shared_node, references, vgpu):
+    """The file it slept in is its image until then."""
+    with glstate.Run(shared_node, vgpu, *SLOW) as run:
+        run.wait_frames(2)
+        shared_node.ctl("hibernate", vgpu)
+        shared_node.ctl("wake", vgpu)
+        pid = glstate.kill_device(shared_node, vgpu)
+        assert glstate.wait_recovered(shared_node, vgpu, pid)["recoveries"] == 1
+        glstate.compare(references.of(*SLOW), run.finish())
+
+
 def test_a_new_client_wakes_it(shared_node, references, vgpu):
     shared_node.ctl("hibernate", vgpu)
     with glstate.Run(shared_node, vgpu, *FEW) as run:
