@@ -131,7 +131,7 @@ def bench_moves(node, count, *options):
     """(pauses the client saw, pauses told, totals, state MiB)"""
     seen, told, total, state = [], [], [], []
     with drawing(node) as scene:
-        scene.wait_frames(3)
+        scene.wait_frames(20)  # what it compiled is stored a moment later
         for turn in range(count):
             begin = time.monotonic_ns()
             answer = glstate.move(node, "bench", f"soft{(turn + 1) % 2}", *options)
