@@ -37,8 +37,8 @@
 	(CUSTODY_BIT(WIRE) | CUSTODY_BIT(SHARED) | CUSTODY_BIT(EVENT) | CUSTODY_BIT(REGION))
 /* The state of a binding as its device process keeps it for a successor. */
 #define CUSTODY_STATE                                                                              \
-	(CUSTODY_BIT(ANCHOR) | CUSTODY_BIT(IMAGE) | CUSTODY_BIT(JOURNAL) |                         \
-		CUSTODY_BIT(PRECOPY) | CUSTODY_BIT(SHADERS))
+	(CUSTODY_BIT(ANCHOR) | CUSTODY_BIT(IMAGE) | CUSTODY_BIT(JOURNAL) | CUSTODY_BIT(PRECOPY) |  \
+		CUSTODY_BIT(SHADERS))
 
 enum custody_item_state { CUSTODY_FREE, CUSTODY_HELD, CUSTODY_RELEASED };
 

@@ -17,7 +17,7 @@
 
 #define MAGIC_BYTES 16u
 #define MAX_ENTRIES 65536u
-#define MAX_DEPTH   4u /* folders: kind of cache, driver, GPU */
+#define MAX_DEPTH   5u /* the root, then folders: kind of cache, driver, GPU */
 
 struct entry_header {
 	uint32_t bytes, format, crc, bytes_uncompressed;
@@ -99,26 +99,25 @@ static void cache_open_file(struct shader_cache *cache, int folder, const char *
 	}
 }
 
-/* Takes `fd`. The folders are named after driver and GPU; there is one of each. */
-static void cache_look_into(struct shader_cache *cache, int fd, unsigned depth)
+/* Takes `fd`; the folder in it, -1: there is none. */
+static int cache_look_into(struct shader_cache *cache, int fd)
 {
 	DIR *folder = fdopendir(fd);
 	const struct dirent *entry;
+	int below = -1;
 
 	if (!folder) {
 		close(fd);
-		return;
+		return -1;
 	}
 	while ((entry = readdir(folder))) {
-		int below = -1;
 		if (entry->d_type == DT_REG)
 			cache_open_file(cache, fd, entry->d_name);
-		if (entry->d_type == DT_DIR && entry->d_name[0] != '.' && depth < MAX_DEPTH)
+		if (entry->d_type == DT_DIR && entry->d_name[0] != '.' && below < 0)
 			below = openat(fd, entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (below >= 0)
-			cache_look_into(cache, below, depth + 1);
 	}
 	closedir(folder);
+	return below;
 }
 
 /* The driver maps the table of texts: its pages must be there when the file system is full. */
@@ -145,8 +144,10 @@ int shader_cache_open(struct shader_cache *cache)
 	int r = chdir("/") < 0 ? -errno : 0;
 
 	close_fd(&cache->scratch);
-	if (root >= 0)
-		cache_look_into(cache, root, 0);
+	/* Folders are named after driver and GPU, and there is one of each. */
+	for (unsigned depth = 0; root >= 0 && depth < MAX_DEPTH; depth++)
+		root = cache_look_into(cache, root);
+	close_fd(&root);
 	for (unsigned i = 0; !r && i < SHADER_CACHE_FILES; i++)
 		r = cache->own[i] < 0 ? -ENOENT : 0;
 	if (!r)

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -159,16 +160,19 @@ static int setup(void **state)
 	return 0;
 }
 
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *where)
+{
+	return remove(path);
+}
+
 static int teardown(void **state)
 {
 	struct fixture *f = *state;
-	char command[96];
 
 	shader_cache_destroy(f->cache);
 	files_close(&f->own);
 	files_close(&f->other);
-	snprintf(command, sizeof(command), "rm -r %s", f->root);
-	assert_int_equal(system(command), 0);
+	assert_int_equal(nftw(f->root, remove_one, 4, FTW_DEPTH | FTW_PHYS), 0);
 	free(f);
 	return 0;
 }
