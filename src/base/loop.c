@@ -31,6 +31,7 @@ struct loop {
 	loop_fn timer_fn;
 	void *timer_data;
 	uint64_t timer_at_ms;
+	uint64_t woken_ns;
 };
 
 int loop_create(struct loop **ret)
@@ -157,6 +158,7 @@ int loop_run(struct loop *loop)
 			loop->epoll_fd, events, LOOP_BATCH, more ? 0 : loop_timeout(loop));
 		if (n < 0 && errno != EINTR)
 			return -errno;
+		loop->woken_ns = clock_ns();
 		for (int i = 0; i < n; i++) {
 			struct loop_source *source = events[i].data.ptr;
 			if (!source->removed)
@@ -167,6 +169,11 @@ int loop_run(struct loop *loop)
 	}
 	loop->quit = false;
 	return loop->status;
+}
+
+uint64_t loop_woken_ns(const struct loop *loop)
+{
+	return loop->woken_ns;
 }
 
 void loop_quit(struct loop *loop, int status)

@@ -41,6 +41,9 @@ void loop_set_timer(struct loop *loop, uint64_t delay_ms, loop_fn fn, void *data
 /* Runs until loop_quit(), and may run again; returns its status, or -errno if epoll itself fails.
  */
 int loop_run(struct loop *loop);
+
+/* When the events at hand were reported, by base/clock.h; 0: none were yet. */
+uint64_t loop_woken_ns(const struct loop *loop);
 void loop_quit(struct loop *loop, int status);
 
 #endif

@@ -330,6 +330,7 @@ int device_submit(struct device_client *client, uint32_t handle, uint32_t *dword
 		return -EIO;
 	device_busy(dev);
 	int err = context_run(ctx, dwords, n);
+	account_work(dev);
 	device_idle(dev);
 	return err;
 }

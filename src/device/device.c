@@ -225,7 +225,7 @@ void device_client_destroy(struct device_client *client)
 
 void device_client_frame(struct device_client *client)
 {
-	vgpu_stats_add(&client->device->config.stats->frames_total, 1);
+	account_frame(client->device, &client->frame_ns);
 }
 
 uint32_t device_pick_id(const struct idmap *used, uint32_t wanted, uint32_t *next)

@@ -148,6 +148,8 @@ int device_submit(struct device_client *client, uint32_t ctx, uint32_t *dwords, 
 bool device_context_lost(struct device_client *client, uint32_t ctx);
 /* The client finished a frame without flushing a screen (vtest); counted in frames_total. */
 void device_client_frame(struct device_client *client);
+/* Work of a client was ready for so long and not executed; see protocol/stats.h. */
+void device_waited(struct device *dev, uint64_t ns);
 
 /* ---- fences ---- */
 

@@ -41,6 +41,20 @@ static void fence_finished(struct device *dev)
 	dev->finishing.fence = 0;
 }
 
+int fence_point(struct device *dev)
+{
+	int err = dev->ops->fence_create(dev->renderer, dev->fence_last + 1);
+
+	if (err < 0)
+		return err;
+	dev->fence_last++;
+	dev->unfenced = false;
+	account_fenced(dev);
+	fence_mark(dev);
+	fence_finished(dev); /* without a driver it was at once */
+	return 0;
+}
+
 int device_fence(struct device_client *client, uint32_t ctx_handle, struct device_fence *fence)
 {
 	struct device *dev = client->device;
@@ -48,13 +62,9 @@ int device_fence(struct device_client *client, uint32_t ctx_handle, struct devic
 	if (ctx_handle && !device_find_context(client, ctx_handle))
 		return -ENOENT;
 	if (dev->unfenced) {
-		int err = dev->ops->fence_create(dev->renderer, dev->fence_last + 1);
+		int err = fence_point(dev);
 		if (err < 0)
 			return err;
-		dev->fence_last++;
-		dev->unfenced = false;
-		fence_mark(dev);
-		fence_finished(dev); /* without a driver it was at once */
 	}
 	fence->client = client;
 	fence->id = dev->fence_last;
@@ -85,7 +95,10 @@ void fences_complete(struct device *dev, uint64_t done)
 {
 	bool progress = false;
 
-	dev->fence_done = MAX(dev->fence_done, done);
+	if (done > dev->fence_done) {
+		dev->fence_done = done;
+		account_fence_done(dev);
+	}
 	fence_finished(dev);
 	while (dev->fences && dev->fences->id <= dev->fence_done) {
 		struct device_fence *fence = dev->fences;
@@ -137,6 +150,7 @@ int device_poll_fd(struct device *dev)
 void device_poll(struct device *dev)
 {
 	dev->ops->poll(dev->renderer);
+	account_work(dev);
 }
 
 void device_finish_all(struct device *dev)

@@ -73,6 +73,7 @@ struct screen {
 	struct display_mode preferred;
 	struct display_cursor cursor;
 	uint32_t *cursor_image; /* DISPLAY_CURSOR_SIZE squared; NULL: there was none */
+	uint64_t frame_ns;      /* when it last showed a frame; 0: none yet */
 };
 
 struct device_client {
@@ -81,6 +82,7 @@ struct device_client {
 	uint32_t id;
 	bool unclaimed; /* loaded, and nobody asked for it yet */
 	char name[DEVICE_NAME_MAX];
+	uint64_t frame_ns;      /* when it last finished a frame; 0: none yet */
 	struct idmap resources; /* by handle */
 	struct idmap contexts;  /* by handle */
 };
@@ -133,6 +135,7 @@ struct device {
 		uint64_t fence; /* when it is complete, so is the journal up to … */
 		uint64_t mark;
 	} finishing;                               /* fence 0: there is none */
+	uint64_t working_since;                    /* measured by fences; 0: the driver is idle */
 	struct device_fence *fences, **fences_end; /* waiting, in order */
 
 	struct {
@@ -227,6 +230,16 @@ int screen_set_cursor(
 	struct device *dev, const struct display_cursor *cursor, const uint32_t *image);
 /* The resource ends: heads that show it go dark. */
 void screens_forget(struct device *dev, struct resource *res);
+
+/* A fence behind all work so far: fence_last. */
+int fence_point(struct device *dev);
+
+/* account.c: one frame of a client or of a screen, whose last was then. */
+void account_frame(struct device *dev, uint64_t *last_ns);
+/* Work was submitted, or the renderer was polled: is a fence needed to measure by? */
+void account_work(struct device *dev);
+void account_fenced(struct device *dev);     /* fence_last has risen */
+void account_fence_done(struct device *dev); /* fence_done has */
 
 /* Runs the callbacks of every waiting fence of the client, complete or not. */
 void fences_flush_client(struct device_client *client);

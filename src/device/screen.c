@@ -270,7 +270,7 @@ int device_flush(struct device_client *client, uint32_t handle, const struct dis
 		int r = screen_flush(dev, head, rect);
 		if (r < 0)
 			err = r;
-		vgpu_stats_add(&dev->config.stats->frames_total, 1);
+		account_frame(dev, &dev->screens[head].frame_ns);
 	}
 	return err;
 }

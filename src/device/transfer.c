@@ -218,6 +218,7 @@ static int transfer_run(struct device *dev, enum device_transfer_direction direc
 	} else {
 		err = transfer_to_host(dev, res, own, bytes);
 	}
+	account_work(dev);
 	device_idle(dev);
 	return err;
 }

@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/iov.h"
 
 #include "session.h"
@@ -414,6 +415,7 @@ void ring_stop(struct ring *ring)
 	ring->started = ring->broken = ring->polled = false;
 	ring->tracked = ring->own = NULL;
 	ring->n_resubmit = ring->next_resubmit = 0;
+	ring->ready_ns = 0;
 	virtqueue_unmap(&ring->vq);
 }
 
@@ -495,6 +497,22 @@ static bool ring_must_wait(struct vhost_user *vu, unsigned n, size_t size)
 	return starved || !session_has_room(vu, size);
 }
 
+static void ring_leave(struct ring *ring)
+{
+	if (!ring->ready_ns)
+		ring->ready_ns = clock_ns();
+}
+
+/* Requests were taken by a turn that began then. */
+static void ring_waited(struct ring *ring, uint64_t began)
+{
+	uint64_t since = ring->ready_ns ?: loop_woken_ns(ring->vu->loop);
+
+	ring->ready_ns = 0;
+	if (since && began > since)
+		device_waited(ring->vu->dev, began - since);
+}
+
 static int ring_fail_take(struct ring *ring, int err, const char *reason)
 {
 	ring_break(ring, err == -ENOMEM ? "out of memory" : reason);
@@ -520,8 +538,10 @@ static int ring_take(struct ring *ring)
 		return ring_fail_take(ring, r, reason);
 	/* More than any command has is not looked at: the interpreter sees a short one. */
 	size_t size = vu->keep ? MIN(iov_size(chain->iov, chain->n_out), SESSION_MAX_COPY) : 0;
-	if (ring_must_wait(vu, chain->n_out + chain->n_in, size))
+	if (ring_must_wait(vu, chain->n_out + chain->n_in, size)) {
+		ring_leave(ring);
 		return 0;
+	}
 	struct ring_request *request = ring_request_new(ring, chain);
 	if (!request)
 		return ring_fail_take(ring, -ENOMEM, NULL);
@@ -534,9 +554,10 @@ static int ring_take(struct ring *ring)
 	}
 	if (err) {
 		ring_request_free(request);
-		return err == -EAGAIN
-			       ? 0
-			       : ring_fail_take(ring, err, "request larger than the journal");
+		if (err != -EAGAIN)
+			return ring_fail_take(ring, err, "request larger than the journal");
+		ring_leave(ring);
+		return 0;
 	}
 	ring_advance(ring);
 	ring_execute(ring, request);
@@ -607,6 +628,7 @@ bool ring_pending(struct ring *ring)
 bool ring_serve(struct ring *ring, unsigned budget)
 {
 	struct vhost_user *vu = ring->vu;
+	uint64_t began = 0;
 	bool more = true;
 
 	if (!ring_active(ring))
@@ -614,7 +636,12 @@ bool ring_serve(struct ring *ring, unsigned budget)
 	ring->serving = true;
 	virtqueue_disable_kicks(&ring->vq);
 	while (budget && more) {
+		uint64_t now = began ? 0 : clock_ns();
 		int r = ring_take(ring);
+		if (r == 1 && !began) {
+			began = now;
+			ring_waited(ring, began);
+		}
 		budget--;
 		/* The interpreter may have ended everything: look at nothing but the state. */
 		if (r < 0 || vu->ended || !ring->started || ring->broken)
@@ -623,6 +650,8 @@ bool ring_serve(struct ring *ring, unsigned budget)
 			more = !vu->starved && virtqueue_enable_kicks(&ring->vq);
 	}
 	ring->serving = false;
+	if (more)
+		ring_leave(ring);
 	if (ring->pushed && ring->started && !ring->broken)
 		ring_call(ring);
 	if (guest_memory_broken(&vu->memory) || inflight_broken(&vu->inflight))

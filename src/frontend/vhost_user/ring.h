@@ -57,6 +57,7 @@ struct ring {
 	bool pushed;  /* something was returned and no call was considered yet */
 	uint32_t in_flight;
 	uint64_t taken_total; /* since the last reset of the device */
+	uint64_t ready_ns;    /* requests were left to a later turn then; 0: none were */
 	uint64_t in_flight_heads[VIRTQUEUE_MAX_SIZE / 64];
 	struct ring_request *requests; /* in flight */
 	struct ring_request *spare;    /* small ones, to use again */

@@ -119,6 +119,7 @@ struct vtest {
 	const struct frontend_keep *keep; /* NULL: the connection ends with the process */
 	uint32_t connection;              /* the keeper's number */
 	bool frozen;
+	uint64_t ready_ns;        /* work was left to a later turn then; 0: none was */
 	bool image_due;           /* the process wants to make one before the next message */
 	bool waiting;             /* the journal has no room: nothing is handled until thawed */
 	const void *full_journal; /* that had no room for the message at hand, never looked into */

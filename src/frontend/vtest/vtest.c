@@ -217,21 +217,35 @@ static int vtest_handle_one(struct vtest *v)
 static int vtest_leave(struct vtest *v)
 {
 	v->image_due = false;
+	v->ready_ns = clock_ns();
 	return set_events(v, EPOLLIN | EPOLLOUT);
+}
+
+/* Its work was ready since it was left, or since the loop heard of it. */
+static void vtest_waited(struct vtest *v, uint64_t now)
+{
+	uint64_t since = v->ready_ns ?: loop_woken_ns(v->loop);
+
+	v->ready_ns = 0;
+	if (since && now > since)
+		device_waited(v->dev, now - since);
 }
 
 /* Handles messages until none is whole, the turn's time is used up, or an image has to be made. */
 static int vtest_turn(struct vtest *v)
 {
-	uint64_t until = clock_ns() + VTEST_TURN_NS;
+	uint64_t now = clock_ns(), until = now + VTEST_TURN_NS;
 	bool received = false;
 
+	vtest_waited(v, now);
 	for (;;) {
 		int err = vtest_handle_one(v);
 		if (err < 0)
 			return err;
-		if (v->waiting)
+		if (v->waiting) {
+			v->ready_ns = clock_ns();
 			return set_events(v, v->out.first ? EPOLLOUT : 0);
+		}
 		if (v->image_due)
 			return vtest_leave(v);
 		if (err > 0) {

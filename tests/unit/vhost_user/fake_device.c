@@ -23,6 +23,11 @@ void fake_device_init(struct device *dev)
 		dev->config[i] = (uint8_t)(i + 1);
 }
 
+void device_waited(struct device *dev, uint64_t ns)
+{
+	dev->waited_ns += ns;
+}
+
 int virtio_gpu_create(struct device *dev, const struct virtio_gpu_transport_ops *ops, void *data,
 	struct virtio_gpu **ret)
 {

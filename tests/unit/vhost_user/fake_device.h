@@ -24,6 +24,7 @@ struct device {
 	uint32_t config_size;
 	/* record */
 	unsigned requests, cursor_requests, resets, changes_begun, changes_ended, polls, info_ready;
+	uint64_t waited_ns;
 	uint64_t driver_features;
 	unsigned n_order;
 	uint32_t order[FAKE_ORDER_MAX]; /* first word of each request */

@@ -240,6 +240,11 @@ bool device_context_lost(struct device_client *client, uint32_t ctx)
 	return client->dev->lost;
 }
 
+void device_waited(struct device *dev, uint64_t ns)
+{
+	dev->waited_ns += ns;
+}
+
 void device_client_frame(struct device_client *client)
 {
 	client->dev->frames++;

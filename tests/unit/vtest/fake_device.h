@@ -26,6 +26,7 @@ struct device {
 	unsigned submits, finishes, fences, polls, frames, transfers;
 	uint32_t capset, last_dword;
 	size_t last_n;
+	uint64_t waited_ns;
 	struct renderer_transfer last_transfer;
 	char context_name[80];
 
