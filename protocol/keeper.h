@@ -20,7 +20,7 @@
 
 #include <stdint.h>
 
-#define KEEPER_PROTOCOL_VERSION 4u
+#define KEEPER_PROTOCOL_VERSION 5u
 #define KEEPER_TEXT_MAX         256
 #define KEEPER_NAME_MAX         64
 #define KEEPER_MAX_MEMORY       32 /* guest-memory regions in custody */
@@ -292,6 +292,8 @@ struct keeper_status {
 	char renderer[KEEPER_TEXT_MAX];
 	char bound_to[KEEPER_TEXT_MAX];
 	char failure[KEEPER_TEXT_MAX]; /* why it failed or recovers; "" when it serves or sleeps */
+	/* What device processes cost beside that of device_pid: struct process_times. */
+	uint64_t others_cpu_ns, others_delay_ns;
 };
 
 struct keeper_result {

@@ -53,8 +53,7 @@
 	X(contexts_lost_total, COUNTER, "contexts ended because they broke a rule")                \
 	X(requests_refused_total, COUNTER, "malformed requests answered with an error")            \
 	X(wait_time_ns_total, COUNTER, "time in which work was ready and others were served")      \
-	X(fence_time_ns_total, COUNTER, "time in which the driver had work, by its fences")        \
-	X(frame_time_ns_total, COUNTER, "sum of the times of frames")
+	X(fence_time_ns_total, COUNTER, "time in which the driver had work, by its fences")
 
 /*
  * The histogram of frame times. B(X, us, le): frames of at most `us` microseconds and more than the
@@ -82,7 +81,8 @@
 #define VGPU_STATS_TABLE(X)                                                                        \
 	VGPU_STATS_VALUES(X)                                                                       \
 	VGPU_FRAME_TIMES(VGPU_FRAME_ROW, X)                                                        \
-	X(frames_slower_total, COUNTER, "frames slower than that")
+	X(frames_slower_total, COUNTER, "frames slower than that")                                 \
+	X(frame_time_ns_total, COUNTER, "sum of the times of frames")
 
 struct vgpu_stats {
 	uint32_t magic;

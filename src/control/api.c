@@ -8,6 +8,7 @@
 #include "base/parse.h"
 #include "control/doctor.h"
 #include "control/render.h"
+#include "metrics/prometheus.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -123,7 +124,7 @@ static void api_vgpu_show(struct api *api, struct http_request *request, const c
 
 static void api_vgpu_stats(struct api *api, struct http_request *request, const char *name)
 {
-	const struct vgpu *v = api_find_vgpu(api, request, name);
+	struct vgpu *v = api_find_vgpu(api, request, name);
 
 	if (v)
 		http_reply_json(request, 200, render_stats(v));
@@ -133,7 +134,7 @@ static void api_stats(struct api *api, struct http_request *request, const char 
 {
 	json_t *list = json_array();
 
-	for (const struct vgpu *v = api->d->vgpus; v; v = v->next)
+	for (struct vgpu *v = api->d->vgpus; v; v = v->next)
 		json_array_append_new(list, render_stats(v));
 	http_reply_json(request, 200, list);
 }
@@ -144,7 +145,7 @@ static void api_metrics(struct api *api, struct http_request *request, const cha
 	char *text = render_metrics(api->d, &size);
 
 	if (text)
-		http_reply_bytes(request, "text/plain; version=0.0.4", text, size);
+		http_reply_bytes(request, METRICS_CONTENT_TYPE, text, size);
 	else
 		refuse(request, ENOMEM, "metrics", "out of memory (free some)");
 }
@@ -583,7 +584,7 @@ void api_print(FILE *out)
 				  vgpu[] = {RENDER_VGPU_FIELDS(F)},
 				  event[] = {RENDER_EVENT_FIELDS(F)},
 				  check[] = {RENDER_CHECK_FIELDS(F)},
-				  stats[] = {VGPU_STATS_TABLE(S)},
+				  stats[] = {METRICS_TABLE(S) RENDER_STATS_FIELDS(F)},
 				  result[] = {RENDER_RESULT_FIELDS(F)};
 
 	fprintf(out,
@@ -607,5 +608,5 @@ void api_print(FILE *out)
 	print_fields(out, "event", event, ARRAY_SIZE(event));
 	print_fields(out, "check", check, ARRAY_SIZE(check));
 	print_fields(out, "result (beside `name`)", result, ARRAY_SIZE(result));
-	print_fields(out, "stats (beside `name` and `state`)", stats, ARRAY_SIZE(stats));
+	print_fields(out, "stats (beside `name`, `gpu` and `state`)", stats, ARRAY_SIZE(stats));
 }

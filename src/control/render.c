@@ -2,8 +2,9 @@
 #include "control/render.h"
 
 #include "base/checked.h"
+#include "base/cleanup.h"
+#include "metrics/prometheus.h"
 
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,17 +160,34 @@ json_t *render_state_check(const struct vgpu *v, const struct vgpu_outcome *outc
 		reasons);
 }
 
-json_t *render_stats(const struct vgpu *v)
+static json_t *render_frame_times(const struct metrics_values *values)
 {
-	struct vgpu_stats stats = {0};
-	json_t *json = json_pack("{s:s, s:s}", "name", v->def.name, "state", vgpu_state(v));
+	static const double bounds_ms[] = {
+#define BOUND(X, us, le) us / 1000.0,
+		VGPU_FRAME_TIMES(BOUND, )
+#undef BOUND
+	};
+	json_t *list = json_array();
 
-	vgpu_stats(v, &stats);
-	if (!stats.vram_limit_bytes)
-		stats.vram_limit_bytes = v->def.type.vram_mib << 20;
-#define X(field, kind, help) json_object_set_new(json, #field, number(stats.field &INT64_MAX));
-	VGPU_STATS_TABLE(X)
+	for (unsigned i = 0; i < ARRAY_SIZE(values->frames); i++)
+		json_array_append_new(list,
+			json_pack("{s:o, s:o}", "up_to_ms",
+				i < ARRAY_SIZE(bounds_ms) ? json_real(bounds_ms[i]) : json_null(),
+				"frames", number(values->frames[i])));
+	return list;
+}
+
+json_t *render_stats(struct vgpu *v)
+{
+	const struct metrics_values *values = vgpu_usage(v);
+	json_t *json = json_pack(
+		"{s:s, s:s, s:s}", "name", v->def.name, "gpu", v->def.gpu, "state", vgpu_state(v));
+
+#define X(field, kind, help) json_object_set_new(json, #field, number(values->field));
+	METRICS_TABLE(X)
 #undef X
+	json_object_set_new(json, "frame_time_ns_total", number(values->frame_time_ns_total));
+	json_object_set_new(json, "frame_times", render_frame_times(values));
 	return json;
 }
 
@@ -221,53 +239,32 @@ json_t *render_bind(const struct vgpu *v)
 
 /* --- metrics --- */
 
-static void metric_head(FILE *out, const char *name, const char *kind, const char *help)
-{
-	fprintf(out, "# HELP vgpu_%s %s\n# TYPE vgpu_%s %s\n", name, help, name, kind);
-}
-
-#define METRIC_KIND_COUNTER "counter"
-#define METRIC_KIND_GAUGE   "gauge"
-
-static void metric_state(FILE *out, const struct vgpud *d)
-{
-	metric_head(out, "info", "gauge", "1 for each vGPU, with what it is");
-	for (const struct vgpu *v = d->vgpus; v; v = v->next)
-		fprintf(out, "vgpu_info{vgpu=\"%s\",gpu=\"%s\",type=\"%s\",state=\"%s\"} 1\n",
-			v->def.name, v->def.gpu, v->def.type.name, vgpu_state(v));
-	metric_head(out, "device_starts_total", "counter", "device processes started");
-	for (const struct vgpu *v = d->vgpus; v; v = v->next)
-		fprintf(out, "vgpu_device_starts_total{vgpu=\"%s\"} %u\n", v->def.name,
-			v->have_status ? v->status.starts : 0);
-}
-
-static void metric_counter(FILE *out, const struct vgpud *d, const char *name, size_t offset)
-{
-	struct vgpu_stats stats;
-	uint64_t value;
-
-	for (const struct vgpu *v = d->vgpus; v; v = v->next) {
-		if (!vgpu_stats(v, &stats))
-			continue;
-		memcpy(&value, (const char *)&stats + offset, sizeof(value));
-		fprintf(out, "vgpu_%s{vgpu=\"%s\"} %llu\n", name, v->def.name,
-			(unsigned long long)value);
-	}
-}
-
 char *render_metrics(const struct vgpud *d, size_t *ret_size)
 {
 	char *ret = NULL;
-	FILE *out = open_memstream(&ret, ret_size);
+	size_t n = 0, i = 0;
 
+	for (const struct vgpu *v = d->vgpus; v; v = v->next)
+		n++;
+	cleanup_free struct metrics_vgpu *vgpus = calloc(MAX(n, 1), sizeof(*vgpus));
+	FILE *out = vgpus ? open_memstream(&ret, ret_size) : NULL;
 	if (!out)
 		return NULL;
-	metric_state(out, d);
-#define X(field, kind, help)                                                                       \
-	metric_head(out, #field, METRIC_KIND_##kind, help);                                        \
-	metric_counter(out, d, #field, offsetof(struct vgpu_stats, field));
-	VGPU_STATS_TABLE(X)
-#undef X
+	for (struct vgpu *v = d->vgpus; v; v = v->next) {
+		static const struct keeper_status none;
+		const struct keeper_status *s = v->have_status ? &v->status : &none;
+		vgpus[i++] = (struct metrics_vgpu){.name = v->def.name,
+			.gpu = v->def.gpu,
+			.type = v->def.type.name,
+			.method = method_names[v->def.method],
+			.state = vgpu_state(v),
+			.values = vgpu_usage(v),
+			.device_starts_total = s->starts,
+			.recoveries_total = s->recoveries,
+			.moves_total = s->moves,
+			.wakes_total = s->wakes};
+	}
+	metrics_print(out, vgpus, n);
 	if (fclose(out) != 0) {
 		free(ret);
 		return NULL;

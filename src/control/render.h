@@ -69,6 +69,13 @@
 	X(vhost_user_socket, "string", "for a VM")                                                 \
 	X(vtest_socket, "string", "for processes")
 
+/* Beside METRICS_TABLE. */
+#define RENDER_STATS_FIELDS(X)                                                                     \
+	X(frame_time_ns_total, "number", "sum of the times in `frame_times`")                      \
+	X(frame_times, "array of {up_to_ms, frames}",                                              \
+		"how many frames took at most that and more than the row before; up_to_ms null: "  \
+		"all slower ones")
+
 #define RENDER_EVENT_FIELDS(X)                                                                     \
 	X(number, "number", "rises by one")                                                        \
 	X(time_ms, "number", "since 1970, UTC")                                                    \
@@ -94,7 +101,7 @@ json_t *render_type(const struct vgpud *d, const struct type *type);
 json_t *render_vgpu(const struct vgpu *v);
 json_t *render_result(const struct vgpu *v, const struct vgpu_outcome *outcome);
 json_t *render_state_check(const struct vgpu *v, const struct vgpu_outcome *outcome);
-json_t *render_stats(const struct vgpu *v);
+json_t *render_stats(struct vgpu *v);
 json_t *render_event(const struct event *event);
 /* `vga`: the variant with a boot screen. `memory`: its size as QEMU reads it, or NULL. */
 json_t *render_qemu_args(const struct vgpu *v, bool vga, const char *memory);

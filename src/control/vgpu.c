@@ -353,8 +353,8 @@ static void vgpu_on_status(void *data, const struct keeper_status *status)
 	if (!status->device_pid)
 		close_fd(&v->stats_fd);
 	if (vgpu_serves(v) && status->device_pid &&
-		(v->stats_fd < 0 || v->stats_starts != status->starts)) {
-		v->stats_starts = status->starts;
+		(v->stats_fd < 0 || v->stats_pid != status->device_pid)) {
+		v->stats_pid = status->device_pid;
 		link_request(v->link, KEEPER_CONTROL_GET_STATS, NULL, -1, on_stats_fd, v);
 	}
 	if (v->def.phase == PHASE_DEFINED)

@@ -18,6 +18,7 @@
 #include "control/link.h"
 #include "control/store.h"
 #include "control/types.h"
+#include "metrics/account.h"
 #include "protocol/stats.h"
 
 #include <limits.h>
@@ -72,15 +73,17 @@ struct vgpu {
 	bool have_status;
 	struct keeper_status status;
 	char failure[KEEPER_TEXT_MAX];
-	int stats_fd;           /* -1: not asked yet, or no device process */
-	uint32_t stats_starts;  /* status.starts when stats_fd was asked for */
-	sd_event_source *timer; /* retry, or the end of patience */
-	bool stopping;          /* STOP was sent or is due */
-	bool lost;              /* its link broke; whether its keeper ended is not known yet */
-	bool spoke;             /* the keeper, on this link */
-	bool foreign;           /* its folder is another definition's keeper's */
-	unsigned silent;        /* attempts in a row at which its keeper said nothing */
-	pid_t keeper_pid;       /* 0: not known; its own while its lock is held */
+	int stats_fd;       /* -1: not asked yet, or no device process */
+	uint32_t stats_pid; /* device process that stats_fd was asked for */
+	struct metrics_account account;
+	uint32_t account_keeper; /* pid of the keeper whose device processes are in it */
+	sd_event_source *timer;  /* retry, or the end of patience */
+	bool stopping;           /* STOP was sent or is due */
+	bool lost;               /* its link broke; whether its keeper ended is not known yet */
+	bool spoke;              /* the keeper, on this link */
+	bool foreign;            /* its folder is another definition's keeper's */
+	unsigned silent;         /* attempts in a row at which its keeper said nothing */
+	pid_t keeper_pid;        /* 0: not known; its own while its lock is held */
 	struct vgpu_waiter ready[VGPU_WAITERS]; /* for READY, or failure */
 	unsigned n_ready;
 	struct vgpu_waiter gone;          /* the one delete under way */
@@ -179,5 +182,7 @@ int vgpud_watch_idle(struct vgpud *d);
 
 /* Copies its counters; false when there are none. What they say is the device process' claim. */
 bool vgpu_stats(const struct vgpu *v, struct vgpu_stats *ret);
+/* usage.c: what it has used up to now. Valid until asked again. */
+const struct metrics_values *vgpu_usage(struct vgpu *v);
 
 #endif

@@ -30,6 +30,7 @@ void control_send(struct keeper *k, uint32_t type, const void *payload, int fd)
 void control_status(struct keeper *k)
 {
 	const struct keeper_config *config = k->config;
+	const struct process_times others = usage_others(k);
 	struct keeper_status status = {
 		.version = KEEPER_PROTOCOL_VERSION,
 		.state = takeover_status(k),
@@ -46,6 +47,8 @@ void control_status(struct keeper *k)
 		.idle_ns = watch_idle_ns(k),
 		.last_pause_ns = k->takeover.last_pause_ns,
 		.last_replay_ns = k->takeover.last_replay_ns,
+		.others_cpu_ns = others.cpu_ns,
+		.others_delay_ns = others.delay_ns,
 	};
 
 	snprintf(status.uuid, sizeof(status.uuid), "%s", config->uuid);

@@ -4,7 +4,6 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/parse.h"
 #include "keeper/stats.h"
 
 #include <errno.h>
@@ -15,6 +14,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -32,22 +32,6 @@
 static const char *const device_environment[] = {"PATH=", "LANG=", "LC_",
 	"TZ=", "LIBGL_DRIVERS_PATH=", "GBM_BACKENDS_PATH=", "__EGL_VENDOR_LIBRARY_", "LP_", "MESA_",
 	"VREND_", "VGPU_", "ASAN_", "UBSAN_", "LSAN_", "TSAN_"};
-
-static uint64_t process_start_time(pid_t pid)
-{
-	char path[64], text[1024];
-	uint64_t start;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	cleanup_fclose FILE *f = fopen(path, "re");
-	if (!f || !fgets(text, sizeof(text), f))
-		return 0;
-	/* The name in field 2 may hold anything, so fields are counted from its last ')'. */
-	const char *at = strrchr(text, ')');
-	for (int field = 2; at && field < 22; field++)
-		at = strchr(at + 1, ' ');
-	return at && parse_next(&at, 10, UINT64_MAX, &start) ? start : 0;
-}
 
 static bool environment_allowed(const char *variable)
 {
@@ -325,10 +309,14 @@ static void device_on_death(void *data, uint32_t events)
 {
 	struct device_process *d = data;
 	struct keeper *k = d->keeper;
+	struct rusage usage = {0};
 	siginfo_t info = {0};
 
-	if (waitid(P_PIDFD, (id_t)d->pidfd, &info, WEXITED | WNOHANG) < 0 || !info.si_pid)
+	/* The call itself says what it has cost, children included; the library's does not. */
+	if (syscall(SYS_waitid, P_PIDFD, d->pidfd, &info, WEXITED | WNOHANG, &usage) < 0 ||
+		!info.si_pid)
 		return;
+	usage_ended(d, &usage);
 	for (int i = 0; d->channel_source && i < DEVICE_LAST_WORDS && device_read_message(d);)
 		i++;
 	for (int i = 0; i < DEVICE_LAST_WORDS && device_read_stderr(d); i++)
@@ -439,6 +427,7 @@ void device_kill(struct device_process *d, const char *reason)
 		return;
 	if (!d->kill_reason)
 		d->kill_reason = reason;
+	usage_look(d);
 	syscall(SYS_pidfd_send_signal, d->pidfd, SIGKILL, NULL, 0);
 }
 

@@ -29,6 +29,7 @@
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/process_times.h"
 #include "keeper/binding.h"
 #include "keeper/custody.h"
 #include "keeper/outbox.h"
@@ -73,6 +74,8 @@ struct keeper_config {
 	uint32_t hang_ms, step_ms, recoveries, delay_ms;
 };
 
+struct rusage;
+
 /* What a device process is started with, and what one of its successors may be instead. */
 struct device_args {
 	unsigned n; /* 0: those of the keeper's own command line */
@@ -110,8 +113,9 @@ struct device_process {
 	char renderer[KEEPER_TEXT_MAX];
 	struct loop_source *pidfd_source, *channel_source, *stderr_source;
 	uint64_t start_time;
-	uint64_t kill_at; /* ms; 0: not due */
-	const char *late; /* why it is killed then */
+	struct process_times times; /* what it has cost, when that was last looked at */
+	uint64_t kill_at;           /* ms; 0: not due */
+	const char *late;           /* why it is killed then */
 	const char *kill_reason;
 	uint64_t stuck_since; /* ms; its channel has been full from then on; 0: it is not */
 	uint64_t resend_at;   /* ms; 0: not due */
@@ -153,6 +157,7 @@ struct keeper {
 	struct connection connections[KEEPER_MAX_CONNECTIONS];
 	uint32_t next_id;
 	uint32_t starts;
+	struct process_times ended; /* what the device processes have cost that are no more */
 	uint64_t restarts_at[KEEPER_RESTARTS]; /* ms, a ring */
 	unsigned restart_next;
 	uint64_t watch_at;  /* ms; 0: not due */
@@ -196,6 +201,15 @@ void device_on_channel(void *data, uint32_t events);
 bool device_read_message(struct device_process *d); /* false: there is no more now or ever */
 void device_check_time(struct keeper *k, uint64_t now);
 uint64_t device_next_time(const struct keeper *k); /* UINT64_MAX: none */
+
+/*
+ * usage.c: what device processes cost. Looked at once a second while there are connections, and
+ * before one is killed; what one cost after that is lost where its monitor was killed, too.
+ */
+void usage_look(struct device_process *d);
+void usage_ended(struct device_process *d, const struct rusage *usage);
+/* Of all but the current one. */
+struct process_times usage_others(struct keeper *k);
 
 /* channel.c: messages */
 /*

@@ -83,6 +83,7 @@ void watch_check_time(struct keeper *k, uint64_t now)
 	if (!k->watch_at || now < k->watch_at)
 		return;
 	k->watch_at = now + KEEPER_WATCH_MS;
+	usage_look(k->current);
 	if (k->state != KEEPER_STATE_READY)
 		return;
 	if (!takeover_holds(k))

@@ -86,10 +86,10 @@ class Keeper:
     def status(self):
         idle = float(script().get("idle", 0))
         self.send("STATUS", struct.pack(
-            "4IQ7I4xQQQ40s64s256s256s256s", VERSION, STATES.index(self.state), os.getpid(),
+            "4IQ7I4xQQQ40s64s256s256s256sQQ", VERSION, STATES.index(self.state), os.getpid(),
             0 if self.state == "HIBERNATED" else os.getpid(), 0, 0, 0, 0, self.starts, 0, self.moves,
             self.wakes, int(idle * 1e9), self.pause_ns, 0, option("--uuid").encode(),
-            option("--name").encode(), b"fake keeper", b"", b""))
+            option("--name").encode(), b"fake keeper", b"", b"", 0, 0))
 
     def begin(self, name, payload, fds):
         todo = script()

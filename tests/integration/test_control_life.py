@@ -515,8 +515,8 @@ def test_metrics(node):
         text = b""
         while part := s.recv(65536):
             text += part
-    assert b'vgpu_commands_total{vgpu="a"} 70' in text
-    assert b"# TYPE vgpu_vram_used_bytes gauge" in text
+    assert b'vgpud_commands_total{vgpu="a"} 70' in text
+    assert b"# TYPE vgpud_vram_used_bytes gauge" in text
 
 
 def test_events_wait(node):

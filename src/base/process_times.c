@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/process_times.h"
+
+#include "base/cleanup.h"
+#include "base/parse.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define CHILDREN_MAX 8 /* a device process has one */
+
+static bool read_line(pid_t pid, const char *name, char *ret, int size)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+	cleanup_fclose FILE *f = fopen(path, "re");
+	return f && fgets(ret, size, f);
+}
+
+uint64_t process_start_time(pid_t pid)
+{
+	char text[1024];
+	uint64_t start;
+
+	if (!read_line(pid, "stat", text, sizeof(text)))
+		return 0;
+	/* The name in field 2 may hold anything, so fields are counted from its last ')'. */
+	const char *at = strrchr(text, ')');
+	for (int field = 2; at && field < 22; field++)
+		at = strchr(at + 1, ' ');
+	return at && parse_next(&at, 10, UINT64_MAX, &start) ? start : 0;
+}
+
+static void add_process(pid_t pid, struct process_times *times)
+{
+	struct timespec cpu;
+	clockid_t clock;
+	char text[128];
+	uint64_t ran, waited;
+	const char *at = text;
+
+	if (clock_getcpuclockid(pid, &clock) == 0 && clock_gettime(clock, &cpu) == 0)
+		times->cpu_ns += (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec;
+	if (read_line(pid, "schedstat", text, sizeof(text)) &&
+		parse_next(&at, 10, UINT64_MAX, &ran) && parse_next(&at, 10, UINT64_MAX, &waited))
+		times->delay_ns += waited;
+}
+
+int process_times(pid_t pid, uint64_t start_time, struct process_times *ret)
+{
+	struct process_times times = {0};
+	char name[64], children[256];
+	const char *at = children;
+	uint64_t child;
+
+	add_process(pid, &times);
+	snprintf(name, sizeof(name), "task/%d/children", (int)pid);
+	if (read_line(pid, name, children, sizeof(children))) {
+		for (int i = 0; i < CHILDREN_MAX && parse_next(&at, 10, INT_MAX, &child); i++)
+			add_process((pid_t)child, &times);
+	}
+	/* Only now: the pid was this process' all the while. */
+	uint64_t start = process_start_time(pid);
+	if (!start || (start_time && start != start_time))
+		return -ESRCH;
+	*ret = times;
+	return 0;
+}
