@@ -532,6 +532,14 @@ void api_handle(void *data, struct http_request *request)
 	}
 }
 
+void api_handle_metrics(void *data, struct http_request *request)
+{
+	if (!strcmp(http_path(request), "/metrics") && !strcmp(http_method(request), "GET"))
+		api_metrics(data, request, "");
+	else
+		refuse(request, ENOENT, "request", "here is nothing but GET /metrics");
+}
+
 int api_create(struct vgpud *d, struct api **ret)
 {
 	struct api *api = calloc(1, sizeof(*api));
@@ -578,6 +586,26 @@ static void print_fields(FILE *out, const char *title, const struct field *field
 #define F(name, type, meaning) {#name, type, meaning},
 #define S(name, kind, help)    {#name, "number", help},
 
+static void api_print_metrics(FILE *out)
+{
+	fprintf(out,
+		"\n## Metrics\n\n"
+		"`GET /metrics` answers on this socket, and alone on the address that the "
+		"configuration names\n(`[metrics] listen`, loopback only), to anybody on this "
+		"node. Each field of stats is there as\n`vgpud_FIELD{vgpu=\"NAME\"}`, times in "
+		"seconds: `gpu_time_ns_total` is `vgpud_gpu_time_seconds_total`.\n"
+		"`frame_times` is the histogram `vgpud_frame_time_seconds`, its `le`");
+	fprintf(out, " in seconds:");
+#define BOUND(X, us, le) " " le
+	fprintf(out, "%s +Inf.\n", VGPU_FRAME_TIMES(BOUND, ));
+#undef BOUND
+	fprintf(out, "`vgpud_vgpu_info` is 1, with the labels vgpu, gpu, type, method and state. "
+		     "Beside them:\n\n| metric | meaning |\n|---|---|\n");
+#define X(name, kind, help) fprintf(out, "| `vgpud_" #name "` | " help " |\n");
+	METRICS_EVENTS_TABLE(X)
+#undef X
+}
+
 void api_print(FILE *out)
 {
 	static const struct field gpu[] = {RENDER_GPU_FIELDS(F)}, type[] = {RENDER_TYPE_FIELDS(F)},
@@ -585,6 +613,7 @@ void api_print(FILE *out)
 				  event[] = {RENDER_EVENT_FIELDS(F)},
 				  check[] = {RENDER_CHECK_FIELDS(F)},
 				  stats[] = {METRICS_TABLE(S) RENDER_STATS_FIELDS(F)},
+				  sample[] = {RENDER_SAMPLE_FIELDS(F)},
 				  result[] = {RENDER_RESULT_FIELDS(F)};
 
 	fprintf(out,
@@ -609,4 +638,6 @@ void api_print(FILE *out)
 	print_fields(out, "check", check, ARRAY_SIZE(check));
 	print_fields(out, "result (beside `name`)", result, ARRAY_SIZE(result));
 	print_fields(out, "stats (beside `name`, `gpu` and `state`)", stats, ARRAY_SIZE(stats));
+	print_fields(out, "sample", sample, ARRAY_SIZE(sample));
+	api_print_metrics(out);
 }

@@ -55,11 +55,15 @@
 	X("POST", "/v1/vgpus/NAME/unbind", api_vgpu_unbind,                                        \
 		"Ends the binding of the asking process (root: any)", "", "{}")                    \
 	X("GET", "/v1/stats", api_stats, "The counters of all vGPUs", "", "an array of stats")     \
+	X("GET", "/v1/samples", api_samples, "The counters of all vGPUs, again and again",         \
+		"?interval_ms=N: 100 to 60000, else 1000",                                         \
+		"application/x-ndjson: a sample each line, until you hang up")                     \
 	X("GET", "/v1/events", api_events, "What happened lately; waits for news when asked",      \
 		"?after=NUMBER, ?wait=1", "an array of event")                                     \
 	X("GET", "/v1/doctor", api_doctor, "What works on this node and what does not", "",        \
 		"an array of check")                                                               \
-	X("GET", "/metrics", api_metrics, "All counters for Prometheus", "", "text/plain")
+	X("GET", "/metrics", api_metrics, "All counters for Prometheus", "",                       \
+		"text/plain; version=0.0.4")
 
 struct api;
 
@@ -69,6 +73,9 @@ void api_destroy(struct api *api); /* NULL-safe */
 /* http_handler and http_upload; `data` is the struct api. */
 void api_handle(void *data, struct http_request *request);
 int api_upload(void *data, const struct http_request *request);
+
+/* Where anybody on this node may ask: knows nothing but /metrics. */
+void api_handle_metrics(void *data, struct http_request *request);
 
 /* docs/api.md */
 void api_print(FILE *out);

@@ -13,8 +13,12 @@ struct api_waiter {
 	uint64_t after;
 };
 
+struct api_sampler;
+
 struct api {
 	struct vgpud *d;
+	struct api_sampler *samplers; /* readers of /v1/samples */
+	unsigned n_samplers;
 	sd_event_source *timer; /* ends the waits for events */
 	struct api_waiter waiters[API_WAITERS];
 	unsigned n_waiters;
@@ -31,6 +35,9 @@ struct api_call {
 /* NULL when the request was answered: there is none of that name, or no memory. */
 struct vgpu *api_find_vgpu(struct api *api, struct http_request *request, const char *name);
 struct api_call *api_call_new(struct api *api, struct http_request *request, const char *name);
+
+/* api_samples.c */
+void api_samples(struct api *api, struct http_request *request, const char *name);
 
 /* api_state.c; `name` is that of a vGPU. */
 void api_vgpu_move(struct api *api, struct http_request *request, const char *name);

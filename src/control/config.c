@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/parse.h"
+#include "control/tcp.h"
 
 #include <errno.h>
 #include <ini.h>
@@ -11,7 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum value_kind { VALUE_TEXT, VALUE_NUMBER, VALUE_NUMBER32, VALUE_BOOL, VALUE_LOCKDOWN };
+enum value_kind {
+	VALUE_TEXT,
+	VALUE_NUMBER,
+	VALUE_NUMBER32,
+	VALUE_BOOL,
+	VALUE_LOCKDOWN,
+	VALUE_LOOPBACK
+};
 
 struct key {
 	const char *name;
@@ -46,6 +54,12 @@ static const struct key libvirt_keys[] = {
 	{0},
 };
 
+static const struct key metrics_keys[] = {
+	{"listen", VALUE_LOOPBACK, offsetof(struct config, metrics_listen), 0,
+		sizeof(((struct config *)0)->metrics_listen)},
+	{0},
+};
+
 static const struct key gpu_keys[] = {
 	{"mixed", VALUE_BOOL, offsetof(struct config_gpu, mixed)},
 	{"vram_mib", VALUE_NUMBER, offsetof(struct config_gpu, vram_mib), 64, 1u << 24},
@@ -66,7 +80,7 @@ static const struct key type_keys[] = {
 
 struct parse {
 	struct config *config;
-	char why[192]; /* of the first error */
+	char why[256]; /* of the first error */
 };
 
 void config_init(struct config *config)
@@ -112,13 +126,16 @@ static const char *set_bool(bool *at, const char *value)
 static const char *set_value(void *base, const struct key *key, const char *value)
 {
 	void *at = (char *)base + key->offset;
+	struct tcp_address address;
 
 	if (key->kind == VALUE_BOOL)
 		return set_bool(at, value);
 	if (key->kind == VALUE_LOCKDOWN && strcmp(value, "strict") != 0 &&
 		strcmp(value, "best-effort") != 0 && strcmp(value, "off") != 0)
 		return "is none of strict, best-effort and off";
-	if (key->kind != VALUE_TEXT && key->kind != VALUE_LOCKDOWN)
+	if (key->kind == VALUE_LOOPBACK && *value && !tcp_parse_loopback(value, &address))
+		return "is no loopback address with a port, as 127.0.0.1:9470 or [::1]:9470 are";
+	if (key->kind == VALUE_NUMBER || key->kind == VALUE_NUMBER32)
 		return set_number(at, key, value);
 	if (strlen(value) >= key->most)
 		return "is too long";
@@ -175,6 +192,8 @@ static int on_key(void *user, const char *section, const char *name, const char 
 		keys = node_keys;
 	else if (!strcmp(section, "libvirt"))
 		keys = libvirt_keys;
+	else if (!strcmp(section, "metrics"))
+		keys = metrics_keys;
 	else
 		object = section_object(p, section, &keys);
 	if (!object) {

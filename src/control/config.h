@@ -35,6 +35,7 @@ struct config {
 	bool libvirt_create;       /* a vGPU for a libvirt domain that has none */
 	char libvirt_gpu[TYPES_NAME_MAX];
 	char libvirt_type[TYPES_NAME_MAX];
+	char metrics_listen[64]; /* loopback address for /metrics alone; "" : none */
 	struct config_gpu gpus[CONFIG_MAX];
 	size_t n_gpus;
 	struct type types[CONFIG_MAX];

@@ -1,56 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "control/http.h"
+#include "control/http_private.h"
 
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/log.h"
 
 #include <errno.h>
-#include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define HTTP_GROUPS_MAX 1024
-
-struct http {
-	struct MHD_Daemon *daemon;
-	sd_event *event;
-	sd_event_source *io, *timer;
-	gid_t group;
-	http_handler handler;
-	http_upload upload;
-	void *data;
-	struct http_request *waiting; /* handed to the handler, not answered yet */
-	bool running;                 /* inside MHD_run() */
-	bool resumed;                 /* a connection has to be looked at soon */
-	struct log_limit limit;
-};
-
-struct http_request {
-	struct http *http;
-	struct MHD_Connection *connection;
-	struct http_request *next, **at; /* in `waiting`; at NULL: not there */
-	const char *method;
-	char *path;
-	struct ucred peer;
-	char *body;
-	size_t body_len;
-	bool too_large;
-	int upload_fd; /* where the body goes; -1: into memory */
-	uint64_t uploaded;
-	int upload_error; /* positive errno */
-	json_t *json;
-	bool suspended;
-	unsigned status; /* 0: not answered yet */
-	const char *content_type;
-	void *reply;
-	size_t reply_size;
-	int reply_fd;       /* -1: `reply` it is */
-	char *reply_result; /* NULL: none */
-};
 
 const char *http_method(const struct http_request *request)
 {
@@ -97,15 +58,15 @@ static bool peer_allowed(const struct http *http, const struct http_request *req
 
 	if (peer->uid == 0 || peer->uid == geteuid())
 		return true;
-	if (http->group == (gid_t)-1 || !info)
+	if (http->config.group == (gid_t)-1 || !info)
 		return false;
-	if (peer->gid == http->group)
+	if (peer->gid == http->config.group)
 		return true;
 	/* The groups the peer had when it connected; no user database is asked. */
 	if (getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) < 0)
 		return false;
 	for (size_t i = 0; i < len / sizeof(*groups); i++) {
-		if (groups[i] == http->group)
+		if (groups[i] == http->config.group)
 			return true;
 	}
 	return false;
@@ -125,16 +86,20 @@ static bool request_peer(struct http_request *request)
 
 static enum MHD_Result request_queue(struct http_request *request)
 {
-	struct MHD_Response *response =
-		request->reply_fd >= 0
-			? MHD_create_response_from_fd64(request->reply_size, request->reply_fd)
-			: MHD_create_response_from_buffer(
-				  request->reply_size, request->reply, MHD_RESPMEM_MUST_FREE);
+	struct MHD_Response *response;
 
+	if (request->reply_stream)
+		response = http_stream_response(request);
+	else if (request->reply_fd >= 0)
+		response = MHD_create_response_from_fd64(request->reply_size, request->reply_fd);
+	else
+		response = MHD_create_response_from_buffer(
+			request->reply_size, request->reply, MHD_RESPMEM_MUST_FREE);
 	if (!response)
 		return MHD_NO;
-	request->reply = NULL; /* the response's now, as is the file */
+	request->reply = NULL; /* the response's now, as are the file and the stream */
 	request->reply_fd = -1;
+	request->reply_stream = NULL;
 	if (request->reply_result)
 		MHD_add_response_header(response, HTTP_RESULT_HEADER, request->reply_result);
 	MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, request->content_type);
@@ -143,10 +108,15 @@ static enum MHD_Result request_queue(struct http_request *request)
 	return r;
 }
 
-static void http_arm(struct http *http);
+void http_resume(struct http *http, struct MHD_Connection *connection)
+{
+	MHD_resume_connection(connection);
+	http->resumed = true;
+	http_arm(http);
+}
 
 /* The answer is there: now it is sent, or on the next turn if MHD is at work above us. */
-static void request_answered(struct http_request *request)
+void http_answered(struct http_request *request)
 {
 	struct http *http = request->http;
 
@@ -159,9 +129,7 @@ static void request_answered(struct http_request *request)
 	if (!request->suspended)
 		return;
 	request->suspended = false;
-	MHD_resume_connection(request->connection);
-	http->resumed = true;
-	http_arm(http);
+	http_resume(http, request->connection);
 }
 
 void http_reply_bytes(
@@ -171,7 +139,7 @@ void http_reply_bytes(
 	request->content_type = content_type;
 	request->reply = bytes;
 	request->reply_size = size;
-	request_answered(request);
+	http_answered(request);
 }
 
 void http_reply_json(struct http_request *request, unsigned status, json_t *json)
@@ -265,7 +233,7 @@ static void request_start(struct http_request *request)
 		http->waiting->at = &request->next;
 	http->waiting = request;
 
-	if (!request_peer(request) || !peer_allowed(http, request)) {
+	if (!http->config.anyone && (!request_peer(request) || !peer_allowed(http, request))) {
 		log_limited(
 			&http->limit, LOG_LEVEL_WARNING, "uid %u is refused", request->peer.uid);
 		refuse_request(request, MHD_HTTP_FORBIDDEN, EACCES,
@@ -280,7 +248,7 @@ static void request_start(struct http_request *request)
 				: "the file cannot be kept (free some space where vgpud's state "
 				  "is)");
 	} else {
-		http->handler(http->data, request);
+		http->config.handler(http->config.data, request);
 	}
 }
 
@@ -353,9 +321,10 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *connection, c
 			.upload_fd = -1,
 			.reply_fd = -1};
 		*state = request;
-		if (request->http->upload && request_peer(request) &&
+		const struct http_config *config = &request->http->config;
+		if (config->upload && request_peer(request) &&
 			peer_allowed(request->http, request)) {
-			int fd = request->http->upload(request->http->data, request);
+			int fd = config->upload(config->data, request);
 			request->upload_fd = MAX(fd, -1);
 			request->upload_error = fd < -1 ? -fd : 0;
 		}
@@ -388,6 +357,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **st
 	free(request->reply_result);
 	close_fd(&request->upload_fd);
 	close_fd(&request->reply_fd);
+	http_stream_drop(request->reply_stream);
 	json_decref(request->json);
 	free(request);
 	*state = NULL;
@@ -414,7 +384,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
-static void http_arm(struct http *http)
+void http_arm(struct http *http)
 {
 	MHD_UNSIGNED_LONG_LONG ms = 0;
 
@@ -439,8 +409,7 @@ on_mhd_log(void *cls, const char *format, va_list args)
 	log_limited(&http->limit, LOG_LEVEL_DEBUG, "http: %s", text);
 }
 
-int http_create(sd_event *event, int listen_fd, gid_t group, http_handler handler,
-	http_upload upload, void *data, struct http **ret)
+int http_create(sd_event *event, int listen_fd, const struct http_config *config, struct http **ret)
 {
 	struct http *http = calloc(1, sizeof(*http));
 
@@ -448,12 +417,7 @@ int http_create(sd_event *event, int listen_fd, gid_t group, http_handler handle
 		close(listen_fd);
 		return -ENOMEM;
 	}
-	*http = (struct http){.event = event,
-		.group = group,
-		.handler = handler,
-		.upload = upload,
-		.data = data,
-		.limit = LOG_LIMIT_INIT};
+	*http = (struct http){.event = event, .config = *config, .limit = LOG_LIMIT_INIT};
 	http->daemon =
 		MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0,
 			NULL, NULL, on_access, http, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, http,
@@ -487,6 +451,7 @@ void http_destroy(struct http *http)
 	while (http->waiting)
 		refuse_request(http->waiting, MHD_HTTP_SERVICE_UNAVAILABLE, EAGAIN,
 			"vgpud is ending (try again)");
+	http_streams_end(http);
 	http->io = sd_event_source_disable_unref(http->io);
 	if (http->timer)
 		MHD_run(http->daemon);

@@ -4,7 +4,8 @@
 
 /*
  * The HTTP/JSON server on vgpud's Unix socket, driven by vgpud's own loop. Who asks is who the
- * kernel says (SO_PEERCRED): root, vgpud's own user, and members of its group are served.
+ * kernel says (SO_PEERCRED): root, vgpud's own user, and members of its group are served. On a TCP
+ * socket nobody can be told from another, so its handler must have nothing to hide from this node.
  *
  * Limits: HTTP_BODY_MAX bytes of body, HTTP_UPLOAD_MAX of one that goes to a file, HTTP_CONNECTIONS
  * connections, HTTP_IDLE_S seconds for a client that sends or reads too slowly. A handler may
@@ -37,10 +38,19 @@ typedef int (*http_upload)(void *data, const struct http_request *request);
 /* Must lead to exactly one http_reply_*(), at once or later. */
 typedef void (*http_handler)(void *data, struct http_request *request);
 
+struct http_config {
+	gid_t group; /* (gid_t)-1: none */
+	bool anyone; /* whoever can connect is served */
+	http_handler handler;
+	http_upload upload; /* NULL: bodies are short */
+	void *data;
+};
+
 /* Takes `listen_fd`. */
-int http_create(sd_event *event, int listen_fd, gid_t group, http_handler handler,
-	http_upload upload, void *data, struct http **ret);
-void http_destroy(struct http *http); /* NULL-safe; open requests are answered 503 */
+int http_create(
+	sd_event *event, int listen_fd, const struct http_config *config, struct http **ret);
+/* NULL-safe; open requests are answered 503, streams end. */
+void http_destroy(struct http *http);
 
 const char *http_method(const struct http_request *request);
 const char *http_path(const struct http_request *request);
@@ -66,5 +76,19 @@ void http_reply_bytes(
 void http_reply_file(
 	struct http_request *request, const char *content_type, int fd, json_t *result);
 #define HTTP_RESULT_HEADER "Vgpu-Result"
+
+/*
+ * An answer without an end, message after message. One message at a time is on its way: a reader
+ * that is slower than its messages misses some, and one that reads nothing for HTTP_IDLE_S seconds
+ * is cut off. `ended` is called once, when the reader is gone or the server ends; the stream is
+ * gone then. NULL: no memory, and the request was answered so.
+ */
+struct http_stream;
+struct http_stream *http_reply_stream(struct http_request *request, const char *content_type,
+	void (*ended)(void *data), void *data);
+/* Is the last message off to the reader? */
+bool http_stream_ready(const struct http_stream *stream);
+/* `bytes` (malloc'd) are taken; the stream is ready. */
+void http_stream_send(struct http_stream *stream, char *bytes, size_t size);
 
 #endif

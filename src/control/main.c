@@ -2,6 +2,7 @@
 #include "control/api.h"
 #include "control/handover.h"
 #include "control/http.h"
+#include "control/tcp.h"
 #include "control/vgpud.h"
 
 #include "base/checked.h"
@@ -35,7 +36,7 @@ struct options {
 };
 
 struct servers {
-	struct http *http;
+	struct http *http, *metrics;
 	struct api *api;
 	struct handover *handover;
 	int lock;
@@ -289,7 +290,21 @@ static void report_unknown(struct vgpud *d)
 		closedir(dir);
 }
 
-static int start_servers(struct vgpud *d, struct servers *s, struct error *err)
+static int start_metrics(struct vgpud *d, struct servers *s, struct error *err)
+{
+	const struct http_config config = {
+		.anyone = true, .handler = api_handle_metrics, .data = s->api};
+	int fd = tcp_listen_loopback(d->config.metrics_listen, err);
+
+	if (fd < 0)
+		return fd;
+	int r = http_create(d->event, fd, &config, &s->metrics);
+	return r < 0 ? error_set(err, -r, "vgpud: metrics cannot be served: %s (see its log)",
+			       strerror(-r))
+		     : 0;
+}
+
+static int start_api(struct vgpud *d, struct servers *s, struct error *err)
 {
 	int r = api_create(d, &s->api);
 	if (r < 0)
@@ -297,14 +312,22 @@ static int start_servers(struct vgpud *d, struct servers *s, struct error *err)
 	int fd = listen_at(d, "vgpud.sock", SOCK_STREAM, err);
 	if (fd < 0)
 		return fd;
-	r = http_create(d->event, fd, d->group, api_handle, api_upload, s->api, &s->http);
-	if (r < 0)
-		return error_set(
-			err, -r, "vgpud: the API cannot be served: %s (see its log)", strerror(-r));
-	fd = listen_at(d, "fd.sock", SOCK_SEQPACKET, err);
+	const struct http_config config = {
+		.group = d->group, .handler = api_handle, .upload = api_upload, .data = s->api};
+	r = http_create(d->event, fd, &config, &s->http);
+	if (r == 0 && d->config.metrics_listen[0])
+		return start_metrics(d, s, err);
+	return r < 0 ? error_set(err, -r, "vgpud: the API cannot be served: %s (see its log)",
+			       strerror(-r))
+		     : 0;
+}
+
+static int start_handover(struct vgpud *d, struct servers *s, struct error *err)
+{
+	int fd = listen_at(d, "fd.sock", SOCK_SEQPACKET, err);
 	if (fd < 0)
 		return fd;
-	r = handover_create(d, fd, &s->handover);
+	int r = handover_create(d, fd, &s->handover);
 	return r < 0 ? error_set(err, -r, "vgpud: %s (free some memory)", strerror(-r)) : 0;
 }
 
@@ -344,7 +367,9 @@ static int prepare(struct vgpud *d, struct options *o, struct servers *s, struct
 		report_unknown(d);
 	if (r == 0 && vgpud_watch_idle(d) < 0)
 		log_warning("idle vGPUs are not hibernated: no timer");
-	return r == 0 ? start_servers(d, s, err) : r;
+	if (r == 0)
+		r = start_api(d, s, err);
+	return r == 0 ? start_handover(d, s, err) : r;
 }
 
 static int watch_signals(sd_event *event)
@@ -391,6 +416,7 @@ static int serve(struct options *o)
 	if (s.api)
 		d.events.added = NULL;
 	http_destroy(s.http);
+	http_destroy(s.metrics);
 	api_destroy(s.api);
 	store_close(d.store);
 	close_fd(&s.lock);

@@ -76,6 +76,12 @@
 		"how many frames took at most that and more than the row before; up_to_ms null: "  \
 		"all slower ones")
 
+#define RENDER_SAMPLE_FIELDS(X)                                                                    \
+	X(time_ms, "number", "since 1970, UTC")                                                    \
+	X(interval_ns, "number or null", "since the sample before it; null: it is the first")      \
+	X(missed, "number", "samples that were left out before it: you read too slowly")           \
+	X(vgpus, "array of stats", "all vGPUs, by name")
+
 #define RENDER_EVENT_FIELDS(X)                                                                     \
 	X(number, "number", "rises by one")                                                        \
 	X(time_ms, "number", "since 1970, UTC")                                                    \

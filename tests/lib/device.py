@@ -191,7 +191,7 @@ class Device:
 
     def stats(self):
         """{name: value} of protocol/stats.h, now."""
-        names = table("stats.h", "VGPU_STATS_TABLE", 10)
+        names = table("stats.h", "VGPU_STATS_VALUES", 10)
         values = struct.unpack_from(f"={len(names)}Q", os.pread(self._stats, 4096, 0), 8)
         return dict(zip(names, values))
 

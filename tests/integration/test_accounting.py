@@ -1,0 +1,446 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What vGPUs have used: counters, /metrics, samples. Fake device processes where only vgpud's side
+matters, a real one where numbers have to be right."""
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from control_node import BIN, LIMIT, Node, until
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
+
+import prometheus  # noqa: E402  (found through the path set above)
+import vtest_client  # noqa: E402
+
+STATS_MAGIC, STATS_VERSION = 0x53555056, 1
+
+
+@pytest.fixture
+def node():
+    with Node() as n:
+        yield n
+
+
+def get(node, path):
+    """(status, content type, body) from the API socket."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(LIMIT)
+        s.connect(node.socket)
+        s.sendall(b"GET %s HTTP/1.0\r\nHost: x\r\n\r\n" % path.encode())
+        reply = b""
+        while part := s.recv(65536):
+            reply += part
+    head, body = reply.split(b"\r\n\r\n", 1)
+    headers = dict(line.lower().split(": ", 1) for line in head.decode().split("\r\n")[1:])
+    return int(head.split()[1]), headers.get("content-type"), body.decode()
+
+
+def metrics(node):
+    status, content_type, text = get(node, "/metrics")
+    assert status == 200 and content_type.startswith("text/plain; version=0.0.4")
+    return prometheus.parse(text)
+
+
+class Samples:
+    """A reader of /v1/samples."""
+
+    def __init__(self, node, query="?interval_ms=100"):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(LIMIT)
+        self.socket.connect(node.socket)
+        self.socket.sendall(b"GET /v1/samples%s HTTP/1.0\r\nHost: x\r\n\r\n" % query.encode())
+        self.file = self.socket.makefile("rb")
+        self.status = int(self.file.readline().split()[1])
+        while self.file.readline().strip():
+            pass
+
+    def next(self):
+        line = self.file.readline()
+        return json.loads(line) if line else None
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+# ---- /metrics ----
+
+
+def test_the_strict_reader_is_strict():
+    good = ('# HELP x_total a\n# TYPE x_total counter\nx_total{a="b"} 1\n'
+            '# HELP h b\n# TYPE h histogram\nh_bucket{le="1"} 1\nh_bucket{le="+Inf"} 2\nh_sum 3\nh_count 2\n')
+    assert set(prometheus.parse(good)) == {"x_total", "h"}
+    for old, new in (('{a="b"}', "{a=b}"), ("# TYPE x_total counter\n", ""), ("x_total{", "y_total{"),
+                     ('"b"} 1\n', '"b"} 1\nx_total{a="b"} 2\n'), ("} 1\n#", "} one\n#"),
+                     ('le="1"} 1', 'le="1"} 3'), ("h_count 2", "h_count 3"), ('{a="b"}', '{a="\\q"}'),
+                     ("h_sum 3\n", "h_sum 3"[:-1] + "\n"), ("x_total", "x_ms_total"),
+                     ("counter", "gauge"), ("h_count 2\n", "h_count 2"), ('le="+Inf"', 'le="9"')):
+        assert old in good
+        with pytest.raises((prometheus.FormatError, KeyError)):
+            prometheus.parse(good.replace(old, new))
+
+
+def test_metrics_of_no_vgpu(node):
+    families = metrics(node)
+    assert families["vgpud_frame_time_seconds"].type == "histogram"
+    assert not any(family.samples for family in families.values())
+
+
+def test_metrics_are_what_stats_says(node):
+    node.script("used 5")
+    node.create("a")
+    node.create("b")
+    until(lambda: node.json("stats", "a")["vram_used_bytes"])
+    families = metrics(node)
+    info = families["vgpud_vgpu_info"].samples
+    assert len(info) == 2 and all(value == 1 for value in info.values())
+    said = node.json("stats", "b")
+    for name, value in said.items():
+        if isinstance(value, int) and "_ns_" not in name:
+            assert prometheus.value(families, "vgpud_" + name, vgpu="b") == value
+    assert prometheus.value(families, "vgpud_draws_total", vgpu="b") == 700
+    for name in ("gpu_time", "wait_time", "cpu_time", "cpu_delay"):
+        seconds = prometheus.value(families, "vgpud_%s_seconds_total" % name, vgpu="b")
+        assert 0 <= seconds <= said[name + "_ns_total"] / 1e9
+    bounds = [row["up_to_ms"] for row in said["frame_times"]]
+    buckets = [dict(labels)["le"] for (name, labels) in families["vgpud_frame_time_seconds"].samples
+               if name.endswith("_bucket") and dict(labels)["vgpu"] == "b"]
+    assert [float(le) * 1000 for le in buckets[:-1]] == pytest.approx(bounds[:-1])
+    assert buckets[-1] == "+Inf" and bounds[-1] is None
+
+
+def free_port(family=socket.AF_INET, address="127.0.0.1"):
+    with socket.socket(family) as s:
+        s.bind((address, 0))
+        return s.getsockname()[1]
+
+
+def fetch(url):
+    with urllib.request.urlopen(url, timeout=LIMIT) as reply:
+        return reply.read().decode()
+
+
+def test_metrics_on_loopback():
+    port = free_port()
+    with Node("[metrics]\nlisten = 127.0.0.1:%d\n" % port) as node:
+        node.create("a")
+        base = "http://127.0.0.1:%d" % port
+        families = prometheus.parse(fetch(base + "/metrics"))
+        assert prometheus.value(families, "vgpud_commands_total", vgpu="a") == 70
+        # Nothing else is there for whoever runs on this node.
+        for path, method in (("/v1/vgpus", "GET"), ("/v1/vgpus/a", "DELETE"), ("/", "GET"),
+                             ("/metrics", "POST"), ("/v1/samples", "GET")):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(
+                    urllib.request.Request(base + path, method=method), timeout=LIMIT)
+            assert refused.value.code == 404
+        assert node.state("a") == "ready"
+        # Another vgpud cannot have the same address, and says so.
+        other = Node("[metrics]\nlisten = 127.0.0.1:%d\n" % port)
+        try:
+            done = subprocess.run(other.command(), env=other.env, capture_output=True, text=True,
+                                  timeout=LIMIT)
+            assert done.returncode == 1 and "127.0.0.1:%d: Address already in use (" % port in done.stderr
+        finally:
+            other.close()
+
+
+def test_metrics_on_loopback_v6():
+    try:
+        port = free_port(socket.AF_INET6, "::1")
+    except OSError:
+        pytest.skip("this node has no IPv6 loopback")
+    with Node("[metrics]\nlisten = [::1]:%d\n" % port):
+        prometheus.parse(fetch("http://[::1]:%d/metrics" % port))
+
+
+@pytest.mark.parametrize("address", (
+    "0.0.0.0:9470", "192.168.0.1:9470", "[::]:9470", "::1:9470", "[::ffff:127.0.0.1]:9470", "localhost:9470",
+    "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:9470x", "127.0.0.1:-1", "9470",
+    "[127.0.0.1]:9470", "[::1%lo]:9470", "127.1:9470", "[]:9470", ":9470", "1" * 60 + ":1"))
+def test_other_addresses_are_refused(address):
+    node = Node("[metrics]\nlisten = %s\n" % address)
+    try:
+        done = subprocess.run(node.command(), env=node.env, capture_output=True, text=True,
+                              timeout=LIMIT)
+        assert done.returncode == 1 and "loopback" in done.stderr and "line" in done.stderr, done
+        assert not os.path.exists(node.socket)
+    finally:
+        node.close()
+
+
+# ---- samples ----
+
+
+def test_samples_come_as_asked(node):
+    node.create("a")
+    with Samples(node) as samples:
+        assert samples.status == 200
+        first, began = samples.next(), time.monotonic()
+        assert first["interval_ns"] is None and first["missed"] == 0
+        assert [v["name"] for v in first["vgpus"]] == ["a"]
+        assert {name for name in first["vgpus"][0]} == set(node.json("stats", "a"))
+        node.create("b")
+        rest = [samples.next() for _ in range(5)]
+        assert time.monotonic() - began >= 0.4
+        assert all(sample["interval_ns"] >= 50e6 for sample in rest)
+        assert [v["name"] for v in until(samples.next)["vgpus"]] == ["a", "b"]
+        assert abs(rest[-1]["time_ms"] / 1000 - time.time()) < 5
+
+
+@pytest.mark.parametrize("query", ("?interval_ms=99", "?interval_ms=60001", "?interval_ms=x", "?interval_ms=",
+                                   "?interval_ms=-5", "?interval_ms=18446744073709551616"))
+def test_bad_intervals(node, query):
+    status, _, body = get(node, "/v1/samples" + query)
+    assert status == 400 and "interval_ms" in json.loads(body)["error"]["message"]
+
+
+def test_too_many_readers_and_readers_that_go(node):
+    readers = [Samples(node) for _ in range(16)]
+    assert all(reader.status == 200 for reader in readers)
+    with Samples(node) as late:
+        assert late.status == 503
+    for reader in readers:
+        assert reader.next()
+    for reader in readers[1:]:
+        reader.close()
+
+    def free():
+        with Samples(node) as again:
+            return again.status == 200
+    until(free)  # who is gone is noticed when the next sample is due
+    assert readers[0].next()
+    readers[0].close()
+    node.good("list")
+
+
+def test_a_slow_reader_misses_samples_and_is_cut_off(node):
+    for i in range(12):
+        node.create("v%d" % i, "soft0-64")
+    samples = Samples(node)
+    assert samples.next()
+    memory = lambda: int(open("/proc/%d/statm" % node.process.pid).read().split()[1])  # noqa: E731
+    before = memory()
+    time.sleep(4)
+    with Samples(node) as other:  # nobody else is held up
+        assert other.next() and other.next()
+    assert memory() - before < 2000, "what is not read is kept"  # pages
+    missed = 0
+    for _ in range(60):
+        missed += samples.next()["missed"]
+        if missed:
+            break
+    assert missed
+    # One that reads nothing for longer than HTTP_IDLE_S is cut off.
+    def ended():
+        while samples.next():
+            pass
+        return True
+    time.sleep(12)
+    assert ended()
+    samples.close()
+
+
+def test_streams_end_with_vgpud(node):
+    with Samples(node, "?interval_ms=60000") as samples:
+        assert samples.next()
+        began = time.monotonic()
+        assert node.kill(signal.SIGTERM) == 0
+        assert samples.next() is None and time.monotonic() - began < 5
+
+
+def test_an_idle_stream_is_not_cut_off(node):
+    """HTTP_IDLE_S is for readers that do not read, not for those that have nothing to read."""
+    with Samples(node, "?interval_ms=13000") as samples:
+        assert samples.next()
+        assert samples.next()["interval_ns"] >= 12.9e9
+
+
+# ---- hostile pages ----
+
+
+def page_of(pid):
+    return os.open("/proc/%d/fd/4" % pid, os.O_RDWR)
+
+
+def test_a_hostile_page_harms_its_own_figures_alone(node):
+    node.create("good")
+    node.create("evil")
+    good = node.json("stats", "good")
+    page = page_of(node.json("show", "evil")["pid"])
+    last = node.json("stats", "evil")
+    for i in range(40):
+        header = struct.pack("II", STATS_MAGIC, STATS_VERSION) if i % 4 else b""
+        os.pwrite(page, (header + os.urandom(4096))[:4096] if i % 3 else header.ljust(4096, b"\0"), 0)
+        text = node.good("stats")
+        assert "good" in text and "\x1b" not in text
+        now = node.json("stats", "evil")
+        for name in now:
+            if name.endswith("_total"):
+                assert last[name] <= now[name] < 1 << 63, name
+        last = now
+        families = metrics(node)
+        assert prometheus.value(families, "vgpud_draws_total", vgpu="good") == good["draws_total"]
+        node.good("show", "evil")
+        node.good("stats", "evil")
+    os.close(page)
+    assert node.json("stats", "good")["draws_total"] == good["draws_total"]
+
+
+def test_a_page_of_another_version_counts_nothing(node):
+    node.create("a")
+    page = page_of(node.json("show", "a")["pid"])
+    before = node.json("stats", "a")
+    os.pwrite(page, struct.pack("II", STATS_MAGIC, STATS_VERSION + 1) + b"\x01" * 64, 0)
+    now = node.json("stats", "a")
+    assert now["draws_total"] == before["draws_total"] and now["vram_used_bytes"] == 0
+    os.close(page)
+
+
+def test_many_vgpus():
+    with Node("[type tiny]\ngpu = soft0\nvram_mib = 1\nmax_instances = 64\n[gpu soft0]\nmixed = yes\n") as node:
+        for i in range(40):
+            node.create("v%02d" % i, "tiny")
+        began = time.monotonic()
+        families = metrics(node)
+        assert time.monotonic() - began < 2
+        assert len(families["vgpud_vgpu_info"].samples) == 40
+        with Samples(node) as samples:
+            assert len(samples.next()["vgpus"]) == 40
+        text = node.good("top", "--once", "--interval-ms", "200")
+        assert text.count("\nv") == 40
+
+
+# ---- a real device process ----
+
+
+def real_node():
+    if not os.path.exists(os.path.join(BIN, "vgpu-device")):
+        pytest.skip("this build has no vgpu-device")
+    return Node(device=os.path.join(BIN, "vgpu-device"))
+
+
+def marks(node, name, n):
+    """A client that submits n command buffers of two commands each and waits for them."""
+    words = struct.pack("=II4s", vtest_client.SEND_STRING_MARKER | 2 << 16, 4, b"mark") * 2
+    client = vtest_client.connect(node.path(name, "vtest.sock"))
+    for _ in range(n):
+        client.sendall(struct.pack("=II", len(words) // 4, vtest_client.SUBMIT_CMD) + words)
+    assert vtest_client.ask(client)
+    return client, n * len(words)
+
+
+def test_counts_are_exact_and_go_on_over_processes():
+    with real_node() as node:
+        node.create("a")
+        base = node.json("stats", "a")
+        client, size = marks(node, "a", 50)
+        now = node.json("stats", "a")
+        assert now["submits_total"] - base["submits_total"] == 50
+        assert now["commands_total"] - base["commands_total"] == 100
+        assert now["stream_bytes_total"] - base["stream_bytes_total"] == size
+        assert now["draws_total"] == base["draws_total"]
+        assert now["clients"] == 1
+        # Another process takes over: the counters of the vGPU go on, and what it cost stays.
+        node.good("move", "a", "--gpu", "soft0")
+        moved = node.json("stats", "a")
+        assert moved["submits_total"] == now["submits_total"]
+        assert moved["cpu_time_ns_total"] >= now["cpu_time_ns_total"]
+        client.close()
+        client, _ = marks(node, "a", 7)
+        until(lambda: node.json("stats", "a")["submits_total"] - now["submits_total"] == 7)
+        # One that is killed is counted to its end.
+        before = node.json("stats", "a")
+        os.kill(node.json("show", "a")["pid"], signal.SIGKILL)
+        until(lambda: node.json("show", "a")["recoveries"] == 1)
+        after = node.json("stats", "a")
+        assert after["cpu_time_ns_total"] >= before["cpu_time_ns_total"]
+        assert vtest_client.ask(client)
+        until(lambda: node.json("stats", "a")["submits_total"] == before["submits_total"])
+        client.close()
+
+
+def device_cpu_s(node, name):
+    """By another way than vgpud's: the ticks of the process and its child."""
+    total = 0
+    pid = node.json("show", name)["pid"]
+    with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
+        children = f.read().split()
+    for process in [pid] + children:
+        with open("/proc/%s/stat" % process) as f:
+            fields = f.read().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def test_gpu_time_of_a_soft_gpu_is_cpu_time():
+    glhash = os.path.join(os.path.dirname(BIN), "tests", "clients", "glhash")
+    if not os.path.exists(glhash):
+        pytest.skip("this build has no client")
+    with real_node() as node:
+        node.create("a")
+        base, base_s = node.json("stats", "a"), device_cpu_s(node, "a")
+        assert base["gpu_time_ns_total"] == base["cpu_time_ns_total"]
+        client = subprocess.Popen(
+            [os.path.join(BIN, "vgpuctl"), "run", "a", "--", glhash, "--frames", "60"], env=node.env,
+            stdout=subprocess.DEVNULL)
+        until(lambda: node.json("stats", "a")["frames_total"] > base["frames_total"], 30)
+        client.send_signal(signal.SIGSTOP)  # it waits; the device process has nothing to do
+        time.sleep(0.5)
+        spent = (node.json("stats", "a")["gpu_time_ns_total"] - base["gpu_time_ns_total"]) / 1e9
+        assert spent > 0.01
+        assert abs(spent - (device_cpu_s(node, "a") - base_s)) < 0.1
+        client.send_signal(signal.SIGCONT)
+        assert client.wait(LIMIT * 4) == 0
+        now = node.json("stats", "a")
+        assert now["draws_total"] > base["draws_total"] and now["fence_time_ns_total"] == 0
+        frames = now["frames_total"] - base["frames_total"]
+        timed = sum(row["frames"] for row in now["frame_times"])
+        assert 0 < timed < frames
+        assert 0 < now["frame_time_ns_total"] < 120e9
+
+
+def test_who_waits_for_another_has_waited():
+    """Two clients of one vGPU: while one's work runs, the other's waits. One alone does not."""
+    def work(client, n):
+        words = struct.pack("=II4s", vtest_client.SEND_STRING_MARKER | 2 << 16, 4, b"mark") * 16384
+        message = struct.pack("=II", len(words) // 4, vtest_client.SUBMIT_CMD) + words
+        for _ in range(n):
+            client.sendall(message)
+        assert vtest_client.ask(client)
+
+    def waited(count):
+        with real_node() as node:
+            node.create("a")
+            clients = [vtest_client.connect(node.path("a", "vtest.sock")) for _ in range(count)]
+            base = node.json("stats", "a")
+            threads = [threading.Thread(target=work, args=(c, 600 // count)) for c in clients]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(LIMIT * 2)
+            now = node.json("stats", "a")
+            for client in clients:
+                client.close()
+            busy = now["gpu_time_ns_total"] - base["gpu_time_ns_total"]
+            return (now["wait_time_ns_total"] - base["wait_time_ns_total"]) / busy
+
+    alone, together = waited(1), waited(4)
+    assert together > 0.3 and alone < 0.15 and together > 4 * alone, (alone, together)
