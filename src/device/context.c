@@ -220,6 +220,10 @@ static void context_count(struct context *ctx)
 	struct vgpu_stats *stats = ctx->client->device->config.stats;
 	const struct stream_counters *now = stream_counters(ctx->stream);
 
+	if (ctx->borrowed) { /* what is loaded was counted when its guest sent it */
+		ctx->counted = *now;
+		return;
+	}
 	vgpu_stats_add(&stats->submits_total, 1);
 	vgpu_stats_add(&stats->commands_total, now->commands - ctx->counted.commands);
 	vgpu_stats_add(&stats->draws_total, now->draws - ctx->counted.draws);
