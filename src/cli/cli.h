@@ -104,11 +104,27 @@ void progress_end(struct progress *progress); /* NULL-safe */
 
 /* state.c: prints what an operation came to, with `did` ("x is on soft1") before it. */
 int cli_print_result(const struct cli *cli, const char *did, const struct cli_reply *reply);
-/* "12.3 MB" */
-void cli_bytes(double bytes, char *ret, size_t size);
 /* POSTs an operation of a vGPU, without or with a body (taken). -errno after an error. */
 int cli_operate(struct cli *cli, const char *name, const char *verb, json_t *body, bool progress,
 	struct cli_reply *ret, struct error *err);
+
+/* units.c: "12.3 MB", "12.3k", "12.30 s", "12 MiB"; at most 15 bytes and their end */
+void cli_bytes(double bytes, char *ret, size_t size);
+void cli_count(double count, char *ret, size_t size);
+void cli_seconds(double ns, char *ret, size_t size);
+void cli_mib(double bytes, char *ret, size_t size);
+
+/* stream.c: GETs what has no end, line by line. */
+struct cli_stream;
+struct pollfd;
+int cli_stream_open(struct cli *cli, const char *path, struct cli_stream **ret, struct error *err);
+void cli_stream_close(struct cli_stream *stream); /* NULL-safe */
+/*
+ * 1: a line, without its end, valid until the next call; 0: none yet, after a second or when one of
+ * at most 4 `fds` can be read (their revents say so); -errno and why: there will be none.
+ */
+int cli_stream_next(struct cli_stream *stream, struct pollfd *fds, unsigned n,
+	const char **ret_line, struct error *err);
 
 /* socket_path.c: where vgpud listens; `given` and VGPUD_SOCKET go first. */
 void cli_socket_path(const char *given, char *ret, size_t size);
@@ -118,7 +134,7 @@ void cli_socket_path(const char *given, char *ret, size_t size);
 	X(gpu_list)                                                                                \
 	X(gpu_show) X(type_list) X(create) X(list) X(show) X(delete) X(run) X(qemu_args)           \
 		X(screenshot) X(move) X(snapshot) X(restore) X(inspect) X(check) X(hibernate)      \
-			X(wake) X(stats) X(events) X(doctor)
+			X(wake) X(stats) X(top) X(events) X(doctor)
 
 #define X(name) extern const struct verb verb_##name;
 CLI_VERBS(X)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/cli.h"
+#include "cli/client_private.h"
 
-#include <curl/curl.h>
 #include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,7 +97,7 @@ void cli_reply_finish(struct cli_reply *reply)
 	*reply = (struct cli_reply){0};
 }
 
-static int call_failed(struct cli *cli, CURL *curl, CURLcode code, struct error *err)
+int client_failed(const struct cli *cli, CURL *curl, CURLcode code, struct error *err)
 {
 	long number = 0;
 
@@ -114,12 +114,12 @@ static int call_failed(struct cli *cli, CURL *curl, CURLcode code, struct error 
 		curl_easy_strerror(code));
 }
 
-static int call_refused(const struct cli_reply *reply, long status, struct error *err)
+int client_refused(const json_t *reply, long status, struct error *err)
 {
 	const char *code = "", *message = NULL;
 
-	if (reply->json && json_unpack(reply->json, "{s:{s:s, s:s}}", "error", "code", &code,
-				   "message", &message) == 0)
+	if (reply && json_unpack((json_t *)(uintptr_t)reply, "{s:{s:s, s:s}}", "error", "code",
+			     &code, "message", &message) == 0)
 		return error_set(err, status == 404 ? ENOENT : EIO, "%s", message);
 	return error_set(err, EIO, "vgpud: it answered with status %ld (see its log)", status);
 }
@@ -132,18 +132,25 @@ static void call_set_upload(CURL *curl, struct call *call, struct curl_slist *he
 	curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
 }
 
-static CURLcode call_perform(struct cli *cli, CURL *curl, const char *method, const char *path,
-	const char *text, struct call *call)
+void client_prepare(const struct cli *cli, CURL *curl, const char *path)
 {
-	char url[1024], no_expect[] = "Expect:";
-	struct curl_slist headers = {.data = no_expect};
+	char url[1024];
 
 	snprintf(url, sizeof(url), "http://vgpud%s", path);
 	curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, cli->socket);
 	curl_easy_setopt(curl, CURLOPT_URL, url);
-	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
 	curl_easy_setopt(curl, CURLOPT_PROXY, "");
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+}
+
+static CURLcode call_perform(struct cli *cli, CURL *curl, const char *method, const char *path,
+	const char *text, struct call *call)
+{
+	char no_expect[] = "Expect:";
+	struct curl_slist headers = {.data = no_expect};
+
+	client_prepare(cli, curl, path);
+	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
 	curl_easy_setopt(curl, CURLOPT_TIMEOUT, call->transfer ? LONG_S : CALL_S);
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, call);
@@ -179,13 +186,13 @@ int cli_call_long(struct cli *cli, const char *method, const char *path, json_t 
 		if (code == CURLE_ABORTED_BY_CALLBACK || call.disk_error)
 			r = call_cut_short(&call, err);
 		else if (code != CURLE_OK)
-			r = call_failed(cli, curl, code, err);
+			r = client_failed(cli, curl, code, err);
 	}
 	if (r == 0) {
 		if (!ret->json)
 			ret->json = json_loadb(ret->body ?: "", ret->size, 0, NULL);
 		if (status >= 400)
-			r = call_refused(ret, status, err);
+			r = client_refused(ret->json, status, err);
 	}
 	if (r < 0)
 		cli_reply_finish(ret);

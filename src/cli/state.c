@@ -4,21 +4,9 @@
 
 #include "cli/cli.h"
 
-#include "base/checked.h"
-
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
-
-void cli_bytes(double bytes, char *ret, size_t size)
-{
-	static const char *const units[] = {"B", "kB", "MB", "GB"};
-	unsigned unit = 0;
-
-	for (; bytes >= 1000 && unit + 1 < ARRAY_SIZE(units); unit++)
-		bytes /= 1000;
-	snprintf(ret, size, unit ? "%.1f %s" : "%.0f %s", bytes, units[unit]);
-}
 
 int cli_operate(struct cli *cli, const char *name, const char *verb, json_t *body, bool progress,
 	struct cli_reply *ret, struct error *err)
