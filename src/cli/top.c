@@ -78,19 +78,19 @@ static int batch_run(struct top *top)
 
 static int screen_draw(struct top *top)
 {
-	struct top_page page = {.before = "\033[7m", .after = "\033[0m", .end = "\033[K\r\n"};
+	struct top_page page = {.before = "\033[7m", .after = "\033[0m", .end = "\n\033[K"};
 	char *text = NULL;
 	size_t size = 0;
 	FILE *out = open_memstream(&text, &size);
 
 	if (!out)
 		return -ENOMEM;
+	fputs("\033[K", out); /* a line is cleared before it is written: at its end is no room */
 	terminal_size(&page.width, &page.height);
 	if (top_view_ready(&top->view))
 		top_view_print(&top->view, &page, out);
 	else
 		fprintf(out, "%.*s", page.width, "vgpud: the first sample comes");
-	fputs("\033[K", out);
 	int r = fclose(out) == 0 ? terminal_draw(text, size) : -ENOMEM;
 	free(text);
 	return r;

@@ -55,7 +55,7 @@ bool top_view_ready(const struct top_view *view);
 
 /*
  * Prints at most `height` lines of at most `width` characters; `before` and `after` stand around
- * the line with the titles, `end` behind each line.
+ * the line with the titles, `end` between lines.
  */
 struct top_page {
 	int width, height;

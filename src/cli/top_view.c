@@ -214,7 +214,16 @@ static void cell(const struct row *row, enum top_column column, char ret[CELL_MA
 		snprintf(ret, CELL_MAX, value < 999.95 ? "%.1f" : "%.0f", value);
 }
 
-/* Which columns fit, and what is left for the name. */
+static int longest_name(const struct row *rows, size_t n)
+{
+	size_t most = NAME_LEAST;
+
+	for (size_t i = 0; i < n; i++)
+		most = MAX(most, strlen(rows[i].name));
+	return (int)MIN(most, (size_t)CELL_MAX);
+}
+
+/* Which columns fit, and what of the width is left for the name. */
 static int choose(int width, bool ret_shown[TOP_COLUMN_COUNT])
 {
 	int used = 0, last = 0;
@@ -306,6 +315,7 @@ void top_view_print(const struct top_view *view, const struct top_page *page, FI
 	if (!rows)
 		return;
 	int name_width = choose(page->width, shown);
+	name_width = MIN(name_width, longest_name(rows, n));
 	print_summary(view, rows, n, page->width, out);
 	fprintf(out, "%s%s", page->end, page->before);
 	print_line(out, NULL, shown, name_width);
