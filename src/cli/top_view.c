@@ -208,8 +208,11 @@ static void cell(const struct row *row, enum top_column column, char ret[CELL_MA
 		cli_count(value, ret, CELL_MAX);
 	else if (column == TOP_bytes)
 		snprintf(ret, CELL_MAX, value < 9.995e6 ? "%.2f" : "%.0f", value / 1e6);
+	else if (column == TOP_vram && row->limit >= 99999.5 * (1 << 20))
+		snprintf(ret, CELL_MAX, "%.0f/%.0f G", value / (1 << 30), row->limit / (1 << 30));
 	else if (column == TOP_vram)
-		snprintf(ret, CELL_MAX, "%.0f/%.0f", value / (1 << 20), row->limit / (1 << 20));
+		snprintf(ret, CELL_MAX, "%.0f/%.0f", ceil(value / (1 << 20)),
+			row->limit / (1 << 20));
 	else
 		snprintf(ret, CELL_MAX, value < 999.95 ? "%.1f" : "%.0f", value);
 }
