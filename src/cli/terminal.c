@@ -112,7 +112,7 @@ unsigned terminal_poll(const struct terminal *t, struct pollfd fds[2])
 static void terminal_stop(const struct terminal *t)
 {
 	terminal_leave(t);
-	raise(SIGSTOP);
+	kill(getpid(), SIGSTOP);
 	(void)terminal_enter(t);
 }
 

@@ -157,18 +157,14 @@ bool top_view_sort_by_key(struct top_view *view, int key)
 	return false;
 }
 
+static bool is_text(enum top_column column)
+{
+	return column == TOP_name || column == TOP_gpu || column == TOP_state;
+}
+
 static const char *row_text(const struct row *row, enum top_column column)
 {
-	switch (column) {
-	case TOP_name:
-		return row->name;
-	case TOP_gpu:
-		return row->gpu;
-	case TOP_state:
-		return row->state;
-	default:
-		return NULL;
-	}
+	return column == TOP_name ? row->name : column == TOP_gpu ? row->gpu : row->state;
 }
 
 /* Texts from A, numbers from the largest; what is equal by name. */
@@ -176,11 +172,10 @@ static int compare(const void *a, const void *b, void *data)
 {
 	const struct top_view *view = data;
 	const struct row *x = a, *y = b;
-	const char *text_x = row_text(x, view->sort), *text_y = row_text(y, view->sort);
 	int order;
 
-	if (text_x) {
-		order = strcmp(text_x, text_y);
+	if (is_text(view->sort)) {
+		order = strcmp(row_text(x, view->sort), row_text(y, view->sort));
 	} else {
 		double value_x = x->value[view->sort], value_y = y->value[view->sort];
 		value_x = isnan(value_x) ? -1 : value_x;
@@ -195,11 +190,10 @@ static int compare(const void *a, const void *b, void *data)
 
 static void cell(const struct row *row, enum top_column column, char ret[CELL_MAX])
 {
-	const char *words = row_text(row, column);
 	double value = row->value[column];
 
-	if (words)
-		snprintf(ret, CELL_MAX, "%s", words);
+	if (is_text(column))
+		snprintf(ret, CELL_MAX, "%s", row_text(row, column));
 	else if (isnan(value))
 		snprintf(ret, CELL_MAX, "-");
 	else if (isinf(value))
