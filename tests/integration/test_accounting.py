@@ -642,6 +642,14 @@ def test_gpu_time_of_a_soft_gpu_is_cpu_time():
         assert client.wait(LIMIT * 4) == 0
         now = node.json("stats", "a")
         assert now["draws_total"] > base["draws_total"] and now["fence_time_ns_total"] == 0
+        # Its binding is over, and with it that process. The keeper knows what it cost, and draws.
+        until(lambda: node.json("show", "a")["starts"] == 2 and node.state("a") == "ready")
+        node.kill()
+        node.start()
+        until(lambda: node.state("a") == "ready")
+        later = until(lambda: node.json("stats", "a")["draws_total"] and node.json("stats", "a"))
+        assert later["cpu_time_ns_total"] >= now["cpu_time_ns_total"]
+        assert later["draws_total"] == now["draws_total"]
 
 
 def frame(client, handle):
