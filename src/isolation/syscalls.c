@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #define CALL(name)          .number = SCMP_SYS(name)
@@ -99,6 +100,8 @@ const struct syscall_row syscall_rows[] = {
 	{CALL(rt_sigprocmask), BECAUSE("abort(), thread ends")},
 	{CALL(rt_sigreturn), BECAUSE("return from a signal handler")},
 	{CALL(tgkill), .condition = SYSCALL_ARG0_SELF, BECAUSE("abort()")},
+	{CALL(setpriority), EQUALS(0, PRIO_PROCESS),
+		BECAUSE("Mesa's thread that keeps shaders lowers its own, when it first runs")},
 	{CALL(set_robust_list), BECAUSE("a thread made before lock-down may run only after it")},
 	{CALL(rseq), BECAUSE("a thread made before lock-down may run only after it")},
 	{CALL(exit), BECAUSE("a thread ends")},
@@ -118,6 +121,7 @@ const struct syscall_row syscall_rows[] = {
 	{CALL(clone3), ANSWER(ENOSYS), BECAUSE("glibc then uses clone, which can be checked")},
 	{CALL(sched_getaffinity), ANSWER(ENOSYS), BECAUSE("Mesa counts processors")},
 	{CALL(sched_setaffinity), ANSWER(ENOSYS), BECAUSE("Mesa pins threads")},
+	{CALL(sched_setscheduler), ANSWER(EPERM), BECAUSE("Mesa lowers priorities")},
 	/* ---- a real GPU ---- */
 	{CALL(ioctl), WHEN(RENDER_NODE), IS(1, IOCTL_GROUP_MASK, IOCTL_GROUP('d')),
 		BECAUSE("DRM render node")},
@@ -131,7 +135,6 @@ const struct syscall_row syscall_rows[] = {
 	{CALL(clone), WHEN(THREADS), EQUALS(0, PTHREAD_FLAGS), BECAUSE("pthread_create only")},
 	{CALL(clone), WHEN(NO_THREADS), EQUALS(0, PTHREAD_FLAGS), ANSWER(EAGAIN),
 		BECAUSE("Mesa would like more threads to keep shaders with when many come")},
-	{CALL(sched_setscheduler), WHEN(THREADS), ANSWER(EPERM), BECAUSE("Mesa lowers priorities")},
 #if SANITIZER_BUILD
 	{CALL(sigaltstack), BECAUSE("sanitizers, at a thread's end")},
 	{CALL(getrlimit), BECAUSE("sanitizers")},
