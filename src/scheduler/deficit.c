@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "scheduler/deficit.h"
+
+#include "base/checked.h"
+
+#include <errno.h>
+
+#define DEFICIT_CPUS_MAX 1000000u
+#define DEFICIT_STEP_MAX (UINT64_C(1) << 40) /* ns; so sums of all times a weight fit */
+#define DEFICIT_WANTS    10u /* who ran or waited for one part in so many of the time wants more */
+
+int deficit_init(struct deficit *d, const struct sched_gpu *gpu, uint32_t cpus)
+{
+	if (sched_check_gpu(gpu) < 0 || !cpus || cpus > DEFICIT_CPUS_MAX)
+		return -EINVAL;
+	*d = (struct deficit){.gpu = *gpu, .cpus = cpus};
+	return 0;
+}
+
+static struct deficit_vgpu *deficit_find(const struct deficit *d, uint32_t id)
+{
+	for (unsigned i = 0; i < SCHED_VGPUS_MAX; i++) {
+		if (d->vgpus[i].id == id)
+			return (struct deficit_vgpu *)&d->vgpus[i];
+	}
+	return NULL;
+}
+
+int deficit_add(struct deficit *d, uint32_t id, const struct sched_vgpu *params)
+{
+	struct deficit_vgpu *free_slot = deficit_find(d, 0);
+
+	if (!id || sched_check_vgpu(params) < 0)
+		return -EINVAL;
+	if (deficit_find(d, id))
+		return -EEXIST;
+	if (!free_slot)
+		return -ENOSPC;
+	*free_slot = (struct deficit_vgpu){.id = id, .params = *params};
+	return 0;
+}
+
+void deficit_remove(struct deficit *d, uint32_t id)
+{
+	struct deficit_vgpu *v = id ? deficit_find(d, id) : NULL;
+
+	if (v)
+		*v = (struct deficit_vgpu){0};
+}
+
+static void add_step(uint64_t *step, uint64_t now, uint64_t last)
+{
+	*step = MIN(*step + MIN(now - last, DEFICIT_STEP_MAX), DEFICIT_STEP_MAX);
+}
+
+int deficit_used(struct deficit *d, uint32_t id, const struct deficit_use *use)
+{
+	struct deficit_vgpu *v = id ? deficit_find(d, id) : NULL;
+
+	if (!v)
+		return -ENOENT;
+	if (v->known) {
+		bool back = use->ran_ns < v->last.ran_ns || use->waited_ns < v->last.waited_ns;
+		add_step(&v->step.ran_ns, use->ran_ns, back ? 0 : v->last.ran_ns);
+		add_step(&v->step.waited_ns, use->waited_ns, back ? 0 : v->last.waited_ns);
+	}
+	v->known = true;
+	v->last = *use;
+	return 0;
+}
+
+static void balance_change(struct deficit_vgpu *v, uint64_t gets_ns, int64_t claim_ns)
+{
+	int64_t balance = v->balance_ns + (int64_t)gets_ns - (int64_t)v->step.ran_ns;
+
+	v->balance_ns = MAX(MIN(balance, claim_ns), -DEFICIT_DEBT_NS);
+}
+
+/* --- equal-share --- */
+
+static void equal_balance(struct deficit *d, struct deficit_vgpu **v, size_t n, uint64_t step_ns)
+{
+	uint64_t wants[SCHED_VGPUS_MAX], parts[SCHED_VGPUS_MAX] = {0}, used = 0;
+	uint32_t weights[SCHED_VGPUS_MAX];
+
+	for (size_t i = 0; i < n; i++) {
+		weights[i] = v[i]->params.weight;
+		wants[i] = v[i]->step.ran_ns + v[i]->step.waited_ns;
+		if (v[i]->stop_ns)
+			wants[i] += step_ns * d->cpus / 1000; /* it could not show that it waits */
+		used += v[i]->step.ran_ns;
+	}
+	sched_divide(used, weights, wants, n, parts);
+	for (size_t i = 0; i < n; i++)
+		balance_change(v[i], parts[i], DEFICIT_CLAIM_NS);
+}
+
+static bool wants_more(const struct deficit_vgpu *v, uint64_t step_ns)
+{
+	return v->step.ran_ns + v->step.waited_ns > step_ns / DEFICIT_WANTS;
+}
+
+/*
+ * It ran, hardly waited, and still took less than its part: it has all it wants, and what it was
+ * owed is of no use to it any more. Others would stop for nothing.
+ */
+static bool is_content(const struct deficit_vgpu *v, uint64_t part_ns, uint64_t step_ns)
+{
+	return !v->stop_ns && v->step.waited_ns < step_ns / DEFICIT_WANTS &&
+	       v->step.ran_ns < part_ns * 3 / 4;
+}
+
+static void equal_settle(struct deficit *d, struct deficit_vgpu **v, size_t n, uint64_t step_ns)
+{
+	int64_t slice = (int64_t)sched_slice_ns(&d->gpu, n);
+	uint64_t weights = 0;
+	bool owed = false;
+
+	equal_balance(d, v, n, step_ns);
+	for (size_t i = 0; i < n; i++)
+		weights += v[i]->params.weight;
+	for (size_t i = 0; i < n; i++) {
+		uint64_t part = step_ns * d->cpus / 1000 * v[i]->params.weight / weights;
+		if (v[i]->balance_ns > 0 && is_content(v[i], part, step_ns))
+			v[i]->balance_ns = 0;
+		owed |= v[i]->balance_ns > 0 && wants_more(v[i], step_ns);
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (!owed)
+			v[i]->balance_ns = MAX(v[i]->balance_ns, 0); /* to nobody */
+		/* One that is stopped already pays its whole debt: fewer stops, longer ones. */
+		bool stop = owed && v[i]->balance_ns < (v[i]->stop_ns ? 0 : -slice);
+		v[i]->stop_ns = stop ? DEFICIT_STOP_MAX_NS : 0;
+	}
+}
+
+/* --- fixed-share --- */
+
+static void fixed_settle(struct deficit *d, struct deficit_vgpu **v, size_t n, uint64_t step_ns)
+{
+	struct sched_vgpu params[SCHED_VGPUS_MAX];
+	struct sched_entitlement e[SCHED_VGPUS_MAX];
+
+	for (size_t i = 0; i < n; i++)
+		params[i] = v[i]->params;
+	if (sched_entitle(&d->gpu, params, n, e) < 0)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		uint64_t gets = step_ns * d->cpus / 1000 * e[i].cap / SCHED_WHOLE;
+		uint64_t rate = MAX(d->cpus * e[i].cap / 1000, 1u); /* millionths of a CPU */
+		balance_change(v[i], gets, DEFICIT_SAVED_NS);
+		uint64_t debt = v[i]->balance_ns < 0 ? (uint64_t)-v[i]->balance_ns : 0;
+		v[i]->stop_ns = MIN((debt * SCHED_WHOLE + rate - 1) / rate, DEFICIT_STOP_MAX_NS);
+	}
+}
+
+void deficit_settle(struct deficit *d, uint64_t now)
+{
+	uint64_t step_ns = sched_time_pass(&d->time, now);
+	struct deficit_vgpu *v[SCHED_VGPUS_MAX];
+	size_t n = 0;
+
+	for (unsigned i = 0; i < SCHED_VGPUS_MAX; i++) {
+		if (d->vgpus[i].id)
+			v[n++] = &d->vgpus[i];
+	}
+	if (d->gpu.policy == SCHED_EQUAL_SHARE)
+		equal_settle(d, v, n, step_ns);
+	else if (d->gpu.policy == SCHED_FIXED_SHARE)
+		fixed_settle(d, v, n, step_ns);
+	for (size_t i = 0; i < n; i++)
+		v[i]->step = (struct deficit_use){0};
+}
+
+uint64_t deficit_stop_ns(const struct deficit *d, uint32_t id)
+{
+	const struct deficit_vgpu *v = id ? deficit_find(d, id) : NULL;
+
+	return v ? v->stop_ns : 0;
+}
