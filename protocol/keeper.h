@@ -20,7 +20,7 @@
 
 #include <stdint.h>
 
-#define KEEPER_PROTOCOL_VERSION 5u
+#define KEEPER_PROTOCOL_VERSION 6u
 #define KEEPER_TEXT_MAX         256
 #define KEEPER_NAME_MAX         64
 #define KEEPER_MAX_MEMORY       32 /* guest-memory regions in custody */
@@ -66,6 +66,7 @@
 	X(ADOPT, CONTROL, 1)     /* struct keeper_bind; fd: a connected vhost-user socket */       \
 	X(GET_SCREEN, CONTROL, 0)/* struct keeper_screen.head */                                   \
 	X(GET_STATS, CONTROL, 0) /* no payload */                                                  \
+	X(GROUP, CONTROL, 0)     /* struct keeper_group: the device processes' from now on */      \
 	X(STOP, CONTROL, 0)      /* no payload: end the device process and the keeper */           \
 	X(MOVE, CONTROL, 0)      /* struct keeper_move: to a new device process; DONE follows */   \
 	X(SNAPSHOT, CONTROL, 1)  /* struct keeper_save; fd: file to write; DONE follows */         \
@@ -75,7 +76,7 @@
 	X(CHECK, CONTROL, 0)     /* no payload; CHECKED for each reason, DONE at the end */        \
 	/* keeper → vgpud */                                                                       \
 	X(STATUS, KEEPER, 0)     /* struct keeper_status: after HELLO and after every change */    \
-	X(RESULT, KEEPER, 0)     /* struct keeper_result: answer to BIND, UNBIND, ADOPT, refusals */\
+	X(RESULT, KEEPER, 0)     /* struct keeper_result: to BIND, UNBIND, ADOPT, GROUP, refusals */\
 	X(SCREEN, KEEPER, 1)     /* struct keeper_screen; fd: screen memfd, see protocol/screen.h */\
 	X(STATS, KEEPER, 1)      /* no payload; fd: stats memfd, see protocol/stats.h */           \
 	X(EVENT, KEEPER, 0)      /* struct keeper_text: a notice, refusal or failure as it happens */ \
@@ -300,6 +301,11 @@ struct keeper_result {
 	int32_t code; /* 0 or -errno */
 	uint32_t pad;
 	char text[KEEPER_TEXT_MAX];
+};
+
+/* A control group, by the file that takes the pids of who is in it. */
+struct keeper_group {
+	char procs[512];
 };
 
 struct keeper_screen {

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "base/checked.h"
+#include "base/parse.h"
 
 static int gpu_list(struct cli *cli, int argc, char **argv)
 {
@@ -30,6 +31,38 @@ static int gpu_show(struct cli *cli, int argc, char **argv)
 	return cli_get_object(cli, path);
 }
 
+static int gpu_policy(struct cli *cli, int argc, char **argv)
+{
+	const char *slice = NULL;
+	const struct cli_option options[] = {{"slice-ms", &slice, NULL}, {0}};
+	struct cli_words words;
+	struct cli_reply reply;
+	struct error err;
+	uint64_t slice_ms = 0;
+	char path[512];
+
+	int r = cli_parse(cli, argc, argv, options, 2, 2, &words, NULL);
+	if (CLI_PARSE_FAILED(r))
+		return CLI_PARSE_STATUS(r);
+	if (!cli_path(path, sizeof(path), "/v1/gpus/", words.word[0], "/policy") ||
+		(slice && !parse_number(slice, 10, INT32_MAX, &slice_ms)))
+		return cli_usage(cli);
+	json_t *body = json_pack("{s:s}", "policy", words.word[1]);
+	if (!body) {
+		error_set(
+			&err, 0, "gpu policy: that is no policy (see `vgpuctl gpu policy --help`)");
+		return cli_fail(&err);
+	}
+	if (slice)
+		json_object_set_new(body, "slice_ms", json_integer((json_int_t)slice_ms));
+	if (cli_call(cli, "POST", path, body, &reply, &err) < 0)
+		return cli_fail(&err);
+	if (cli->json)
+		r = cli_print_json(reply.json);
+	cli_reply_finish(&reply);
+	return r;
+}
+
 const struct verb verb_gpu_list = {.name = "gpu list",
 	.args = "",
 	.summary = "The GPUs of this node",
@@ -38,3 +71,12 @@ const struct verb verb_gpu_list = {.name = "gpu list",
 
 const struct verb verb_gpu_show = {
 	.name = "gpu show", .args = "GPU", .summary = "One GPU", .details = "", .run = gpu_show};
+
+const struct verb verb_gpu_policy = {.name = "gpu policy",
+	.args = "GPU best-effort|equal-share|fixed-share [--slice-ms N]",
+	.summary = "How the vGPUs of a GPU share it",
+	.details = "best-effort: whoever submits most gets most.\n"
+		   "equal-share: by the weight of their types among those that draw.\n"
+		   "fixed-share: each its share and no more, even when others are idle.\n"
+		   "--slice-ms: 1 to 30; 2 up to 8 vGPUs and 1 above if not given.",
+	.run = gpu_policy};

@@ -16,6 +16,9 @@
 #define API_ROUTES(X)                                                                              \
 	X("GET", "/v1/gpus", api_gpu_list, "The GPUs of this node", "", "an array of GPU")         \
 	X("GET", "/v1/gpus/NAME", api_gpu_show, "One GPU", "", "GPU")                              \
+	X("POST", "/v1/gpus/NAME/policy", api_gpu_policy, "How its vGPUs share it",                \
+		"{policy, slice_ms?}: slice_ms: 1 to 30; by the number of vGPUs if not given",     \
+		"GPU")                                                                             \
 	X("GET", "/v1/types", api_type_list, "What each GPU offers", "?gpu=NAME: only that GPU's", \
 		"an array of type")                                                                \
 	X("GET", "/v1/vgpus", api_vgpu_list, "All vGPUs", "", "an array of vGPU")                  \

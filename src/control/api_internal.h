@@ -36,6 +36,9 @@ struct api_call {
 struct vgpu *api_find_vgpu(struct api *api, struct http_request *request, const char *name);
 struct api_call *api_call_new(struct api *api, struct http_request *request, const char *name);
 
+/* api_gpu.c; `name` is that of a GPU. */
+void api_gpu_policy(struct api *api, struct http_request *request, const char *name);
+
 /* api_samples.c */
 void api_samples(struct api *api, struct http_request *request, const char *name);
 

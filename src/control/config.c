@@ -75,6 +75,8 @@ static const struct key type_keys[] = {
 	{"heads", VALUE_NUMBER32, offsetof(struct type, heads), 1, TYPES_MAX_HEADS},
 	{"hibernate_idle_s", VALUE_NUMBER32, offsetof(struct type, hibernate_idle_s), 0,
 		CONFIG_IDLE_MAX},
+	{"weight", VALUE_NUMBER32, offsetof(struct type, weight), 1, SCHED_WEIGHT_MAX},
+	{"share_percent", VALUE_NUMBER32, offsetof(struct type, share_percent), 1, 100},
 	{0},
 };
 
@@ -176,7 +178,8 @@ static void *section_object(struct parse *p, const char *section, const struct k
 	*type = (struct type){.max_width = 1920,
 		.max_height = 1200,
 		.heads = 1,
-		.hibernate_idle_s = TYPES_IDLE_NODE};
+		.hibernate_idle_s = TYPES_IDLE_NODE,
+		.weight = SCHED_WEIGHT_DEFAULT};
 	snprintf(type->name, sizeof(type->name), "%s", section + 5);
 	return type;
 }

@@ -35,12 +35,41 @@ static json_t *check_json(
 		detail, "advice", advice);
 }
 
+static void share_checks(const struct vgpud *d, json_t *list)
+{
+	static const char advice[] =
+		"give vgpud a control group of its own with the cpu controller "
+		"(systemd: Delegate=cpu)";
+	char detail[400];
+
+	if (d->share.usable)
+		snprintf(detail, sizeof(detail),
+			"equal-share and fixed-share by control groups, "
+			"version %u",
+			d->share.cgroup.version);
+	else
+		snprintf(detail, sizeof(detail), "GPUs can be shared as best-effort only: %s",
+			d->share.why);
+	json_array_append_new(list, check_json("cpu-shares", d->share.usable ? "ok" : "warn",
+					    detail, d->share.usable ? NULL : advice));
+	for (size_t i = 0; i < d->n_gpus; i++) {
+		const struct gpu *gpu = &d->gpus[i];
+		if (gpu->sched.policy == SCHED_BEST_EFFORT || gpu->enforcer ||
+			!vgpud_gpu_use(d, gpu->name, NULL).vgpus)
+			continue;
+		snprintf(detail, sizeof(detail), "%s: %s is not enforced", gpu->name,
+			sched_policy_names[gpu->sched.policy]);
+		json_array_append_new(list, check_json("policy", "fail", detail, advice));
+	}
+}
+
 static void node_checks(const struct vgpud *d, json_t *list)
 {
 	char detail[160];
 
 	snprintf(detail, sizeof(detail), "answers, %zu GPUs", d->n_gpus);
 	json_array_append_new(list, check_json("vgpud", "ok", detail, NULL));
+	share_checks(d, list);
 	for (const struct vgpu *v = d->vgpus; v; v = v->next) {
 		if (strcmp(vgpu_state(v), "failed") != 0)
 			continue;

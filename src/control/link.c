@@ -137,6 +137,11 @@ static int spawn_args(const struct link_spawn *spawn, char **argv, char *group, 
 		argv[n++] = option;
 		argv[n++] = group;
 	}
+	if (spawn->cpu_group[0]) {
+		static char option[] = "--cpu-group";
+		argv[n++] = option;
+		argv[n++] = (char *)(uintptr_t)spawn->cpu_group;
+	}
 	static char separator[] = "--";
 	argv[n++] = separator;
 	for (char *const *arg = spawn->device_args; *arg; arg++) {

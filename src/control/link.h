@@ -35,6 +35,7 @@ struct link_spawn {
 	const char *dir, *name, *uuid;
 	char *const *device_args; /* ends with NULL */
 	gid_t group;              /* (gid_t)-1: none */
+	const char *cpu_group;    /* file that takes the pids of device processes; "" : none */
 };
 
 /* Starts a keeper. -EBUSY: one is running for that folder. */

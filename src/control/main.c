@@ -362,6 +362,8 @@ static int prepare(struct vgpud *d, struct options *o, struct servers *s, struct
 	snprintf(path, sizeof(path), "%s/vgpud.db", o->state_dir);
 	r = store_open(path, &d->store, err);
 	if (r == 0)
+		r = vgpud_share_open(d, err);
+	if (r == 0)
 		r = vgpud_reconcile(d, err);
 	if (r == 0)
 		report_unknown(d);
@@ -411,6 +413,7 @@ static int serve(struct options *o)
 		log_error("%s", err.text);
 	}
 	sd_event_source_disable_unref(d.idle_timer);
+	vgpud_share_close(&d);
 	vgpud_free_vgpus(&d); /* the keepers stay */
 	handover_destroy(s.handover);
 	if (s.api)

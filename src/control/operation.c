@@ -93,7 +93,9 @@ static void move_done(struct vgpu *v, bool moved)
 	struct error err;
 	int r = 0;
 
+	char left[TYPES_NAME_MAX] = "";
 	if (moved && strcmp(v->def.moving_to, v->def.gpu) != 0) {
+		snprintf(left, sizeof(left), "%s", v->def.gpu);
 		if (type)
 			v->def.type = *type;
 		snprintf(v->def.gpu, sizeof(v->def.gpu), "%s", v->def.moving_to);
@@ -105,6 +107,10 @@ static void move_done(struct vgpu *v, bool moved)
 	v->def.moving_to[0] = '\0';
 	if (r < 0)
 		log_warning("the row of %s stays as it was: %s", v->def.name, err.text);
+	if (left[0]) {
+		vgpu_share_join(v); /* on the new one first, so the old group is empty */
+		vgpud_share_changed(v->d, left);
+	}
 }
 
 /* Whether it moved is known; but for a broken link, after which the next STATUS tells. */
@@ -358,7 +364,7 @@ static int admit_move(const struct vgpu *v, const char *gpu_name, const char *wh
 int vgpu_move(struct vgpu *v, const char *gpu_name, bool exact, bool precopy,
 	vgpu_outcome_done done, void *data, struct error *err)
 {
-	struct vgpu_device_args options;
+	struct vgpu_device_args options = {0};
 	const struct gpu *gpu = NULL;
 	struct operation *o = operation_new(v, "move", KEEPER_CONTROL_MOVE, done, data, err);
 

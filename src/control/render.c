@@ -53,14 +53,19 @@ json_t *render_gpu(const struct vgpud *d, const struct gpu *gpu)
 	bool one_type = use.type && vgpud_gpu_use(d, gpu->name, use.type).of_type == use.vgpus;
 	uint64_t left = gpu->vram_mib > use.vram_mib ? gpu->vram_mib - use.vram_mib : 0;
 
-	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:i, s:s, s:b}",
+	bool sliced = gpu->sched.policy != SCHED_BEST_EFFORT;
+
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:i, s:s, s:o, s:s?, "
+			 "s:b}",
 		"name", gpu->name, "kind", gpu->kind, "driver", text(gpu->driver), "pci_address",
 		text_or_null(gpu->pci_address), "render_node", text_or_null(gpu->render_node),
 		"state", use.vgpus ? "shared" : "free", "method",
 		use.type ? text(method_names[use.method]) : json_null(), "type",
 		one_type ? text(use.type) : json_null(), "vram_mib", number(gpu->vram_mib),
-		"vram_free_mib", number(left), "vgpus", (int)use.vgpus, "policy", "best-effort",
-		"mixed", gpu->mixed);
+		"vram_free_mib", number(left), "vgpus", (int)use.vgpus, "policy",
+		sched_policy_names[gpu->sched.policy], "slice_ms",
+		sliced ? number(sched_slice_ns(&gpu->sched, use.vgpus) / SCHED_MS) : json_null(),
+		"enforced_by", gpu->enforcer, "mixed", gpu->mixed);
 }
 
 json_t *render_type(const struct vgpud *d, const struct type *type)
@@ -71,12 +76,14 @@ json_t *render_type(const struct vgpud *d, const struct type *type)
 	uint32_t idle_s = type->hibernate_idle_s == TYPES_IDLE_NODE ? d->config.hibernate_idle_s
 								    : type->hibernate_idle_s;
 
-	return json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:i, s:i, s:o}", "name", type->name, "gpu",
-		type->gpu, "vram_mib", number(type->vram_mib), "max_instances",
+	double share = type->share_percent ?: 100.0 / MAX(type->max_instances, 1u);
+
+	return json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:i, s:i, s:o, s:i, s:f}", "name",
+		type->name, "gpu", type->gpu, "vram_mib", number(type->vram_mib), "max_instances",
 		(int)type->max_instances, "available_instances",
 		gpu ? (int)types_available(gpu, type, &use) : 0, "max_width", (int)type->max_width,
 		"max_height", (int)type->max_height, "heads", (int)type->heads, "hibernate_idle_s",
-		number(idle_s));
+		number(idle_s), "weight", (int)type->weight, "share_percent", share);
 }
 
 static uint64_t vram_used_mib(const struct vgpu *v)

@@ -25,7 +25,9 @@
 	X(vram_mib, "number", "all of it")                                                         \
 	X(vram_free_mib, "number", "not given to a vGPU")                                          \
 	X(vgpus, "number", "how many it carries")                                                  \
-	X(policy, "string", "scheduling policy")                                                   \
+	X(policy, "string", "best-effort, equal-share or fixed-share")                             \
+	X(slice_ms, "number or null", "slice of that policy; null with best-effort")               \
+	X(enforced_by, "string or null", "cgroup-v1 or cgroup-v2; null: nothing")                  \
 	X(mixed, "boolean", "whether vGPUs of several types may share it")
 
 #define RENDER_TYPE_FIELDS(X)                                                                      \
@@ -37,7 +39,9 @@
 	X(max_width, "number", "pixels")                                                           \
 	X(max_height, "number", "pixels")                                                          \
 	X(heads, "number", "screens")                                                              \
-	X(hibernate_idle_s, "number", "a vGPU idle for longer is hibernated; 0: never")
+	X(hibernate_idle_s, "number", "a vGPU idle for longer is hibernated; 0: never")            \
+	X(weight, "number", "in equal-share, beside those of others")                              \
+	X(share_percent, "number", "of the GPU, in fixed-share")
 
 #define RENDER_VGPU_FIELDS(X)                                                                      \
 	X(name, "string", "")                                                                      \

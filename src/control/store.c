@@ -8,12 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STORE_VERSION 2
+#define STORE_VERSION 3
 #define STORE_BUSY_MS 2000
 
 struct store {
 	sqlite3 *db;
 };
+
+/* Only GPUs for which somebody chose a policy. */
+#define GPUS_TABLE                                                                                 \
+	"CREATE TABLE gpus ("                                                                      \
+	" name TEXT PRIMARY KEY, policy TEXT NOT NULL, slice_ms INTEGER NOT NULL)"                 \
+	" STRICT, WITHOUT ROWID;"
 
 static const char schema[] =
 	"BEGIN;"
@@ -22,17 +28,20 @@ static const char schema[] =
 	" method INTEGER NOT NULL, phase INTEGER NOT NULL, type TEXT NOT NULL,"
 	" vram_mib INTEGER NOT NULL, max_width INTEGER NOT NULL, max_height INTEGER NOT NULL,"
 	" heads INTEGER NOT NULL, moving_to TEXT NOT NULL, moves_before INTEGER NOT NULL)"
-	" STRICT, WITHOUT ROWID;"
-	"PRAGMA user_version = 2;"
+	" STRICT, WITHOUT ROWID;" GPUS_TABLE "PRAGMA user_version = 3;"
 	"COMMIT;";
 
 /* Version 1 knew no moves. */
 static const char from_version_1[] =
 	"BEGIN;"
 	"ALTER TABLE vgpus ADD COLUMN moving_to TEXT NOT NULL DEFAULT '';"
-	"ALTER TABLE vgpus ADD COLUMN moves_before INTEGER NOT NULL DEFAULT 0;"
-	"PRAGMA user_version = 2;"
+	"ALTER TABLE vgpus ADD COLUMN moves_before INTEGER NOT NULL DEFAULT 0;" GPUS_TABLE
+	"PRAGMA user_version = 3;"
 	"COMMIT;";
+
+/* Version 2 knew no policies. */
+static const char from_version_2[] = "BEGIN;" GPUS_TABLE "PRAGMA user_version = 3;"
+				     "COMMIT;";
 
 static int store_error(struct store *store, const char *what, struct error *err)
 {
@@ -84,6 +93,8 @@ static int store_prepare(struct store *store, const char *path, struct error *er
 		return store_exec(store, schema, path, err);
 	if (version == 1)
 		return store_exec(store, from_version_1, path, err);
+	if (version == 2)
+		return store_exec(store, from_version_2, path, err);
 	if (version < 0)
 		return store_error(store, path, err);
 	if (version != STORE_VERSION)
@@ -262,5 +273,45 @@ int store_each(struct store *store, store_row_fn fn, void *data, struct error *e
 	if (r == 0 && step != SQLITE_DONE)
 		r = store_error(store, "read the database", err);
 	sqlite3_finalize(s);
+	return r;
+}
+
+int store_set_policy(struct store *store, const char *gpu, const struct sched_gpu *sched,
+	const char *what, struct error *err)
+{
+	sqlite3_stmt *s = store_statement(store, "INSERT OR REPLACE INTO gpus VALUES (?, ?, ?)");
+
+	if (s) {
+		sqlite3_bind_text(s, 1, gpu, -1, SQLITE_STATIC);
+		sqlite3_bind_text(s, 2, sched_policy_names[sched->policy], -1, SQLITE_STATIC);
+		sqlite3_bind_int64(s, 3, sched->slice_ms);
+	}
+	return store_finish(store, s, what, err);
+}
+
+int store_get_policy(struct store *store, const char *gpu, struct sched_gpu *ret, struct error *err)
+{
+	sqlite3_stmt *s =
+		store_statement(store, "SELECT policy, slice_ms FROM gpus WHERE name = ?");
+	char policy[32] = "";
+	int r = 0;
+
+	if (s)
+		sqlite3_bind_text(s, 1, gpu, -1, SQLITE_STATIC);
+	int step = s ? sqlite3_step(s) : SQLITE_ERROR;
+	*ret = (struct sched_gpu){.policy = SCHED_BEST_EFFORT};
+	if (step == SQLITE_ROW) {
+		copy_text(s, 0, policy, sizeof(policy));
+		ret->policy = sched_policy_from_name(policy);
+		ret->slice_ms = (uint32_t)sqlite3_column_int64(s, 1);
+	} else if (step != SQLITE_DONE) {
+		r = store_error(store, "read the database", err);
+	}
+	sqlite3_finalize(s);
+	if (r == 0 && sched_check_gpu(ret) < 0)
+		r = error_set(err, EINVAL,
+			"%s: the database has a policy or slice for it that no vgpud wrote (set it "
+			"anew: vgpuctl gpu policy)",
+			gpu);
 	return r;
 }

@@ -3,8 +3,9 @@
 #define VGPU_CONTROL_STORE_H
 
 /*
- * Definitions of vGPUs and what is intended with them, on disk (SQLite). Each call is one
- * transaction that is on the disk when it returns, or did nothing. Runtime facts are not here.
+ * Definitions of vGPUs, what is intended with them, and the policies of GPUs, on disk (SQLite).
+ * Each call is one transaction that is on the disk when it returns, or did nothing. Runtime facts
+ * are not here.
  *
  * The phase is the journal of what takes several steps: a row CREATING at start is a creation that
  * nobody was told had worked, and is undone; a row DELETING is finished.
@@ -44,6 +45,12 @@ int store_set_move(struct store *store, const char *name, const char *moving_to,
 int store_set_gpu(struct store *store, const char *name, const char *gpu, const char *type,
 	const char *what, struct error *err);
 int store_delete(struct store *store, const char *name, const char *what, struct error *err);
+
+/* How that GPU is shared. -EINVAL: what is there is nothing that a vgpud wrote. */
+int store_get_policy(
+	struct store *store, const char *gpu, struct sched_gpu *ret, struct error *err);
+int store_set_policy(struct store *store, const char *gpu, const struct sched_gpu *sched,
+	const char *what, struct error *err);
 
 typedef int (*store_row_fn)(void *data, const struct definition *def);
 int store_each(struct store *store, store_row_fn fn, void *data, struct error *err);

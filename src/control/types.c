@@ -51,6 +51,7 @@ size_t types_ladder(const struct gpu *gpu, struct type *types, size_t max)
 			.max_height = screens[row].height,
 			.heads = screens[row].heads,
 			.hibernate_idle_s = TYPES_IDLE_NODE,
+			.weight = SCHED_WEIGHT_DEFAULT,
 		};
 		snprintf(type->name, sizeof(type->name), "%.40s-%llu", gpu->name,
 			(unsigned long long)mib);

@@ -11,6 +11,7 @@
  */
 
 #include "base/error.h"
+#include "scheduler/policy.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -40,6 +41,8 @@ struct gpu {
 	char render_node[64];
 	uint64_t vram_mib;
 	bool mixed; /* vGPUs of several types may share it (rule 2) */
+	struct sched_gpu sched;
+	const char *enforcer; /* of its policy; NULL: there is none */
 };
 
 struct type {
@@ -50,6 +53,8 @@ struct type {
 	uint32_t max_width, max_height; /* pixels */
 	uint32_t heads;
 	uint32_t hibernate_idle_s; /* 0: never; TYPES_IDLE_NODE */
+	uint32_t weight;           /* 1..SCHED_WEIGHT_MAX */
+	uint32_t share_percent;    /* in fixed-share; 0: one part in max_instances */
 };
 
 /* What is on a GPU now. */

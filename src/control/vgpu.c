@@ -188,7 +188,11 @@ static void vgpu_gone(struct vgpu *v)
 		events_add(&v->d->events, v->def.name, "deleted");
 	error_set(&why, EIO, "create %s: %s (see `vgpuctl doctor`)", v->def.name,
 		v->failure[0] ? v->failure : "vgpud was interrupted");
+	char gpu[TYPES_NAME_MAX];
+	snprintf(gpu, sizeof(gpu), "%s", v->def.gpu);
+	struct vgpud *d = v->d;
 	vgpu_free(v);
+	vgpud_share_changed(d, gpu);
 	if (gone.done)
 		gone.done(gone.data, created ? NULL : &why);
 }
@@ -348,6 +352,8 @@ static void vgpu_on_status(void *data, const struct keeper_status *status)
 			vgpu_stop(v);
 		return;
 	}
+	if (first)
+		vgpu_share_join(v);
 	if (v->def.phase == PHASE_DEFINED)
 		vgpu_report_change(v, &was, first);
 	if (!status->device_pid)
@@ -459,16 +465,19 @@ void vgpu_device_args(const struct vgpu *v, const struct gpu *gpu, struct vgpu_d
 
 static int vgpu_start_keeper(struct vgpu *v, const struct gpu *gpu)
 {
-	struct vgpu_device_args options;
+	struct vgpu_device_args options = {0};
+	char cpu_group[CGROUP_PATH_MAX];
 
 	vgpu_device_args(v, gpu, &options);
+	vgpu_share_prepare(v, cpu_group, sizeof(cpu_group));
 	struct link_spawn spawn = {.keeper = v->d->keeper_path,
 		.device = v->d->device_path,
 		.dir = v->dir,
 		.name = v->def.name,
 		.uuid = v->def.uuid,
 		.device_args = options.args,
-		.group = v->d->group};
+		.group = v->d->group,
+		.cpu_group = cpu_group};
 	int r = vgpu_make_dir(v);
 	return r < 0 ? r : link_start(v->d->event, &spawn, &vgpu_link_ops, v, &v->link);
 }
@@ -517,7 +526,7 @@ static struct vgpu *vgpu_new(struct vgpud *d, const struct definition *def)
 
 	if (!v)
 		return NULL;
-	*v = (struct vgpu){.d = d, .def = *def, .stats_fd = -1};
+	*v = (struct vgpu){.d = d, .def = *def, .stats_fd = -1, .share.gain = SHARE_GAIN_ONE};
 	snprintf(v->dir, sizeof(v->dir), "%.79s/vgpus/%.63s", d->run_dir, def->name);
 	struct vgpu **at = &d->vgpus;
 	while (*at && strcmp((*at)->def.name, def->name) < 0)

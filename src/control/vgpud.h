@@ -16,6 +16,7 @@
 #include "control/config.h"
 #include "control/events.h"
 #include "control/link.h"
+#include "control/share.h"
 #include "control/store.h"
 #include "control/types.h"
 #include "metrics/account.h"
@@ -82,8 +83,9 @@ struct vgpu {
 	bool lost;               /* its link broke; whether its keeper ended is not known yet */
 	bool spoke;              /* the keeper, on this link */
 	bool foreign;            /* its folder is another definition's keeper's */
-	unsigned silent;         /* attempts in a row at which its keeper said nothing */
-	pid_t keeper_pid;        /* 0: not known; its own while its lock is held */
+	struct vgpu_share share;
+	unsigned silent;  /* attempts in a row at which its keeper said nothing */
+	pid_t keeper_pid; /* 0: not known; its own while its lock is held */
 	struct vgpu_waiter ready[VGPU_WAITERS]; /* for READY, or failure */
 	unsigned n_ready;
 	struct vgpu_waiter gone;          /* the one delete under way */
@@ -102,6 +104,9 @@ struct vgpud {
 	struct type types[TYPES_MAX];
 	size_t n_types;
 	struct store *store;
+	struct share share;
+	struct balance *balances[VGPUD_MAX_GPUS]; /* NULL: none */
+	sd_event_source *balance_timer;           /* NULL: no GPU is in equal-share */
 	char state_dir[PATH_MAX];
 	char formats_dir[VGPUD_FORMATS_MAX]; /* protocol/formats.h; "": they are not kept */
 	sd_event_source *idle_timer;         /* the policy of hibernation; NULL: nobody has one */

@@ -150,6 +150,15 @@ static void on_get_stats(struct keeper *k, struct packet *p)
 		control_result(k, -ENOENT, "there is no device process");
 }
 
+static void on_group(struct keeper *k, struct packet *p)
+{
+	struct keeper_group *group = (void *)p->payload;
+
+	packet_text(group->procs, sizeof(group->procs));
+	int r = group_join(k, group->procs);
+	control_result(k, r, r < 0 ? strerror(-r) : "");
+}
+
 static void on_stop(struct keeper *k, struct packet *p)
 {
 	k->stopping = true;
@@ -163,6 +172,7 @@ static const control_handler handlers[KEEPER_CONTROL_MESSAGE_COUNT] = {
 	[KEEPER_CONTROL_ADOPT] = on_adopt,
 	[KEEPER_CONTROL_GET_SCREEN] = on_get_screen,
 	[KEEPER_CONTROL_GET_STATS] = on_get_stats,
+	[KEEPER_CONTROL_GROUP] = on_group,
 	[KEEPER_CONTROL_STOP] = on_stop,
 	[KEEPER_CONTROL_MOVE] = job_request,
 	[KEEPER_CONTROL_SNAPSHOT] = job_request,

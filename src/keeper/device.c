@@ -56,6 +56,7 @@ static void device_child(const struct device_process *d, char **argv, char **env
 	/* The device process dies with its keeper, also when the keeper is killed. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != keeper_pid)
 		_exit(126);
+	group_enter(k);
 	channel = fcntl(channel, F_DUPFD, DEVICE_FD_FREE);
 	err = fcntl(err, F_DUPFD, DEVICE_FD_FREE);
 	stats = fcntl(d->stats_fd, F_DUPFD, DEVICE_FD_FREE);

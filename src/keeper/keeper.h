@@ -68,9 +68,10 @@ struct keeper_config {
 	const char *device; /* the vgpu-device program */
 	char **device_args;
 	int n_device_args;
-	int control_fd; /* a first control connection, or -1 */
-	int lock_fd;    /* held while the keeper lives, or -1 */
-	gid_t group;    /* of the sockets clients use; (gid_t)-1: unchanged */
+	int control_fd;        /* a first control connection, or -1 */
+	int lock_fd;           /* held while the keeper lives, or -1 */
+	gid_t group;           /* of the sockets clients use; (gid_t)-1: unchanged */
+	const char *cpu_group; /* file that takes the pids of device processes; NULL: none */
 	uint32_t hang_ms, step_ms, recoveries, delay_ms;
 };
 
@@ -152,6 +153,7 @@ struct keeper {
 	struct binding binding;
 	uint32_t binding_number; /* of the present or next binding; from 1 */
 	int stats_fd;            /* counters of this or the last device process; or -1 */
+	int group_fd;            /* takes the pids of device processes; or -1 */
 	int holder_pidfd;
 	struct loop_source *holder_source;
 	struct connection connections[KEEPER_MAX_CONNECTIONS];
@@ -229,6 +231,11 @@ uint64_t watch_next_time(const struct keeper *k);
 bool watch_hangs(const struct keeper *k); /* it is at one thing for too long */
 void watch_begin(struct keeper *k);       /* the guest did something just now */
 uint64_t watch_idle_ns(struct keeper *k);
+
+/* group.c: the control group that device processes are in */
+/* All that run and that will; `path` is a file that takes pids. 0 or -errno. */
+int group_join(struct keeper *k, const char *path);
+void group_enter(const struct keeper *k); /* by a new process, itself */
 
 /* peers.c: VMs and processes */
 int peers_listen(struct keeper *k);

@@ -152,6 +152,16 @@ uint64_t keeper_private_bytes(void)
 	return (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+/* Where that fails vgpud hears of it: it says GROUP once more when it is there. */
+static void keeper_join_group(struct keeper *k)
+{
+	const char *procs = k->config->cpu_group;
+	int r = procs ? group_join(k, procs) : 0;
+
+	if (r < 0)
+		log_warning("%s: %s", procs, strerror(-r));
+}
+
 static int keeper_run(const struct keeper_config *config)
 {
 	/* Static for its size, not for sharing: nothing else names it. */
@@ -162,6 +172,7 @@ static int keeper_run(const struct keeper_config *config)
 		.vms_dir = -1,
 		.listeners = {-1, -1, -1},
 		.signal_fd = -1,
+		.group_fd = -1,
 		.holder_pidfd = -1,
 		.control = {.fd = -1},
 		.binding_number = 1,
@@ -173,6 +184,7 @@ static int keeper_run(const struct keeper_config *config)
 	int r = keeper_open(&k);
 	if (r == 0)
 		r = keeper_watch_signals(&k);
+	keeper_join_group(&k);
 	if (r == 0)
 		r = device_start(&k);
 	if (r < 0) {
@@ -212,6 +224,7 @@ enum {
 	UUID,
 	DEVICE,
 	GROUP,
+	CPU_GROUP,
 	CONTROL_FD,
 	LOCK_FD,
 	HANG_MS,
@@ -225,6 +238,7 @@ static const struct option options[] = {
 	{"uuid", required_argument, NULL, UUID},
 	{"device", required_argument, NULL, DEVICE},
 	{"group", required_argument, NULL, GROUP},
+	{"cpu-group", required_argument, NULL, CPU_GROUP},
 	{"control-fd", required_argument, NULL, CONTROL_FD},
 	{"lock-fd", required_argument, NULL, LOCK_FD},
 	{"hang-ms", required_argument, NULL, HANG_MS},
@@ -255,6 +269,9 @@ static bool parse_args(int argc, char **argv, struct keeper_config *config)
 			break;
 		case GROUP:
 			config->group = (gid_t)strtoul(optarg, NULL, 10);
+			break;
+		case CPU_GROUP:
+			config->cpu_group = optarg;
 			break;
 		case CONTROL_FD:
 			config->control_fd = inherited_fd(optarg);
@@ -295,7 +312,8 @@ int main(int argc, char **argv)
 		log_warning("VGPU_HANG_LIMIT_MS=%s is no number of milliseconds", hang);
 	if (!parse_args(argc, argv, &config)) {
 		fprintf(stderr, "usage: vgpu-keeper --run-dir DIR --name N --uuid U --device PATH "
-				"[--group GID] [--control-fd N] [--lock-fd N] [--hang-ms N] "
+				"[--group GID] [--cpu-group FILE] [--control-fd N] [--lock-fd N] "
+				"[--hang-ms N] "
 				"[--step-ms N] [--recoveries N] [--delay-ms N] [-- ARGS...]\n");
 		return 2;
 	}

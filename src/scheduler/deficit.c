@@ -9,11 +9,11 @@
 #define DEFICIT_STEP_MAX (UINT64_C(1) << 40) /* ns; so sums of all times a weight fit */
 #define DEFICIT_WANTS    10u /* who ran or waited for one part in so many of the time wants more */
 
-int deficit_init(struct deficit *d, const struct sched_gpu *gpu, uint32_t cpus)
+int deficit_init(struct deficit *d, const struct sched_gpu *gpu, uint32_t cpus, bool stops)
 {
 	if (sched_check_gpu(gpu) < 0 || !cpus || cpus > DEFICIT_CPUS_MAX)
 		return -EINVAL;
-	*d = (struct deficit){.gpu = *gpu, .cpus = cpus};
+	*d = (struct deficit){.gpu = *gpu, .cpus = cpus, .stops = stops};
 	return 0;
 }
 
@@ -129,7 +129,7 @@ static void equal_settle(struct deficit *d, struct deficit_vgpu **v, size_t n, u
 		if (!owed)
 			v[i]->balance_ns = MAX(v[i]->balance_ns, 0); /* to nobody */
 		/* One that is stopped already pays its whole debt: fewer stops, longer ones. */
-		bool stop = owed && v[i]->balance_ns < (v[i]->stop_ns ? 0 : -slice);
+		bool stop = d->stops && owed && v[i]->balance_ns < (v[i]->stop_ns ? 0 : -slice);
 		v[i]->stop_ns = stop ? DEFICIT_STOP_MAX_NS : 0;
 	}
 }
@@ -150,7 +150,9 @@ static void fixed_settle(struct deficit *d, struct deficit_vgpu **v, size_t n, u
 		uint64_t rate = MAX(d->cpus * e[i].cap / 1000, 1u); /* millionths of a CPU */
 		balance_change(v[i], gets, DEFICIT_SAVED_NS);
 		uint64_t debt = v[i]->balance_ns < 0 ? (uint64_t)-v[i]->balance_ns : 0;
-		v[i]->stop_ns = MIN((debt * SCHED_WHOLE + rate - 1) / rate, DEFICIT_STOP_MAX_NS);
+		v[i]->stop_ns = !d->stops ? 0
+					  : MIN((debt * SCHED_WHOLE + rate - 1) / rate,
+						    DEFICIT_STOP_MAX_NS);
 	}
 }
 
@@ -177,4 +179,11 @@ uint64_t deficit_stop_ns(const struct deficit *d, uint32_t id)
 	const struct deficit_vgpu *v = id ? deficit_find(d, id) : NULL;
 
 	return v ? v->stop_ns : 0;
+}
+
+int64_t deficit_balance_ns(const struct deficit *d, uint32_t id)
+{
+	const struct deficit_vgpu *v = id ? deficit_find(d, id) : NULL;
+
+	return v ? v->balance_ns : 0;
 }

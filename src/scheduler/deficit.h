@@ -3,8 +3,9 @@
 #define VGPU_SCHEDULER_DEFICIT_H
 
 /*
- * Shares of a soft GPU where the kernel does not enforce them: from the CPU time each vGPU's
- * processes used and waited for, who has to stop, and for how long at most.
+ * Shares of a soft GPU by accounts: from the CPU time each vGPU's processes used and waited for,
+ * what each is owed or owes. Where nothing else enforces shares, also who has to stop, and for how
+ * long at most.
  *
  * Every few ms the enforcer says deficit_used() for each vGPU and deficit_settle() once; then
  * deficit_stop_ns() is valid until the next time. Each vGPU has a balance, in ns of CPU time: what
@@ -27,9 +28,9 @@
 
 #include <stdbool.h>
 
-#define DEFICIT_DEBT_NS     (1000ll * SCHED_MS)
-#define DEFICIT_CLAIM_NS    (100ll * SCHED_MS)
-#define DEFICIT_SAVED_NS    (20ll * SCHED_MS) /* the claim in fixed-share */
+#define DEFICIT_DEBT_NS     (1000LL * SCHED_MS)
+#define DEFICIT_CLAIM_NS    (100LL * SCHED_MS)
+#define DEFICIT_SAVED_NS    (20LL * SCHED_MS) /* the claim in fixed-share */
 #define DEFICIT_STOP_MAX_NS (20u * (uint64_t)SCHED_MS)
 
 /* Counters of one vGPU's processes since some time; a step of more than 2^40 ns counts as that. */
@@ -50,12 +51,16 @@ struct deficit_vgpu {
 struct deficit {
 	struct sched_gpu gpu;
 	uint64_t cpus; /* thousandths of a CPU */
+	bool stops;
 	struct sched_time time;
 	struct deficit_vgpu vgpus[SCHED_VGPUS_MAX];
 };
 
-/* `cpus`: CPU time the GPU has, in thousandths of a CPU, 1..1000000. 0 or -EINVAL. */
-int deficit_init(struct deficit *d, const struct sched_gpu *gpu, uint32_t cpus);
+/*
+ * `cpus`: CPU time the GPU has, in thousandths of a CPU, 1..1000000. `stops`: someone stops those
+ * for which deficit_stop_ns() says so; else it never does. 0 or -EINVAL.
+ */
+int deficit_init(struct deficit *d, const struct sched_gpu *gpu, uint32_t cpus, bool stops);
 
 /* `id` above 0. 0, -EINVAL, -EEXIST, or -ENOSPC: there are SCHED_VGPUS_MAX already. */
 int deficit_add(struct deficit *d, uint32_t id, const struct sched_vgpu *params);
@@ -69,6 +74,8 @@ void deficit_remove(struct deficit *d, uint32_t id);
 int deficit_used(struct deficit *d, uint32_t id, const struct deficit_use *use);
 /* Closes the accounts; `now` as for sched_time_pass(). */
 void deficit_settle(struct deficit *d, uint64_t now);
+/* What it is owed (above 0) or owes, in ns of CPU time; 0 when there is none of that id. */
+int64_t deficit_balance_ns(const struct deficit *d, uint32_t id);
 /* 0: it may run; else it stops for so long, or until the next settlement says otherwise. */
 uint64_t deficit_stop_ns(const struct deficit *d, uint32_t id);
 

@@ -43,7 +43,7 @@ static void node_init(struct node *node, enum sched_policy policy, unsigned cpus
 	const struct sched_gpu gpu = {.policy = policy};
 
 	*node = (struct node){.n = n, .cpus = cpus, .seed = 99, .now = SECOND_NS};
-	assert_int_equal(deficit_init(&node->deficit, &gpu, cpus * 1000), 0);
+	assert_int_equal(deficit_init(&node->deficit, &gpu, cpus * 1000, true), 0);
 	for (unsigned i = 0; i < n; i++) {
 		node->guests[i] = guests[i];
 		assert_int_equal(deficit_add(&node->deficit, i + 1, &guests[i].params), 0);
@@ -215,9 +215,9 @@ static void test_errors(void **state)
 	const struct sched_gpu gpu = {SCHED_FIXED_SHARE, 0}, bad = {SCHED_FIXED_SHARE, 31};
 	const struct sched_vgpu params = {1, 1}, no_weight = {0, 1};
 
-	assert_int_equal(deficit_init(&d, &bad, 1000), -EINVAL);
-	assert_int_equal(deficit_init(&d, &gpu, 0), -EINVAL);
-	assert_int_equal(deficit_init(&d, &gpu, 1000), 0);
+	assert_int_equal(deficit_init(&d, &bad, 1000, true), -EINVAL);
+	assert_int_equal(deficit_init(&d, &gpu, 0, true), -EINVAL);
+	assert_int_equal(deficit_init(&d, &gpu, 1000, true), 0);
 	assert_int_equal(deficit_add(&d, 0, &params), -EINVAL);
 	assert_int_equal(deficit_add(&d, 1, &no_weight), -EINVAL);
 	assert_int_equal(deficit_add(&d, 1, &params), 0);
@@ -236,7 +236,7 @@ static void test_counters_go_back(void **state)
 	struct deficit d;
 	const struct sched_vgpu params = {1, SCHED_WHOLE};
 
-	deficit_init(&d, &(struct sched_gpu){SCHED_FIXED_SHARE, 0}, 1000);
+	deficit_init(&d, &(struct sched_gpu){SCHED_FIXED_SHARE, 0}, 1000, true);
 	deficit_add(&d, 1, &params);
 	deficit_settle(&d, 0);
 	deficit_used(&d, 1, &(struct deficit_use){SECOND_NS, 0});
@@ -247,6 +247,32 @@ static void test_counters_go_back(void **state)
 	deficit_used(&d, 1, &(struct deficit_use){0, UINT64_MAX});
 	deficit_settle(&d, 3 * SCHED_MS);
 	assert_int_equal(deficit_stop_ns(&d, 1), DEFICIT_STOP_MAX_NS);
+}
+
+/* Where another one enforces: the same accounts, and nobody is told to stop. */
+static void test_accounts_only(void **state)
+{
+	const struct sched_gpu gpu = {SCHED_EQUAL_SHARE, 0};
+	const struct sched_vgpu heavy = {3, 1}, light = {1, 1};
+	struct deficit_use a = {0}, b = {0};
+	struct deficit d;
+
+	deficit_init(&d, &gpu, 1000, false);
+	deficit_add(&d, 1, &heavy);
+	deficit_add(&d, 2, &light);
+	for (uint64_t now = 0; now <= 4; now++) {
+		assert_int_equal(deficit_used(&d, 1, &a), 0);
+		assert_int_equal(deficit_used(&d, 2, &b), 0);
+		deficit_settle(&d, now * 250 * SCHED_MS);
+		a.ran_ns += 180 * SCHED_MS;
+		a.waited_ns += 20 * SCHED_MS;
+		b.ran_ns += 70 * SCHED_MS;
+		b.waited_ns += 180 * SCHED_MS;
+		assert_int_equal(deficit_stop_ns(&d, 1) + deficit_stop_ns(&d, 2), 0);
+	}
+	assert_int_equal(deficit_balance_ns(&d, 1), 4 * 7500000);
+	assert_int_equal(deficit_balance_ns(&d, 2), -4 * 7500000);
+	assert_int_equal(deficit_balance_ns(&d, 3), 0);
 }
 
 /* --- random schedules --- */
@@ -298,6 +324,7 @@ int main(void)
 		cmocka_unit_test(test_alone),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_counters_go_back),
+		cmocka_unit_test(test_accounts_only),
 		cmocka_unit_test(test_random_schedules),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);

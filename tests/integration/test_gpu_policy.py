@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policies of a GPU: what is chosen, kept, refused, and which control groups stand for it."""
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from control_node import LIMIT, Node, alive, until
+
+HIDDEN = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"', "sh"]
+MIXED = """[gpu soft0]
+mixed = yes
+[type heavy]
+gpu = soft0
+vram_mib = 128
+weight = 300
+share_percent = 60
+"""
+
+
+def check(node, name):
+    said = node.ctl("--json", "doctor").stdout  # its status tells whether any check failed
+    return next(one for one in json.loads(said) if one["check"] == name)
+
+
+def group(pid):
+    """The control group of a process in the hierarchy that has the cpu controller."""
+    with open("/proc/%d/cgroup" % pid) as f:
+        lines = [line.rstrip("\n").split(":", 2) for line in f]
+    first = [path for _, names, path in lines if "cpu" in names.split(",")]
+    return (first or [path for _, names, path in lines if not names])[0]
+
+
+def device(node, name):
+    return group(node.json("show", name)["pid"])
+
+
+@pytest.fixture(scope="module")
+def shares():
+    """What doctor, which takes its time, says about them."""
+    with Node() as n:
+        return check(n, "cpu-shares")
+
+
+@pytest.fixture
+def node(shares):
+    if shares["status"] != "ok":
+        pytest.skip(shares["detail"])
+    with Node(MIXED) as n:
+        yield n
+        if not n.process:
+            n.start()
+        n.good("gpu", "policy", "soft0", "best-effort")
+        # Or its groups would stay behind, empty, when its keepers are killed.
+        until(lambda: not any(in_group(n, v["name"]) for v in n.json("list") if v["pid"]))
+        n.good("list")
+
+
+def in_group(node, name, gpu="soft0"):
+    return device(node, name).endswith("-%s/vgpu-%s" % (gpu, name))
+
+
+def test_a_policy_is_shown_and_kept(node):
+    shown = node.json("gpu", "show", "soft0")
+    assert (shown["policy"], shown["slice_ms"], shown["enforced_by"]) == ("best-effort", None, None)
+    node.good("gpu", "policy", "soft0", "fixed-share", "--slice-ms", "5")
+    shown = node.json("gpu", "list")[0]
+    assert (shown["policy"], shown["slice_ms"]) == ("fixed-share", 5)
+    assert shown["enforced_by"].startswith("cgroup-v")
+    assert "fixed-share" in node.good("gpu", "list")
+    node.kill()
+    node.start()
+    assert node.json("gpu", "show", "soft0")["policy"] == "fixed-share"
+    node.good("gpu", "policy", "soft0", "equal-share")
+    assert node.json("gpu", "show", "soft0")["slice_ms"] == 2
+    heavy = next(t for t in node.json("type", "list") if t["name"] == "heavy")
+    assert (heavy["weight"], heavy["share_percent"]) == (300, 60)
+
+
+def test_device_processes_are_in_groups_and_keepers_are_not(node):
+    before = node.create("early", "heavy")
+    outside = group(before["pid"])
+    node.good("gpu", "policy", "soft0", "equal-share")
+    until(lambda: in_group(node, "early"))
+    node.create("late")  # one whose first process is there from its beginning
+    assert in_group(node, "late")
+    for name in ("early", "late"):
+        assert group(node.json("show", name)["keeper_pid"]) == outside
+    node.good("gpu", "policy", "soft0", "best-effort")
+    until(lambda: device(node, "early") == outside and device(node, "late") == outside)
+    assert node.json("show", "early")["pid"] == before["pid"]
+
+
+def test_a_successor_is_in_the_group_without_vgpud(node):
+    """The keeper starts it, so nothing depends on whether vgpud is there."""
+    node.create("a")
+    node.good("gpu", "policy", "soft0", "equal-share")
+    until(lambda: in_group(node, "a"))
+    was = node.json("show", "a")
+    node.kill()
+    os.kill(was["pid"], signal.SIGKILL)
+    until(lambda: not alive(was["pid"]))
+    with node.connect("a"):  # which starts a new one
+        node.start()
+        until(lambda: node.json("show", "a")["pid"] not in (None, was["pid"]))
+        assert in_group(node, "a")
+
+
+def test_a_deleted_one_leaves_no_group(node):
+    node.good("gpu", "policy", "soft0", "fixed-share")
+    path = "/sys/fs/cgroup/cpu" + device(node, node.create("a")["name"])
+    if not os.path.isdir(path):
+        pytest.skip("this node has its cpu controller elsewhere")
+    node.good("delete", "a")
+    until(lambda: not os.path.exists(path))
+
+
+@pytest.mark.parametrize("args, says", [
+    (("soft0", "fair"), "'fair' does not exist"),
+    (("soft0", "equal-share", "--slice-ms", "0"), "out of range"),
+    (("soft0", "equal-share", "--slice-ms", "31"), "out of range"),
+    (("soft0", "equal-share", "--slice-ms", "2147483647"), "out of range"),
+    (("gpu9", "equal-share"), "no GPU"),
+])
+def test_refusals(node, args, says):
+    assert says in node.refused("gpu", "policy", *args)
+    assert node.json("gpu", "show", "soft0")["policy"] == "best-effort"
+
+
+@pytest.mark.parametrize("args", [(), ("soft0",), ("soft0", "equal-share", "x"),
+                                  ("soft0", "equal-share", "--slice-ms", "-1"),
+                                  ("soft0", "equal-share", "--slice-ms", "2ms")])
+def test_wrong_usage(node, args):
+    assert node.ctl("gpu", "policy", *args).returncode == 2
+
+
+@pytest.mark.parametrize("line", ["weight = 0", "weight = 10001", "share_percent = 0",
+                                  "share_percent = 101"])
+def test_weights_out_of_range(line):
+    node = Node("[type t]\ngpu = soft0\nvram_mib = 64\n%s\n" % line)
+    try:
+        done = subprocess.run(node.command(), capture_output=True, text=True, timeout=LIMIT)
+        assert done.returncode == 1 and line in done.stderr and "range" in done.stderr
+    finally:
+        node.close()
+
+
+def test_without_groups_only_best_effort_can_be_had():
+    if os.geteuid() != 0:
+        pytest.skip("hiding the control groups of this node needs root")
+    with Node(prefix=HIDDEN) as node:
+        line = node.refused("gpu", "policy", "soft0", "equal-share")
+        assert "cannot be enforced" in line and "Delegate=cpu" in line
+        assert check(node, "cpu-shares")["status"] == "warn"
+        node.good("gpu", "policy", "soft0", "best-effort")
+
+
+def test_a_policy_that_cannot_be_enforced_any_more_is_told(node):
+    if os.geteuid() != 0:
+        pytest.skip("hiding the control groups of this node needs root")
+    node.create("a")
+    node.good("gpu", "policy", "soft0", "equal-share")
+    node.kill()
+    node.prefix = HIDDEN
+    node.start()
+    shown = node.json("gpu", "show", "soft0")
+    assert (shown["policy"], shown["enforced_by"]) == ("equal-share", None)
+    assert check(node, "policy")["status"] == "fail"
+    assert "not as chosen" in node.log()
+    node.kill()
+    node.prefix = []
+    node.start()
+    until(lambda: node.json("gpu", "show", "soft0")["enforced_by"])
