@@ -205,7 +205,7 @@ def test_a_store_of_version_1_is_read(node):
     rows = db.execute("SELECT name, uuid, gpu, method, phase, type, vram_mib, max_width, max_height,"
                       " heads FROM vgpus").fetchall()
     db.executescript(
-        "DROP TABLE vgpus; CREATE TABLE vgpus (name TEXT PRIMARY KEY, uuid TEXT NOT NULL UNIQUE,"
+        "DROP TABLE IF EXISTS gpus; DROP TABLE vgpus; CREATE TABLE vgpus (name TEXT PRIMARY KEY, uuid TEXT NOT NULL UNIQUE,"
         " gpu TEXT NOT NULL, method INTEGER NOT NULL, phase INTEGER NOT NULL, type TEXT NOT NULL,"
         " vram_mib INTEGER NOT NULL, max_width INTEGER NOT NULL, max_height INTEGER NOT NULL,"
         " heads INTEGER NOT NULL) STRICT, WITHOUT ROWID; PRAGMA user_version = 1;")

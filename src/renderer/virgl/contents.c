@@ -283,8 +283,20 @@ static int compressed_read(const struct contents_job *job, void *dst)
 	return 0;
 }
 
+/* The library reads it as a colour attachment where it can be one: encoded anew, not as it was. */
+static int shared_exponent_read(const struct contents_job *job, void *dst)
+{
+	const struct format_content_part *p = &job->part;
+	bool lines = job->desc->target == PIPE_TEXTURE_1D_ARRAY; /* layers are lines */
+	GLint y = lines ? (GLint)p->layer : 0, z = lines ? 0 : (GLint)p->layer;
+
+	glGetTextureSubImage(job->texture, (GLint)p->level, 0, y, z, (GLsizei)p->width,
+		(GLsizei)p->height, 1, GL_RGB, GL_UNSIGNED_INT_5_9_9_9_REV, (GLsizei)p->bytes, dst);
+	return 0;
+}
+
 /* One sample, by our own GL; `way` says how. */
-enum contents_way { WAY_TRANSFER, WAY_DEPTH24, WAY_COMPRESSED };
+enum contents_way { WAY_TRANSFER, WAY_DEPTH24, WAY_COMPRESSED, WAY_SHARED_EXPONENT };
 
 static enum contents_way contents_way(const struct renderer_resource_desc *desc, bool write)
 {
@@ -292,10 +304,11 @@ static enum contents_way contents_way(const struct renderer_resource_desc *desc,
 		return WAY_TRANSFER;
 	if (desc->format == VIRGL_FORMAT_Z24X8_UNORM)
 		return WAY_DEPTH24;
-	if (!write && is_compressed(desc) && desc->target != PIPE_TEXTURE_2D &&
-		epoxy_is_desktop_gl() && epoxy_gl_version() >= 45)
+	if (write || !epoxy_is_desktop_gl() || epoxy_gl_version() < 45)
+		return WAY_TRANSFER;
+	if (is_compressed(desc) && desc->target != PIPE_TEXTURE_2D)
 		return WAY_COMPRESSED;
-	return WAY_TRANSFER;
+	return desc->format == VIRGL_FORMAT_R9G9B9E5_FLOAT ? WAY_SHARED_EXPONENT : WAY_TRANSFER;
 }
 
 static int flat_access(struct contents *c, struct contents_job *job, bool write, void *bytes)
@@ -316,6 +329,8 @@ static int flat_access(struct contents *c, struct contents_job *job, bool write,
 		glPixelStorei(GL_UNPACK_ALIGNMENT, 1);
 		if (way == WAY_COMPRESSED)
 			err = compressed_read(job, bytes);
+		else if (way == WAY_SHARED_EXPONENT)
+			err = shared_exponent_read(job, bytes);
 		else
 			err = write ? depth24_write(job, bytes) : depth24_read(job, c, bytes);
 		if (!err && glGetError() != GL_NO_ERROR)
