@@ -252,6 +252,7 @@ int device_load_end(struct device_loader *l, char *why, size_t size)
 {
 	int err = load_finish(l);
 
+	state_contents_done(l->dev);
 	if (!err)
 		snprintf(why, size, "%s", "");
 	else

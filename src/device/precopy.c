@@ -76,6 +76,7 @@ int device_precopy(
 		if (whole)
 			dev->precopy.done = res->serial;
 	}
+	state_contents_done(dev);
 	device_idle(dev);
 	if (whole) {
 		dev->precopy.epoch = 0;

@@ -257,6 +257,12 @@ void state_put_content(struct device *dev, struct state_writer *w, const struct 
 	state_end(w);
 }
 
+void state_contents_done(struct device *dev)
+{
+	if (dev->ops->content_done)
+		dev->ops->content_done(dev->renderer);
+}
+
 static void save_lossy(void *data, bool refused, const char *text)
 {
 	struct saver *s = data;
@@ -502,6 +508,7 @@ int device_save(struct device *dev, struct state_writer *w, bool precopied, bool
 	}
 	free(s.resources);
 	free(s.contexts);
+	state_contents_done(dev);
 	device_idle(dev);
 	if (s.error)
 		return s.error;

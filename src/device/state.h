@@ -56,6 +56,8 @@ void state_put_resource(struct state_writer *w, const struct resource *res);
 /* `ret_lost`: it could be read by no means; not set otherwise. */
 void state_put_content(struct device *dev, struct state_writer *w, const struct resource *res,
 	uint32_t part, bool *ret_lost);
+/* After reading or writing contents. */
+void state_contents_done(struct device *dev);
 /* It was not written to since it was copied ahead. */
 static inline bool state_is_copied(const struct resource *res)
 {

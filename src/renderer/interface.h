@@ -183,6 +183,8 @@ struct renderer_ops {
 	int (*content_read)(struct renderer *r, uint32_t id, uint32_t part, void *dst, size_t size);
 	int (*content_write)(
 		struct renderer *r, uint32_t id, uint32_t part, const void *src, size_t size);
+	/* After a run of these: nothing of it may slow drawing down. NULL: nothing does. */
+	void (*content_done)(struct renderer *r);
 
 	/*
 	 * Ids of the query objects that submit() made since the last call, in the order in which

@@ -28,6 +28,8 @@ struct contents {
 	struct samples *samples;
 	bool samples_tried;
 	GLuint framebuffer;
+	GLuint target;         /* see contents_let_go() */
+	GLuint librarys, ours; /* framebuffers with it, in context 0 and our own */
 };
 
 /* The library's box has the same six fields in the same order. */
@@ -87,6 +89,15 @@ static void own_end(void)
 	virgl_renderer_force_ctx_0();
 }
 
+static void delete_target(struct contents *c)
+{
+	if (!c->target)
+		return;
+	virgl_renderer_force_ctx_0();
+	glDeleteFramebuffers(1, &c->librarys);
+	glDeleteTextures(1, &c->target);
+}
+
 void contents_destroy(struct contents *c)
 {
 	if (!c)
@@ -95,9 +106,11 @@ void contents_destroy(struct contents *c)
 		EGLDisplay display = eglGetCurrentDisplay();
 		samples_destroy(c->samples);
 		glDeleteFramebuffers(1, &c->framebuffer);
+		glDeleteFramebuffers(1, &c->ours);
 		own_end();
 		eglDestroyContext(display, c->own);
 	}
+	delete_target(c);
 	free(c);
 }
 
@@ -482,4 +495,39 @@ int contents_write(struct contents *c, uint32_t id, const struct renderer_resour
 	uint32_t part, const void *src, size_t size)
 {
 	return contents_access(c, id, desc, part, true, (void *)(uintptr_t)src, size);
+}
+
+/* ---- what stays behind ---- */
+
+static void make_target(struct contents *c)
+{
+	glGenTextures(1, &c->target);
+	glBindTexture(GL_TEXTURE_2D, c->target);
+	glTexImage2D(GL_TEXTURE_2D, 0, GL_RGBA8, 1, 1, 0, GL_RGBA, GL_UNSIGNED_BYTE, NULL);
+	glBindTexture(GL_TEXTURE_2D, 0);
+}
+
+/* Drivers look at a new framebuffer when it is used, not when it is bound. */
+static void use_target(const struct contents *c, GLuint *framebuffer)
+{
+	uint32_t texel;
+
+	if (!*framebuffer)
+		glGenFramebuffers(1, framebuffer);
+	glBindFramebuffer(GL_FRAMEBUFFER, *framebuffer);
+	glFramebufferTexture2D(GL_FRAMEBUFFER, GL_COLOR_ATTACHMENT0, GL_TEXTURE_2D, c->target, 0);
+	glReadPixels(0, 0, 1, 1, GL_RGBA, GL_UNSIGNED_BYTE, &texel);
+	glBindFramebuffer(GL_FRAMEBUFFER, 0);
+	forget_errors();
+}
+
+void contents_let_go(struct contents *c)
+{
+	virgl_renderer_force_ctx_0();
+	if (!c->target)
+		make_target(c);
+	use_target(c, &c->librarys);
+	if (c->own != EGL_NO_CONTEXT && own_begin(c) == 0)
+		use_target(c, &c->ours);
+	own_end();
 }

@@ -36,6 +36,13 @@ int contents_read(struct contents *c, uint32_t id, const struct renderer_resourc
 int contents_write(struct contents *c, uint32_t id, const struct renderer_resource_desc *desc,
 	uint32_t part, const void *src, size_t size);
 
+/*
+ * After a run of these. A driver keeps a context's last framebuffer as its target, also when none is
+ * bound any more, and llvmpipe draws at once, instead of with the rest of the frame, whatever
+ * samples a texture that is a target in any context. So the contexts used here get another target.
+ */
+void contents_let_go(struct contents *c);
+
 /* The library's resources of this id and above are our own. */
 #define CONTENTS_FIRST_ID 0xfffffff0u
 

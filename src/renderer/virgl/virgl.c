@@ -546,6 +546,12 @@ static int virgl_content_write(
 	return err;
 }
 
+static void virgl_content_done(struct renderer *r)
+{
+	contents_let_go(r->contents);
+	virgl_note_context(r, false);
+}
+
 static enum renderer_fidelity virgl_fidelity(
 	struct renderer *r, const struct renderer_resource_desc *desc)
 {
@@ -663,6 +669,7 @@ const struct renderer_ops renderer_virgl = {
 	.fidelity_load = virgl_fidelity_load,
 	.content_read = virgl_content_read,
 	.content_write = virgl_content_write,
+	.content_done = virgl_content_done,
 	.queries_made = virgl_queries_made,
 	.query_save = virgl_query_save,
 	.query_load = virgl_query_load,
