@@ -62,6 +62,8 @@ struct state_section_header {
 	X(10, STREAMOUT, 1, "how far transform feedback has got")                                  \
 	X(11, CONNECTION, 1, "state of a front end's connection")                                  \
 	X(13, LOSSY, 0, "what could not be saved exactly, in words")                               \
+	X(15, FORMATS, 0,                                                                          \
+		"what its writer found out about its driver's formats: protocol/formats.h")        \
 	X(14, END, 1, "u64 number of sections before it, u32 chain: see below")
 
 /*

@@ -73,7 +73,7 @@ const char *device_renderer_description(struct device *dev);
 
 /*
  * What the renderer found out about formats, for the next process on this host, and what one before
- * found: see renderer_ops. To be loaded before the first client.
+ * found: see renderer_ops.
  */
 int device_fidelity_save(struct device *dev, void *bytes, size_t size);
 int device_fidelity_load(struct device *dev, const void *bytes, size_t size);

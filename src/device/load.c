@@ -30,6 +30,7 @@ static const struct load_row {
 	bool once;
 } load_rows[] = {
 	{STATE_SOURCE, load_source, .once = true},
+	{STATE_FORMATS, load_formats, .once = true},
 	{STATE_DEVICE, load_device, .once = true},
 	{STATE_CLIENT, load_client},
 	{STATE_RESOURCE, load_resource, .ahead = true},
@@ -124,7 +125,7 @@ int device_load_section(
 		return load_refuse(l, -EINVAL, "%s is no section of the device",
 			state_section_name(section->type));
 	int err = load_order(l, row);
-	if (!err && l->last > STATE_RESOURCE && !l->settled)
+	if (!err && l->last && row > load_find_row(STATE_RESOURCE) && !l->settled)
 		err = load_settle(l);
 	device_busy(l->dev); /* since this section, however long all of them take */
 	if (!err)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "device/load_private.h"
 
+#include "protocol/formats.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +46,18 @@ int load_source(struct device_loader *l, struct state_reader *r)
 	while (n-- && !err)
 		err = load_capset(l, r);
 	return err;
+}
+
+/* Of another driver, or broken: then this process tries for itself. */
+int load_formats(struct device_loader *l, struct state_reader *r)
+{
+	uint8_t bytes[FORMATS_FILE_MAX];
+	size_t size = MIN(state_left(r), sizeof(bytes));
+
+	state_get(r, bytes, size);
+	if (size)
+		device_fidelity_load(l->dev, bytes, size);
+	return 0;
 }
 
 /* ---- the vGPU itself ---- */

@@ -73,6 +73,7 @@ int load_refuse(struct device_loader *l, int error, const char *format, ...)
 
 typedef int (*load_section_fn)(struct device_loader *l, struct state_reader *r);
 int load_source(struct device_loader *l, struct state_reader *r);
+int load_formats(struct device_loader *l, struct state_reader *r);
 int load_device(struct device_loader *l, struct state_reader *r);
 int load_client(struct device_loader *l, struct state_reader *r);
 int load_resource(struct device_loader *l, struct state_reader *r);

@@ -6,6 +6,8 @@
  */
 #include "device/state.h"
 
+#include "protocol/formats.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -112,6 +114,19 @@ static void save_source(struct saver *s)
 	state_put_u32(s->w, n);
 	for (unsigned i = 0; i < n && !s->error; i++)
 		s->error = save_capset(s->dev, s->w, i);
+	state_end(s->w);
+}
+
+/* The next process need not try what this one has tried. */
+static void save_formats(struct saver *s)
+{
+	uint8_t bytes[FORMATS_FILE_MAX];
+	int size = device_fidelity_save(s->dev, bytes, sizeof(bytes));
+
+	if (size <= 0)
+		return;
+	state_begin(s->w, STATE_FORMATS);
+	state_put(s->w, bytes, (size_t)size);
 	state_end(s->w);
 }
 
@@ -498,6 +513,7 @@ int device_save(struct device *dev, struct state_writer *w, bool precopied, bool
 		s.error = state_contexts(dev, &s.contexts, &s.n_contexts);
 	if (!s.error) {
 		save_source(&s);
+		save_formats(&s);
 		save_device(&s);
 		save_clients(&s);
 		for (size_t i = 0; i < s.n_resources; i++)

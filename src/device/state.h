@@ -7,6 +7,7 @@
  * they say otherwise, texts are u32 length and bytes.
  *
  *   SOURCE    text renderer, text program version, n capsets {id, version, size, bytes}
+ *   FORMATS   struct formats_file, as far as this process has tried formats
  *   DEVICE    u64 vram bytes, heads, max width, max height, next ids of resources, contexts and
  *             clients, u64 next serial, u64 bytes that resources cost,
  *             per head {resource (0: off), x, y, w, h, preferred {enabled, width, height},

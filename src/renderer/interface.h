@@ -172,7 +172,9 @@ struct renderer_ops {
 	 * FORMATS_FILE_MAX (protocol/formats.h); 0: there is nothing to find out; or -errno.
 	 */
 	int (*fidelity_save)(struct renderer *r, void *bytes, size_t size);
-	/* Before anything was asked. Any bytes; -ESTALE: true elsewhere, -EBADMSG: no such thing.
+	/*
+	 * Counts where nothing was found out yet. Any bytes; -ESTALE: true elsewhere, -EBADMSG: no
+	 * such thing.
 	 */
 	int (*fidelity_load)(struct renderer *r, const void *bytes, size_t size);
 	/*

@@ -64,7 +64,15 @@ int fidelity_save(const struct fidelity *f, void *bytes, size_t size)
 
 int fidelity_load(struct fidelity *f, const void *bytes, size_t size)
 {
-	return formats_file_read(bytes, size, f->key, f->found);
+	uint8_t found[FORMATS_COUNT][FORMATS_KINDS];
+	int err = formats_file_read(bytes, size, f->key, found);
+
+	for (unsigned i = 0; i < FORMATS_COUNT * FORMATS_KINDS && !err; i++) {
+		uint8_t *known = &f->found[i / FORMATS_KINDS][i % FORMATS_KINDS];
+		if (*known == FORMATS_NOT_TRIED)
+			*known = found[i / FORMATS_KINDS][i % FORMATS_KINDS];
+	}
+	return err;
 }
 
 static enum formats_kind fidelity_kind(const struct renderer_resource_desc *desc)

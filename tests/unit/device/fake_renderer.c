@@ -439,14 +439,21 @@ static enum renderer_fidelity fake_fidelity(
 	return fake_faults.lossy && desc->target != PIPE_BUFFER ? RENDERER_LOSSY : RENDERER_EXACT;
 }
 
+char fake_told_formats[32];
+
 static int fake_fidelity_save(struct renderer *r, void *bytes, size_t size)
 {
-	return 0;
+	const char *formats = fake_faults.formats ?: "";
+
+	memcpy(bytes, formats, strlen(formats));
+	return (int)strlen(formats);
 }
 
 static int fake_fidelity_load(struct renderer *r, const void *bytes, size_t size)
 {
-	return 0;
+	snprintf(fake_told_formats, sizeof(fake_told_formats), "%.*s", (int)size,
+		(const char *)bytes);
+	return -ESTALE; /* which is no harm */
 }
 
 static int fake_content(

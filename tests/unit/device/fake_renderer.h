@@ -19,8 +19,11 @@ struct fake_faults {
 	int content_read, content_write, submit_after; /* -errno; submits until one fails */
 	int capset_covers;
 	bool lossy;
+	const char *formats; /* what was found out about them; NULL: nothing */
 };
 extern struct fake_faults fake_faults;
+/* What was last told about formats. */
+extern char fake_told_formats[32];
 
 /* Commands, as the tests send them; return the dwords written. */
 unsigned fake_put_surface(uint32_t *dw, uint32_t handle, uint32_t resource);

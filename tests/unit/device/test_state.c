@@ -181,6 +181,21 @@ static void test_loaded_again_and_again(void **state)
 	vgpu_stop(&w);
 }
 
+static void test_what_was_found_out_travels(void **state)
+{
+	struct vgpu *v = *state, w;
+	char why[256];
+
+	fake_faults.formats = "found out";
+	struct image image = image_save(v->dev, false);
+	fake_told_formats[0] = '\0';
+	vgpu_start(&w, &fake_renderer, QUOTA);
+	assert_int_equal(image_load(w.dev, NULL, &image, why), 0);
+	assert_string_equal(fake_told_formats, "found out");
+	image_free(&image);
+	vgpu_stop(&w);
+}
+
 static void test_only_the_claimed_stay(void **state)
 {
 	struct vgpu *v = *state, w;
@@ -563,6 +578,7 @@ int main(void)
 		cmocka_unit_test(test_neither_saving_nor_loading_long_is_a_hang),
 		T(test_clients_are_claimed_once),
 		T(test_loaded_again_and_again),
+		T(test_what_was_found_out_travels),
 		T(test_only_the_claimed_stay),
 		T(test_given_up_in_the_middle),
 		T(test_every_section_counts),
