@@ -2,18 +2,22 @@
 /*
  * What the stream pass costs per command: a frame as Mesa encodes one (bindings, constants,
  * vertex buffers, one draw, over and over), checked again and again. Prints the best of several
- * rounds and the middle one, and the same for replacing objects. An argument names a recording (see
- * tests/golden) to be checked instead.
+ * rounds and the middle one, and the same for replacing objects. Each again with its record in a
+ * journal, and for a frame of one draw, as simple programs have them. An argument names a recording
+ * (see tests/golden) to be checked instead.
  */
 #include "base/checked.h"
 #include "base/idmap.h"
 #include "protocol/virgl.h"
+#include "state/journal.h"
 #include "stream/stream.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { DRAWS = 200, ROUNDS = 201, RESOURCES = 4096, HEAD = 1024 };
 
@@ -74,13 +78,13 @@ static void put_draw(struct words *to, uint32_t i)
 	put(to, VIRGL_DRAW_VBO, 0, draw, 12);
 }
 
-static void put_frame(struct words *to)
+static void put_frame(struct words *to, uint32_t draws)
 {
 	PUT(to, VIRGL_SET_SUB_CTX, 0, 0);
 	PUT(to, VIRGL_SET_FRAMEBUFFER_STATE, 0, 1, 401, 400);
 	PUT(to, VIRGL_SET_VIEWPORT_STATE, 0, 0, 1, 2, 3, 4, 5, 6);
 	PUT(to, VIRGL_CLEAR, 0, 1, 2, 3, 4, 5, 6, 7, 8);
-	for (uint32_t i = 0; i < DRAWS; i++)
+	for (uint32_t i = 0; i < draws; i++)
 		put_draw(to, i);
 	PUT(to, VIRGL_BLIT, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0);
 }
@@ -98,9 +102,31 @@ static int by_size(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Checks copies of the buffer, since checking translates in place; the copy is not timed. */
-static void measure(const char *what, struct stream *stream, const struct words *words)
+/* ---- the journal ---- */
+
+enum { JOURNAL_BYTES = 512 << 20, JOURNAL_NEW_AT = 64 << 20 };
+
+/* As a device process does: an empty one from time to time, so its pages are new ones. */
+static struct journal *fresh_journal(struct journal *old)
 {
+	int fd;
+
+	if (old && journal_bytes(old) < JOURNAL_NEW_AT)
+		return old;
+	journal_destroy(old);
+	if (journal_create(JOURNAL_BYTES, &fd, &old) < 0)
+		exit(1);
+	close(fd);
+	return old;
+}
+
+/* ---- measuring ---- */
+
+/* Checks copies of the buffer, since checking translates in place; the copy is not timed. */
+static void measure(
+	const char *what, struct stream *stream, const struct words *words, bool journalled)
+{
+	struct journal *journal = NULL;
 	double ns[ROUNDS];
 	uint32_t *dw = malloc(words->n * sizeof(*dw));
 	uint64_t commands = 0;
@@ -109,8 +135,14 @@ static void measure(const char *what, struct stream *stream, const struct words 
 		struct stream_fault fault;
 		uint64_t before = stream_counters(stream)->commands;
 		memcpy(dw, words->dw, words->n * sizeof(*dw));
+		if (journalled)
+			journal = fresh_journal(journal);
+		const struct iovec bytes = {dw, words->n * sizeof(*dw)};
 		double start = now_ns();
+		if (journal_record(journal, JOURNAL_VTEST, 1, 0, &bytes, 1) < 0)
+			exit(1);
 		int r = stream_check(stream, dw, words->n, &fault);
+		journal_executed(journal);
 		ns[i] = now_ns() - start;
 		commands = stream_counters(stream)->commands - before;
 		if (r < 0) {
@@ -119,12 +151,13 @@ static void measure(const char *what, struct stream *stream, const struct words 
 		}
 	}
 	free(dw);
+	journal_destroy(journal);
 	if (!commands)
 		return;
 	qsort(ns, ROUNDS, sizeof(*ns), by_size);
-	printf("%-10s %7llu commands %8zu dwords: best %.1f, median %.1f ns/command\n", what,
-		(unsigned long long)commands, words->n, ns[0] / (double)commands,
-		ns[ROUNDS / 2] / (double)commands);
+	printf("%-14s %-10s %7llu commands %8zu dwords: best %.1f, median %.1f ns/command\n", what,
+		journalled ? "journalled" : "", (unsigned long long)commands, words->n,
+		ns[0] / (double)commands, ns[ROUNDS / 2] / (double)commands);
 }
 
 static struct stream_resource *resolve_any(void *data, uint32_t handle)
@@ -171,7 +204,11 @@ static int replay(const char *path)
 
 int main(int argc, char **argv)
 {
-	static struct words objects, frame;
+	static struct words objects, frame, small;
+	const struct {
+		const char *what;
+		struct words *words;
+	} rows[] = {{"objects", &objects}, {"frame", &frame}, {"one draw", &small}};
 	struct stream *stream;
 
 	idmap_init(&resources, 12345);
@@ -182,9 +219,10 @@ int main(int argc, char **argv)
 	if (stream_create(&limits, NULL, &ops, NULL, &stream) < 0)
 		return 1;
 	put_objects(&objects);
-	put_frame(&frame);
-	measure("objects", stream, &objects);
-	measure("frame", stream, &frame);
+	put_frame(&frame, DRAWS);
+	put_frame(&small, 1);
+	for (size_t i = 0; i < 2 * ARRAY_SIZE(rows); i++)
+		measure(rows[i / 2].what, stream, rows[i / 2].words, i % 2);
 	stream_destroy(stream);
 	return 0;
 }
