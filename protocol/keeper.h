@@ -21,7 +21,7 @@
 
 #include <stdint.h>
 
-#define KEEPER_PROTOCOL_VERSION 6u
+#define KEEPER_PROTOCOL_VERSION 7u
 #define KEEPER_TEXT_MAX         256
 #define KEEPER_NAME_MAX         64
 
@@ -65,6 +65,7 @@
 	X(GET_SCREEN, CONTROL, 0)/* struct keeper_screen.head */                                   \
 	X(GET_STATS, CONTROL, 0) /* no payload */                                                  \
 	X(GROUP, CONTROL, 0)     /* struct keeper_group: the device processes' from now on */      \
+	X(HOLD, CONTROL, 0)      /* struct keeper_hold; has no answer, see there */                \
 	X(STOP, CONTROL, 0)      /* no payload: end the device process and the keeper */           \
 	X(MOVE, CONTROL, 0)      /* struct keeper_move: to a new device process; DONE follows */   \
 	X(SNAPSHOT, CONTROL, 1)  /* struct keeper_save; fd: file to write; DONE follows */         \
@@ -239,6 +240,7 @@ struct keeper_status {
 	char failure[KEEPER_TEXT_MAX]; /* why it failed or recovers; "" when it serves or sleeps */
 	/* What device processes cost beside that of device_pid: struct process_times. */
 	uint64_t others_cpu_ns, others_delay_ns;
+	uint64_t held_ns; /* in which its device processes were held, of this keeper's life */
 };
 
 struct keeper_result {
@@ -250,6 +252,20 @@ struct keeper_result {
 /* A control group, by the file that takes the pids of who is in it. */
 struct keeper_group {
 	char procs[512];
+};
+
+#define KEEPER_HOLD_MAX_NS 50000000ull
+
+/*
+ * The device process is stopped by force from now on for `ns`, instead of what is left of an
+ * earlier hold; 0: it goes on now. More than KEEPER_HOLD_MAX_NS counts as that. The keeper
+ * continues it by its own clock, so nothing stays stopped when vgpud is gone. There is no answer,
+ * since this is said every few ms: a process that starts, saves, loads, takes over or ends is not
+ * held, and a hold ends when that begins. STATUS tells the sum, held_ns, at most once a second
+ * while there are holds.
+ */
+struct keeper_hold {
+	uint64_t ns;
 };
 
 struct keeper_screen {

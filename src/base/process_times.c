@@ -50,19 +50,30 @@ static void add_process(pid_t pid, struct process_times *times)
 		times->delay_ns += waited;
 }
 
-int process_times(pid_t pid, uint64_t start_time, struct process_times *ret)
+unsigned process_children(pid_t pid, pid_t *ret, unsigned max)
 {
-	struct process_times times = {0};
 	char name[64], children[256];
 	const char *at = children;
 	uint64_t child;
+	unsigned n = 0;
+
+	snprintf(name, sizeof(name), "task/%d/children", (int)pid);
+	if (!read_line(pid, name, children, sizeof(children)))
+		return 0;
+	while (n < max && parse_next(&at, 10, INT_MAX, &child))
+		ret[n++] = (pid_t)child;
+	return n;
+}
+
+int process_times(pid_t pid, uint64_t start_time, struct process_times *ret)
+{
+	struct process_times times = {0};
+	pid_t children[CHILDREN_MAX];
 
 	add_process(pid, &times);
-	snprintf(name, sizeof(name), "task/%d/children", (int)pid);
-	if (read_line(pid, name, children, sizeof(children))) {
-		for (int i = 0; i < CHILDREN_MAX && parse_next(&at, 10, INT_MAX, &child); i++)
-			add_process((pid_t)child, &times);
-	}
+	unsigned n = process_children(pid, children, CHILDREN_MAX);
+	for (unsigned i = 0; i < n; i++)
+		add_process(children[i], &times);
 	/* Only now: the pid was this process' all the while. */
 	uint64_t start = process_start_time(pid);
 	if (!start || (start_time && start != start_time))

@@ -20,6 +20,9 @@ struct process_times {
 /* Field 22 of /proc/PID/stat, clock ticks since boot; 0: there is no such process. */
 uint64_t process_start_time(pid_t pid);
 
+/* Its children of the moment, at most `max`; 0 also when it is gone. */
+unsigned process_children(pid_t pid, pid_t *ret, unsigned max);
+
 /*
  * `start_time` (0: whatever it is) tells the process from another one that got its pid since. 0, or
  * -ESRCH: there is no such process. One that ended and was not waited for yet still counts.

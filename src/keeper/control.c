@@ -49,6 +49,7 @@ void control_status(struct keeper *k)
 		.last_replay_ns = k->takeover.last_replay_ns,
 		.others_cpu_ns = others.cpu_ns,
 		.others_delay_ns = others.delay_ns,
+		.held_ns = hold_total_ns(k),
 	};
 
 	snprintf(status.uuid, sizeof(status.uuid), "%s", config->uuid);
@@ -159,6 +160,13 @@ static void on_group(struct keeper *k, struct packet *p)
 	control_result(k, r, r < 0 ? strerror(-r) : "");
 }
 
+static void on_hold(struct keeper *k, struct packet *p)
+{
+	const struct keeper_hold *hold = (void *)p->payload;
+
+	hold_ask(k, hold->ns);
+}
+
 static void on_stop(struct keeper *k, struct packet *p)
 {
 	k->stopping = true;
@@ -173,6 +181,7 @@ static const control_handler handlers[KEEPER_CONTROL_MESSAGE_COUNT] = {
 	[KEEPER_CONTROL_GET_SCREEN] = on_get_screen,
 	[KEEPER_CONTROL_GET_STATS] = on_get_stats,
 	[KEEPER_CONTROL_GROUP] = on_group,
+	[KEEPER_CONTROL_HOLD] = on_hold,
 	[KEEPER_CONTROL_STOP] = on_stop,
 	[KEEPER_CONTROL_MOVE] = job_request,
 	[KEEPER_CONTROL_SNAPSHOT] = job_request,

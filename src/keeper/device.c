@@ -169,6 +169,7 @@ void device_init_all(struct keeper *k)
 /* Everything of a device process is let go. */
 static void device_clear(struct device_process *d)
 {
+	hold_forget(d);
 	loop_remove(d->pidfd_source);
 	loop_remove(d->channel_source);
 	loop_remove(d->stderr_source);
@@ -428,6 +429,8 @@ void device_kill(struct device_process *d, const char *reason)
 		return;
 	if (!d->kill_reason)
 		d->kill_reason = reason;
+	if (d == d->keeper->hold.device)
+		hold_end(d->keeper);
 	usage_look(d);
 	syscall(SYS_pidfd_send_signal, d->pidfd, SIGKILL, NULL, 0);
 }
@@ -481,6 +484,7 @@ void device_quit(struct keeper *k)
 	}
 	if (d->quitting)
 		return; /* it gets no more time for being asked twice */
+	hold_end(k);
 	d->quitting = true;
 	d->late = "it did not quit in time";
 	d->kill_at = clock_ms() + KEEPER_QUIT_MS;

@@ -32,6 +32,7 @@
 #include "base/process_times.h"
 #include "keeper/binding.h"
 #include "keeper/custody.h"
+#include "keeper/hold.h"
 #include "keeper/outbox.h"
 #include "keeper/takeover.h"
 #include "protocol/keeper_table.h"
@@ -148,6 +149,7 @@ struct keeper {
 	struct device_args args;        /* of the current one and those that follow it */
 	struct device_args next_args;   /* of those that follow the next one */
 	struct takeover takeover;
+	struct hold hold;
 	struct control control;
 	struct custody custody;
 	struct binding binding;
@@ -228,7 +230,7 @@ const char *formats_store(struct device_process *d, const struct keeper_formats 
 /* watch.c: does it hang, does it idle? */
 void watch_check_time(struct keeper *k, uint64_t now);
 uint64_t watch_next_time(const struct keeper *k);
-bool watch_hangs(const struct keeper *k); /* it is at one thing for too long */
+bool watch_hangs(struct keeper *k); /* it is at one thing for too long */
 void watch_begin(struct keeper *k);       /* the guest did something just now */
 uint64_t watch_idle_ns(struct keeper *k);
 

@@ -180,6 +180,7 @@ static int keeper_run(const struct keeper_config *config)
 		.notices = {.burst = 200, .interval_ms = 100}};
 	device_init_all(&k);
 	takeover_init(&k.takeover);
+	hold_init(&k.hold);
 	keeper_raise_limits();
 	int r = keeper_open(&k);
 	if (r == 0)

@@ -133,6 +133,8 @@ void takeover_event(struct keeper *k, enum takeover_event event, const void *pay
 
 void takeover_enter(struct keeper *k, enum takeover_phase phase, uint64_t ms)
 {
+	if (phase != PHASE_SERVING)
+		hold_end(k);
 	k->takeover.phase = phase;
 	k->takeover.deadline = ms ? clock_ms() + ms : 0;
 	keeper_set_timer(k);

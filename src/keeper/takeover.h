@@ -23,6 +23,7 @@
  *  - In phases that *hold*, connections that come wait, and ends of connections are put off: the
  *    one that takes over is told of them afterwards.
  *  - The death of the current process is recovered from in every phase that has one.
+ *  - A process may be held (hold.h) while nothing is under way, and at no other time.
  */
 
 #include "protocol/keeper.h"

@@ -23,17 +23,21 @@ void watch_begin(struct keeper *k)
 	keeper_set_timer(k);
 }
 
-bool watch_hangs(const struct keeper *k)
+bool watch_hangs(struct keeper *k)
 {
 	const struct custody_item *item = custody_get(&k->custody, KEEPER_CUSTODY_ANCHOR, 0);
 	struct keeper_anchor anchor;
 
 	if (!item || pread(item->fd, &anchor, sizeof(anchor), 0) != (ssize_t)sizeof(anchor) ||
-		anchor.magic != KEEPER_ANCHOR_MAGIC || !anchor.busy_since)
+		anchor.magic != KEEPER_ANCHOR_MAGIC || !anchor.busy_since) {
+		hold_since_ns(k, 0);
 		return false;
-	/* What a predecessor left there does not count. */
+	}
+	/* What a predecessor left there does not count, nor does what it was held. */
 	uint64_t since = MAX(anchor.busy_since, k->watched_since_ns);
-	return takeover_since_ns(since) / 1000000 >= k->config->hang_ms;
+	uint64_t held = hold_since_ns(k, since);
+	return takeover_since_ns(since + MIN(held, UINT64_MAX - since)) / 1000000 >=
+	       k->config->hang_ms;
 }
 
 static uint64_t watch_activity(const struct keeper *k)

@@ -2,16 +2,33 @@
 /*
  * A device process without a will of its own: it hands its channel and page of counters to the
  * test that listens at VGPU_FAKE_SOCKET, with its first argument, and waits to be killed. The test
- * speaks for it.
+ * speaks for it. With VGPU_FAKE_CHILD it has a child at all times, which does nothing.
  */
 #include "base/fdpass.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+static void have_a_child(void)
+{
+	for (;;) {
+		pid_t child = fork();
+		if (child == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			for (;;)
+				pause();
+		}
+		if (child < 0 || waitpid(child, NULL, 0) < 0)
+			return;
+	}
+}
 
 int main(int argc, char **argv)
 {
@@ -28,6 +45,8 @@ int main(int argc, char **argv)
 		return 3;
 	close(3);
 	close(4);
+	if (getenv("VGPU_FAKE_CHILD"))
+		have_a_child();
 	for (;;)
 		pause();
 }
