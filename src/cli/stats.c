@@ -34,6 +34,7 @@ static const struct figure long_figures[] = {
 	{"fence time", "fence_time_ns_total", NULL, cli_seconds},
 	{"waited for other clients", "wait_time_ns_total", NULL, cli_seconds},
 	{"waited for a CPU", "cpu_delay_ns_total", NULL, cli_seconds},
+	{"stopped for its share", "held_time_ns_total", NULL, cli_seconds},
 	{"command buffers", "submits_total", NULL, cli_count},
 	{"commands", "commands_total", NULL, cli_count},
 	{"draws", "draws_total", NULL, cli_count},

@@ -18,6 +18,7 @@ enum value_kind {
 	VALUE_NUMBER32,
 	VALUE_BOOL,
 	VALUE_LOCKDOWN,
+	VALUE_SHARES,
 	VALUE_LOOPBACK
 };
 
@@ -41,6 +42,8 @@ static const struct key node_keys[] = {
 	{"soft_vram_mib", VALUE_NUMBER, offsetof(struct config, soft_vram_mib), 64, 1u << 24},
 	{"lockdown", VALUE_LOCKDOWN, offsetof(struct config, lockdown), 0,
 		sizeof(((struct config *)0)->lockdown)},
+	{"shares", VALUE_SHARES, offsetof(struct config, shares), 0,
+		sizeof(((struct config *)0)->shares)},
 	{"dmabuf", VALUE_BOOL, offsetof(struct config, dmabuf)},
 	{"hibernate_idle_s", VALUE_NUMBER32, offsetof(struct config, hibernate_idle_s), 0,
 		CONFIG_IDLE_MAX},
@@ -91,6 +94,7 @@ void config_init(struct config *config)
 		.renderer = "virgl",
 		.soft_gpus = 1,
 		.lockdown = "strict",
+		.shares = "auto",
 		.libvirt_create = true};
 }
 
@@ -135,6 +139,9 @@ static const char *set_value(void *base, const struct key *key, const char *valu
 	if (key->kind == VALUE_LOCKDOWN && strcmp(value, "strict") != 0 &&
 		strcmp(value, "best-effort") != 0 && strcmp(value, "off") != 0)
 		return "is none of strict, best-effort and off";
+	if (key->kind == VALUE_SHARES && strcmp(value, "auto") != 0 &&
+		strcmp(value, "groups") != 0 && strcmp(value, "accounts") != 0)
+		return "is none of auto, groups and accounts";
 	if (key->kind == VALUE_LOOPBACK && *value && !tcp_parse_loopback(value, &address))
 		return "is no loopback address with a port, as 127.0.0.1:9470 or [::1]:9470 are";
 	if (key->kind == VALUE_NUMBER || key->kind == VALUE_NUMBER32)

@@ -31,6 +31,7 @@ struct config {
 	uint64_t soft_vram_mib; /* of each soft GPU; 0: from the node's memory */
 	char lockdown[16];      /* strict, best-effort or off: see vgpu-device(8) */
 	bool dmabuf;
+	char shares[12];           /* auto, groups or accounts: what enforces those of soft GPUs */
 	uint32_t hibernate_idle_s; /* a vGPU idle for longer is hibernated; 0: never */
 	bool libvirt_create;       /* a vGPU for a libvirt domain that has none */
 	char libvirt_gpu[TYPES_NAME_MAX];

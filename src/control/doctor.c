@@ -40,18 +40,26 @@ static void share_checks(const struct vgpud *d, json_t *list)
 	static const char advice[] =
 		"give vgpud a control group of its own with the cpu controller "
 		"(systemd: Delegate=cpu)";
-	char detail[400];
+	char detail[480];
+	bool chosen = !strcmp(d->config.shares, "accounts");
 
-	if (d->share.usable)
+	if (d->share.by == SHARE_BY_GROUPS)
 		snprintf(detail, sizeof(detail),
 			"equal-share and fixed-share by control groups, "
 			"version %u",
 			d->share.cgroup.version);
+	else if (d->share.by == SHARE_BY_ACCOUNTS)
+		snprintf(detail, sizeof(detail),
+			"equal-share and fixed-share by accounts: whole device processes are "
+			"stopped, so CPUs may idle and frames are less even, and vgpud needs a few "
+			"%% of a CPU; %s",
+			chosen ? "as configured" : d->share.why);
 	else
 		snprintf(detail, sizeof(detail), "GPUs can be shared as best-effort only: %s",
 			d->share.why);
-	json_array_append_new(list, check_json("cpu-shares", d->share.usable ? "ok" : "warn",
-					    detail, d->share.usable ? NULL : advice));
+	bool good = d->share.by == SHARE_BY_GROUPS || (d->share.by == SHARE_BY_ACCOUNTS && chosen);
+	json_array_append_new(
+		list, check_json("cpu-shares", good ? "ok" : "warn", detail, good ? NULL : advice));
 	for (size_t i = 0; i < d->n_gpus; i++) {
 		const struct gpu *gpu = &d->gpus[i];
 		if (gpu->sched.policy == SCHED_BEST_EFFORT || gpu->enforcer ||

@@ -27,7 +27,7 @@
 	X(vgpus, "number", "how many it carries")                                                  \
 	X(policy, "string", "best-effort, equal-share or fixed-share")                             \
 	X(slice_ms, "number or null", "slice of that policy; null with best-effort")               \
-	X(enforced_by, "string or null", "cgroup-v1 or cgroup-v2; null: nothing")                  \
+	X(enforced_by, "string or null", "cgroup-v1, cgroup-v2 or accounts; null: nothing")        \
 	X(mixed, "boolean", "whether vGPUs of several types may share it")
 
 #define RENDER_TYPE_FIELDS(X)                                                                      \

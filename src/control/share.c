@@ -2,6 +2,7 @@
 #include "control/share.h"
 
 #include "base/checked.h"
+#include "control/share_stop.h"
 #include "control/vgpud.h"
 
 #include <errno.h>
@@ -58,14 +59,19 @@ struct sched_vgpu vgpu_share_params(const struct vgpu *v, const struct gpu *gpu)
 	return params;
 }
 
-/* Thousandths of a CPU. Soft GPUs are all made of the same CPUs, so each has its part of them. */
-static uint64_t share_cpus(const struct vgpud *d)
+/* Soft GPUs are all made of the same CPUs, so each has its part of them. */
+uint32_t vgpud_share_cpus(const struct vgpud *d)
 {
-	uint64_t soft = 0;
+	uint32_t soft = 0;
 
 	for (size_t i = 0; i < d->n_gpus; i++)
 		soft += !d->gpus[i].render_node[0];
-	return d->share.cpus * 1000ull / MAX(soft, 1u);
+	return MAX(d->share.cpus * 1000 / MAX(soft, 1u), 1u);
+}
+
+static bool gpu_is_grouped(const struct vgpud *d, const struct gpu *gpu)
+{
+	return d->share.by == SHARE_BY_GROUPS && gpu && gpu->enforcer;
 }
 
 /*
@@ -73,9 +79,9 @@ static uint64_t share_cpus(const struct vgpud *d)
  * kernel can count.
  */
 static void share_limit(
-	const struct gpu *gpu, uint64_t cpus, uint32_t cap, size_t n_vgpus, struct cgroup_cpu *ret)
+	const struct gpu *gpu, uint32_t cpus, uint32_t cap, size_t n_vgpus, struct cgroup_cpu *ret)
 {
-	uint64_t rate = MAX(cpus * cap / 1000, 1u); /* millionths of a CPU */
+	uint64_t rate = MAX((uint64_t)cpus * cap / 1000, 1u); /* millionths of a CPU */
 	uint64_t slice_us = sched_slice_ns(&gpu->sched, n_vgpus) / 1000;
 	uint64_t period = MAX(slice_us * SCHED_WHOLE / rate, SHARE_PERIOD_US);
 
@@ -96,7 +102,8 @@ static bool share_keeps(void *data, const char *entry)
 	const struct vgpu *v =
 		strncmp(entry, "vgpu-", 5) == 0 ? vgpud_find_vgpu(sweep->d, entry + 5) : NULL;
 
-	return v && sweep->gpu->sched.policy != SCHED_BEST_EFFORT &&
+	return v && sweep->d->share.by == SHARE_BY_GROUPS &&
+	       sweep->gpu->sched.policy != SCHED_BEST_EFFORT &&
 	       !strcmp(v->def.gpu, sweep->gpu->name);
 }
 
@@ -144,7 +151,7 @@ static int share_set_vgpu(const struct vgpu *v, const struct gpu *gpu,
 
 	vgpu_group(v, name, sizeof(name));
 	if (due->cap < SCHED_WHOLE)
-		share_limit(gpu, share_cpus(v->d), due->cap, n_vgpus, &cpu);
+		share_limit(gpu, vgpud_share_cpus(v->d), due->cap, n_vgpus, &cpu);
 	int r = cgroup_make(&v->d->share.cgroup, name);
 	return r < 0 ? r : cgroup_set(&v->d->share.cgroup, name, &cpu);
 }
@@ -179,21 +186,29 @@ static int share_apply(struct vgpud *d, const struct gpu *gpu)
 	return r;
 }
 
+static const char *share_enforcer(const struct share *share)
+{
+	static const char *const groups[] = {NULL, "cgroup-v1", "cgroup-v2"};
+
+	if (share->by == SHARE_BY_GROUPS)
+		return groups[share->cgroup.version];
+	return share->by == SHARE_BY_ACCOUNTS ? "accounts" : NULL;
+}
+
 static void share_refresh(struct vgpud *d, struct gpu *gpu)
 {
-	static const char *const enforcers[] = {NULL, "cgroup-v1", "cgroup-v2"};
 	bool wanted = gpu->sched.policy != SCHED_BEST_EFFORT;
-	int r = wanted && d->share.usable ? share_apply(d, gpu) : 0;
+	int r = wanted && d->share.by == SHARE_BY_GROUPS ? share_apply(d, gpu) : 0;
 
 	if (r < 0)
 		log_warning("the shares of %s cannot be enforced: %s", gpu->name, strerror(-r));
 	if (r < 0 && gpu->enforcer)
 		events_add(&d->events, "", "%s: its policy is not enforced any more: %s", gpu->name,
 			strerror(-r));
-	gpu->enforcer =
-		wanted && r == 0 && d->share.usable ? enforcers[d->share.cgroup.version] : NULL;
-	if (gpu->enforcer && gpu->sched.policy == SCHED_EQUAL_SHARE)
+	gpu->enforcer = wanted && r == 0 ? share_enforcer(&d->share) : NULL;
+	if (gpu_is_grouped(d, gpu) && gpu->sched.policy == SCHED_EQUAL_SHARE)
 		vgpud_share_watch(d);
+	vgpud_share_stop_watch(d);
 }
 
 static struct gpu *share_find_gpu(struct vgpud *d, const char *name)
@@ -235,7 +250,7 @@ static void on_joined(void *data, int code, const char *text, int *fd)
 		events_add(&v->d->events, v->def.name, "its share of %s cannot be enforced: %s",
 			v->def.gpu, text);
 	else
-		v->share.in_group = gpu && gpu->enforcer;
+		v->share.in_group = gpu_is_grouped(v->d, gpu);
 	vgpud_share_sweep(v->d);
 }
 
@@ -246,13 +261,16 @@ static bool share_procs(struct vgpu *v, char *ret, size_t size)
 	const struct cgroup *cgroup = &v->d->share.cgroup;
 	char name[SHARE_NAME];
 
-	if (!gpu || !v->d->share.usable)
+	if (!gpu)
 		return false;
 	share_refresh(v->d, gpu);
+	if (!v->d->share.usable)
+		return false;
 	vgpu_group(v, name, sizeof(name));
 	v->share.in_group |=
 		cgroup_exists(cgroup, name); /* an earlier vgpud may have put it there */
-	return v->share.in_group && cgroup_procs(cgroup, gpu->enforcer ? name : "", ret, size) == 0;
+	return v->share.in_group &&
+	       cgroup_procs(cgroup, gpu_is_grouped(v->d, gpu) ? name : "", ret, size) == 0;
 }
 
 void vgpu_share_prepare(struct vgpu *v, char *ret, size_t size)
@@ -313,10 +331,10 @@ static int policy_check(const struct vgpud *d, const struct gpu *gpu, const stru
 			"gpu policy %s: %s cannot be enforced on a render node (leave it at "
 			"best-effort)",
 			name, policy);
-	if (!d->share.usable)
+	if (d->share.by == SHARE_BY_NOTHING)
 		return error_set(err, ENOTSUP,
 			"gpu policy %s: %s cannot be enforced: %s (give vgpud a control group of "
-			"its own with the cpu controller: Delegate=cpu)",
+			"its own with the cpu controller: Delegate=cpu; or set shares = auto)",
 			name, policy, d->share.why);
 	return 0;
 }
@@ -344,7 +362,8 @@ int vgpud_set_policy(
 		return r;
 	struct sched_gpu old = gpu->sched;
 	gpu->sched = sched;
-	r = sched.policy == SCHED_BEST_EFFORT ? 0 : share_apply(d, gpu);
+	if (sched.policy != SCHED_BEST_EFFORT && d->share.by == SHARE_BY_GROUPS)
+		r = share_apply(d, gpu);
 	if (r < 0)
 		error_set(err, -r, "gpu policy %s: the kernel refuses: %s (see `vgpuctl doctor`)",
 			gpu->name, strerror(-r));
@@ -362,7 +381,7 @@ int vgpud_set_policy(
 	return r;
 }
 
-static void share_probe(struct vgpud *d)
+static void share_probe_groups(struct vgpud *d)
 {
 	struct share *share = &d->share;
 	char name[SHARE_NAME];
@@ -382,6 +401,18 @@ static void share_probe(struct vgpud *d)
 			share->cgroup.dir, strerror(-r));
 }
 
+static void share_probe(struct vgpud *d)
+{
+	struct share *share = &d->share;
+	const char *wanted = d->config.shares;
+
+	share_probe_groups(d);
+	if (!strcmp(wanted, "accounts") || (!strcmp(wanted, "auto") && !share->usable))
+		share->by = SHARE_BY_ACCOUNTS;
+	else
+		share->by = share->usable ? SHARE_BY_GROUPS : SHARE_BY_NOTHING;
+}
+
 int vgpud_share_open(struct vgpud *d, struct error *err)
 {
 	share_probe(d);
@@ -394,7 +425,7 @@ int vgpud_share_open(struct vgpud *d, struct error *err)
 		} else if (r < 0) {
 			return r;
 		}
-		if (gpu->sched.policy != SCHED_BEST_EFFORT && !d->share.usable)
+		if (gpu->sched.policy != SCHED_BEST_EFFORT && d->share.by == SHARE_BY_NOTHING)
 			log_warning("%s is shared as best-effort, not as chosen: %s", gpu->name,
 				d->share.why);
 	}

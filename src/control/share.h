@@ -8,8 +8,10 @@
  * vgpud is there or not. One group for each GPU that has a policy, in it one for each vGPU; keepers
  * put device processes there and stay outside. With best-effort there are no groups.
  *
- * Where no groups can be made, only best-effort can be chosen. A policy that was chosen before and
- * cannot be enforced any more stays as it is; the GPU has no `enforcer` then, and doctor says why.
+ * Where no groups can be made, or the configuration says so, vgpud keeps accounts and has those
+ * stopped that took too much (share_stop.h). Where it says that groups it must be and there are
+ * none, only best-effort can be chosen. A policy that was chosen before and cannot be enforced any
+ * more stays as it is; the GPU has no `enforcer` then, and doctor says why.
  */
 
 #include "base/error.h"
@@ -20,19 +22,25 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct cpu_time;
+struct share_stop;
 struct vgpud;
 struct vgpu;
 struct gpu;
 
 #define SHARE_GAIN_ONE 1000
 
+enum share_by { SHARE_BY_NOTHING, SHARE_BY_GROUPS, SHARE_BY_ACCOUNTS };
+
 struct share {
+	enum share_by by; /* what enforces policies of soft GPUs */
 	struct cgroup cgroup;
-	bool usable;
+	bool usable;   /* groups can be made */
 	char why[320]; /* it is not */
 	char base[32]; /* what the names of this vgpud's groups begin with */
 	uint32_t cpus; /* that we may use, and keepers and device processes with us */
 	uint32_t last_id;
+	struct share_stop *stop; /* share_stop.c; NULL: it has not begun */
 };
 
 /* Of one vGPU. */
@@ -42,6 +50,9 @@ struct vgpu_share {
 	uint32_t gain;   /* its correction, thousandths: see share_balance.c */
 	uint32_t id;     /* in the accounts; 0: not in them yet */
 	struct deficit_use last, sum;
+	struct cpu_time *time;  /* share_stop.c: of its device process; or NULL */
+	uint32_t time_pid;      /* whose it is, or was last; 0: nobody's */
+	uint64_t held_until_ns; /* what its keeper was told; 0: it runs */
 };
 
 /* Finds out what can be enforced, and reads the policies of all GPUs. 0 or -errno. */
@@ -63,6 +74,8 @@ void vgpu_share_prepare(struct vgpu *v, char *ret, size_t size);
 /* Its keeper is there: tells it where device processes belong. */
 void vgpu_share_join(struct vgpu *v);
 
+/* What a soft GPU is made of, in thousandths of a CPU. */
+uint32_t vgpud_share_cpus(const struct vgpud *d);
 struct sched_vgpu vgpu_share_params(const struct vgpu *v, const struct gpu *gpu);
 /* What its group used, as cgroup_usage(); -errno. */
 int vgpu_share_usage(const struct vgpu *v, struct deficit_use *ret);

@@ -13,6 +13,7 @@
 
 #include "base/checked.h"
 #include "base/clock.h"
+#include "control/share_stop.h"
 #include "control/vgpud.h"
 #include "scheduler/deficit.h"
 
@@ -108,7 +109,8 @@ static int on_time(sd_event_source *source, uint64_t usec, void *data)
 
 	for (size_t i = 0; i < d->n_gpus; i++) {
 		const struct gpu *gpu = &d->gpus[i];
-		bool shared = gpu->enforcer && gpu->sched.policy == SCHED_EQUAL_SHARE &&
+		bool shared = d->share.by == SHARE_BY_GROUPS && gpu->enforcer &&
+			      gpu->sched.policy == SCHED_EQUAL_SHARE &&
 			      vgpud_gpu_use(d, gpu->name, NULL).vgpus > 1;
 		struct balance *b = shared ? balance_of(d, gpu) : NULL;
 		if (!b)
@@ -140,6 +142,7 @@ void vgpud_share_watch(struct vgpud *d)
 void vgpud_share_close(struct vgpud *d)
 {
 	d->balance_timer = sd_event_source_disable_unref(d->balance_timer);
+	vgpud_share_stop_close(d);
 	vgpud_share_sweep(d);
 	for (size_t i = 0; i < d->n_gpus; i++) {
 		free(d->balances[i]);

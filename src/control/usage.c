@@ -21,7 +21,8 @@ static bool vgpu_times(const struct vgpu *v, struct metrics_times *ret)
 							 s->device_start_time, &now) < 0))
 		return false;
 	*ret = (struct metrics_times){.cpu_ns = s->others_cpu_ns + now.cpu_ns,
-		.delay_ns = s->others_delay_ns + now.delay_ns};
+		.delay_ns = s->others_delay_ns + now.delay_ns,
+		.held_ns = s->held_ns};
 	return true;
 }
 

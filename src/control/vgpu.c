@@ -11,6 +11,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "control/share_stop.h"
 #include "control/vgpu.h"
 
 #include <errno.h>
@@ -167,6 +168,7 @@ static void vgpu_free(struct vgpu *v)
 			break;
 		}
 	}
+	vgpu_share_stop_forget(v);
 	link_destroy(v->link);
 	sd_event_source_disable_unref(v->timer);
 	close_fd(&v->stats_fd);
@@ -354,6 +356,7 @@ static void vgpu_on_status(void *data, const struct keeper_status *status)
 	}
 	if (first)
 		vgpu_share_join(v);
+	vgpud_share_stop_watch(v->d);
 	if (v->def.phase == PHASE_DEFINED)
 		vgpu_report_change(v, &was, first);
 	if (!status->device_pid)

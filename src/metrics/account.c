@@ -48,7 +48,7 @@ static void account_counters(struct metrics_account *a, const struct vgpu_stats 
 
 void metrics_times_anew(struct metrics_account *a)
 {
-	a->last.cpu_time_ns_total = a->last.cpu_delay_ns_total = 0;
+	a->last.cpu_time_ns_total = a->last.cpu_delay_ns_total = a->last.held_time_ns_total = 0;
 }
 
 void metrics_account(struct metrics_account *a, const struct vgpu_stats *page,
@@ -67,6 +67,8 @@ void metrics_account(struct metrics_account *a, const struct vgpu_stats *page,
 			MAX(times->cpu_ns, last->cpu_time_ns_total));
 		account_rise(&shown->cpu_delay_ns_total, &last->cpu_delay_ns_total,
 			MAX(times->delay_ns, last->cpu_delay_ns_total));
+		account_rise(&shown->held_time_ns_total, &last->held_time_ns_total,
+			MAX(times->held_ns, last->held_time_ns_total));
 	}
 	gpu_ns = by_fences ? fence_ns : cpu_ns;
 	shown->gpu_time_ns_total += MIN(gpu_ns, METRICS_MAX - shown->gpu_time_ns_total);

@@ -21,7 +21,8 @@
 	VGPU_STATS_VALUES(X)                                                                       \
 	X(gpu_time_ns_total, COUNTER, "GPU time: CPU time on a soft GPU, else fence time")         \
 	X(cpu_time_ns_total, COUNTER, "CPU time of its device processes, by the kernel")           \
-	X(cpu_delay_ns_total, COUNTER, "time in which they were ready to run and had no CPU")
+	X(cpu_delay_ns_total, COUNTER, "time in which they were ready to run and had no CPU")      \
+	X(held_time_ns_total, COUNTER, "time in which they were stopped for their share")
 
 /* Of each at most METRICS_MAX, which is the largest number that JSON's readers take. */
 struct metrics_values {
@@ -42,7 +43,7 @@ struct metrics_account {
  * for a moment: what falls is not believed.
  */
 struct metrics_times {
-	uint64_t cpu_ns, delay_ns;
+	uint64_t cpu_ns, delay_ns, held_ns;
 };
 
 /*

@@ -69,11 +69,12 @@ int deficit_used(struct deficit *d, uint32_t id, const struct deficit_use *use)
 	return 0;
 }
 
-static void balance_change(struct deficit_vgpu *v, uint64_t gets_ns, int64_t claim_ns)
+static void balance_change(
+	struct deficit_vgpu *v, uint64_t gets_ns, int64_t claim_ns, int64_t debt_ns)
 {
 	int64_t balance = v->balance_ns + (int64_t)gets_ns - (int64_t)v->step.ran_ns;
 
-	v->balance_ns = MAX(MIN(balance, claim_ns), -DEFICIT_DEBT_NS);
+	v->balance_ns = MAX(MIN(balance, claim_ns), -debt_ns);
 }
 
 /* --- equal-share --- */
@@ -92,7 +93,7 @@ static void equal_balance(struct deficit *d, struct deficit_vgpu **v, size_t n, 
 	}
 	sched_divide(used, weights, wants, n, parts);
 	for (size_t i = 0; i < n; i++)
-		balance_change(v[i], parts[i], DEFICIT_CLAIM_NS);
+		balance_change(v[i], parts[i], DEFICIT_CLAIM_NS, DEFICIT_DEBT_NS);
 }
 
 static bool wants_more(const struct deficit_vgpu *v, uint64_t step_ns)
@@ -148,7 +149,9 @@ static void fixed_settle(struct deficit *d, struct deficit_vgpu **v, size_t n, u
 	for (size_t i = 0; i < n; i++) {
 		uint64_t gets = step_ns * d->cpus / 1000 * e[i].cap / SCHED_WHOLE;
 		uint64_t rate = MAX(d->cpus * e[i].cap / 1000, 1u); /* millionths of a CPU */
-		balance_change(v[i], gets, DEFICIT_SAVED_NS);
+		/* It makes up for the debt by standing still. */
+		int64_t debt_most = (int64_t)(rate * (DEFICIT_STALL_NS / SCHED_WHOLE));
+		balance_change(v[i], gets, DEFICIT_SAVED_NS, MIN(debt_most, DEFICIT_DEBT_NS));
 		uint64_t debt = v[i]->balance_ns < 0 ? (uint64_t)-v[i]->balance_ns : 0;
 		v[i]->stop_ns = !d->stops ? 0
 					  : MIN((debt * SCHED_WHOLE + rate - 1) / rate,

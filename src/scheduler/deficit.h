@@ -20,8 +20,8 @@
  *
  * What a process took while it ought to have stopped is charged like everything else, so a process
  * that is stopped late, or not at all, gains nothing in the end. A debt is forgotten beyond
- * DEFICIT_DEBT_NS, so nobody is stopped for long for what it did long ago, and a claim beyond
- * DEFICIT_CLAIM_NS.
+ * DEFICIT_DEBT_NS, in fixed-share also beyond what its share is in DEFICIT_STALL_NS, so nobody is
+ * stopped for long for what it did long ago, and a claim beyond DEFICIT_CLAIM_NS.
  */
 
 #include "scheduler/policy.h"
@@ -29,6 +29,7 @@
 #include <stdbool.h>
 
 #define DEFICIT_DEBT_NS     (1000LL * SCHED_MS)
+#define DEFICIT_STALL_NS    (500LL * SCHED_MS)
 #define DEFICIT_CLAIM_NS    (100LL * SCHED_MS)
 #define DEFICIT_SAVED_NS    (20LL * SCHED_MS) /* the claim in fixed-share */
 #define DEFICIT_STOP_MAX_NS (20u * (uint64_t)SCHED_MS)

@@ -10,7 +10,9 @@ import pytest
 from control_node import LIMIT, Node, alive, until
 
 HIDDEN = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"', "sh"]
-MIXED = """[gpu soft0]
+MIXED = """[node]
+shares = groups
+[gpu soft0]
 mixed = yes
 [type heavy]
 gpu = soft0
@@ -147,10 +149,21 @@ def test_weights_out_of_range(line):
         node.close()
 
 
-def test_without_groups_only_best_effort_can_be_had():
+def test_without_groups_there_are_accounts():
     if os.geteuid() != 0:
         pytest.skip("hiding the control groups of this node needs root")
     with Node(prefix=HIDDEN) as node:
+        node.good("gpu", "policy", "soft0", "equal-share")
+        assert node.json("gpu", "show", "soft0")["enforced_by"] == "accounts"
+        said = check(node, "cpu-shares")
+        assert said["status"] == "warn" and "accounts" in said["detail"]
+        assert "Delegate=cpu" in said["advice"]
+
+
+def test_without_the_groups_it_wants_only_best_effort_can_be_had():
+    if os.geteuid() != 0:
+        pytest.skip("hiding the control groups of this node needs root")
+    with Node("[node]\nshares = groups\n", prefix=HIDDEN) as node:
         line = node.refused("gpu", "policy", "soft0", "equal-share")
         assert "cannot be enforced" in line and "Delegate=cpu" in line
         assert check(node, "cpu-shares")["status"] == "warn"

@@ -18,6 +18,7 @@ SCENE = cache.BUILD / "tests" / "clients" / "scene"
 CONFIG = """[node]
 soft_vram_mib = 2048
 group =
+shares = %s
 [gpu soft0]
 mixed = yes
 [type heavy]
@@ -36,9 +37,9 @@ share_percent = 20
 class ConfinedNode(node_module.Node):
     """vgpud, keepers and device processes run on one CPU."""
 
-    def __init__(self, cpu):
-        super().__init__(config=CONFIG)
-        self.cpu = cpu
+    def __init__(self, cpu, by):
+        super().__init__(config=CONFIG % by)
+        self.cpu, self.by = cpu, by
 
     def start(self):
         mine = os.sched_getaffinity(0)
@@ -64,16 +65,17 @@ def shares(cpus):
     missing = node_module.missing_programs() + ([] if SCENE.is_file() else ["scene"])
     if missing:
         pytest.skip(f"not built: {', '.join(missing)}")
-    with ConfinedNode(cpus[0]) as one:
+    with ConfinedNode(cpus[0], "groups") as one:
         said = json.loads(one.ctl("--json", "doctor", check=False).stdout)
     return next(check for check in said if check["check"] == "cpu-shares")
 
 
-@pytest.fixture
-def node(cpus, shares):
-    if shares["status"] != "ok":
+@pytest.fixture(params=["groups", "accounts"])
+def node(request, cpus, shares):
+    """What enforces shares: the kernel's control groups, or vgpud, which stops who took too much."""
+    if request.param == "groups" and shares["status"] != "ok":
         pytest.skip(shares["detail"])
-    with ConfinedNode(cpus[0]) as one:
+    with ConfinedNode(cpus[0], request.param) as one:
         yield one
 
 

@@ -93,7 +93,10 @@ def test_a_successor_has_the_same_share(node, scene):
 
 
 def test_vgpud_killed_under_load(node, scene):
-    """Shares and drawing go on, the same while vgpud is gone and when it is back."""
+    """
+    Shares and drawing go on, the same while vgpud is gone and when it is back. By accounts nobody
+    is limited while it is gone, and so nobody stays stopped.
+    """
     clients = begin(node, scene, "fixed-share", {"a": "heavy", "b": "light"})
     pids = [node.vgpu(name)["pid"] for name in "ab"]
     before = [cpu_s(pid) for pid in pids]
@@ -103,8 +106,9 @@ def test_vgpud_killed_under_load(node, scene):
     node.start()
     assert [node.vgpu(name)["pid"] for name in "ab"] == pids
     with_it = measure(node, "ab")
-    for a, b in (without, with_it):
+    for a, b in (without, with_it) if node.by == "groups" else (with_it,):
         assert 0.1 < b < 0.25 and 1.3 < a / b < 4.0, (without, with_it)
+    assert min(without) > 0.1, without
     assert all(client.poll() is None for client in clients)
 
 

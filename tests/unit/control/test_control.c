@@ -185,6 +185,7 @@ static void test_config(void **state)
 	assert_int_equal(read_config("", &c, &err), 0);
 	assert_int_equal(c.soft_gpus, 1);
 	assert_string_equal(c.lockdown, "strict");
+	assert_string_equal(c.shares, "auto");
 	assert_true(c.libvirt_create);
 	assert_int_equal(c.hibernate_idle_s, 0);
 	assert_int_equal(read_config("[node]\nhibernate_idle_s = 60\n"
@@ -223,6 +224,7 @@ static void test_config_errors(void **state)
 		{"[node]\nsoft_gpus = -1\n", "range"},
 		{"[node]\nsoft_gpus = 99999999999999999999\n", "range"},
 		{"[node]\nlockdown = maybe\n", "none of strict"},
+		{"[node]\nshares = stop\n", "none of auto, groups and accounts"},
 		{"[node]\nwhat = 1\n", "unknown here"},
 		{"[nodes]\ngroup = x\n", "section that does not exist"},
 		{"[gpu ../x]\nmixed = yes\n", "section that does not exist"},

@@ -249,6 +249,31 @@ static void test_counters_go_back(void **state)
 	assert_int_equal(deficit_stop_ns(&d, 1), DEFICIT_STOP_MAX_NS);
 }
 
+/* A burst that was seen late is not made up for by standing still for long. */
+static void test_a_stall_is_bounded(void **state)
+{
+	struct deficit d;
+	const struct sched_vgpu params = {1, SCHED_WHOLE / 8};
+	struct deficit_use use = {0};
+	uint64_t now = 0;
+
+	deficit_init(&d, &(struct sched_gpu){SCHED_FIXED_SHARE, 0}, 2000, true);
+	deficit_add(&d, 1, &params);
+	deficit_used(&d, 1, &use);
+	deficit_settle(&d, now);
+	use.ran_ns += SECOND_NS; /* with two CPUs, in half a second */
+	now += SECOND_NS / 2;
+	deficit_used(&d, 1, &use);
+	deficit_settle(&d, now);
+	assert_int_equal(deficit_stop_ns(&d, 1), DEFICIT_STOP_MAX_NS);
+	for (uint64_t end = now + (uint64_t)DEFICIT_STALL_NS; now < end; now += TICK_NS) {
+		assert_true(deficit_stop_ns(&d, 1) > 0);
+		deficit_used(&d, 1, &use);
+		deficit_settle(&d, now + TICK_NS);
+	}
+	assert_int_equal(deficit_stop_ns(&d, 1), 0);
+}
+
 /* Where another one enforces: the same accounts, and nobody is told to stop. */
 static void test_accounts_only(void **state)
 {
@@ -324,6 +349,7 @@ int main(void)
 		cmocka_unit_test(test_alone),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_counters_go_back),
+		cmocka_unit_test(test_a_stall_is_bounded),
 		cmocka_unit_test(test_accounts_only),
 		cmocka_unit_test(test_random_schedules),
 	};
