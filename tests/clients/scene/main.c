@@ -7,6 +7,10 @@
  * With --still it draws one picture that depends on nothing but its options, prints
  * `still WIDTHxHEIGHT crc32 XXXXXXXX` of the pixels it drew, and keeps it on screen.
  *
+ * With --every MS it draws a frame so often and no more, and says of each when it began and how
+ * long it took until it was drawn: `took NS MS`, the first by the monotonic clock. A frame that is
+ * late is drawn at once, those that it made impossible never.
+ *
  * Exit status: 0 done (also when told to end by SIGTERM), 1 failed, 2 wrong usage, 3 the renderer
  * is not the expected one. That last one matters: when a virtual GPU dies, Mesa falls back to
  * software in silence and still draws the right picture.
@@ -36,8 +40,8 @@
 struct options {
 	struct output_options output;
 	enum scene_variant variant;
-	uint32_t color; /* 0xRRGGBB */
-	double seconds;
+	uint32_t color;        /* 0xRRGGBB */
+	double seconds, every; /* every: s; 0: as fast as it goes */
 	uint64_t frames;
 	const char *png, *renderer; /* NULL: none */
 	bool still;
@@ -54,7 +58,8 @@ static double now(void)
 static int usage(void)
 {
 	fputs("usage: scene [--variant cube|torus] [--color RRGGBB] [--seconds N] [--frames N]\n"
-	      "             [--mode WxH] [--head N] [--card NODE | --offscreen] [--png FILE]\n"
+	      "             [--every MS] [--mode WxH] [--head N] [--card NODE | --offscreen] "
+	      "[--png FILE]\n"
 	      "             [--still] [--expect-renderer TEXT]\n",
 		stderr);
 	return 2;
@@ -83,6 +88,7 @@ static bool parse(int argc, char **argv, struct options *options)
 		{"color", required_argument, NULL, 'c'},
 		{"seconds", required_argument, NULL, 's'},
 		{"frames", required_argument, NULL, 'f'},
+		{"every", required_argument, NULL, 'i'},
 		{"mode", required_argument, NULL, 'm'},
 		{"head", required_argument, NULL, 'h'},
 		{"card", required_argument, NULL, 'd'},
@@ -107,6 +113,10 @@ static bool parse(int argc, char **argv, struct options *options)
 			break;
 		case 'f':
 			options->frames = strtoull(optarg, NULL, 10);
+			break;
+		case 'i':
+			options->every = strtod(optarg, NULL) / 1000;
+			ok = options->every > 0;
 			break;
 		case 'm':
 			ok = sscanf(optarg, "%ux%u", &options->output.width,
@@ -191,16 +201,32 @@ static int show_still(const struct options *options, const struct scene *scene,
 	return r;
 }
 
+/* When the next frame begins, if it is drawn at that pace; the time now if that is past. */
+static double wait_for_turn(const struct options *options, double *due)
+{
+	double time = now();
+
+	if (options->every <= 0 || time >= *due) {
+		*due = time + options->every;
+		return time;
+	}
+	struct timespec until = {.tv_sec = (time_t)*due};
+	until.tv_nsec = (long)((*due - (double)until.tv_sec) * 1e9);
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+	*due += options->every;
+	return now();
+}
+
 static int animate(const struct options *options, const struct scene *scene, struct output *output,
 	int signals)
 {
-	double start = now(), second = start;
+	double start = now(), second = start, due = start;
 	uint64_t frames = 0, before = 0;
 	bool last = false;
 	int r = 0;
 
 	while (r == 0 && !last) {
-		double time = now();
+		double began = wait_for_turn(options, &due), time = began;
 
 		last = time - start >= options->seconds || frames + 1 >= options->frames ||
 		       told_to_end(signals, 0);
@@ -211,6 +237,8 @@ static int animate(const struct options *options, const struct scene *scene, str
 			r = output_show(output);
 		frames++;
 		time = now();
+		if (options->every > 0)
+			printf("took %.0f %.3f\n", began * 1e9, (time - began) * 1e3);
 		if (time - second >= 1) {
 			printf("frames %lu fps %.1f\n", (unsigned long)frames,
 				(double)(frames - before) / (time - second));
