@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_HOST_HOLDER_H
+#define VGPU_HOST_HOLDER_H
+
+/*
+ * Which processes have a device file open, for the text of a refusal: found among the links in
+ * /proc/PID/fd, as fuser(1) does. It is true of the moment it was read; nothing relies on it.
+ */
+
+#include "host/sysfs.h"
+
+#define HOLDERS_MAX     16
+#define HOLDER_FILES    16
+#define HOLDER_PIDS_MAX 32768
+#define HOLDER_FDS_MAX  4096 /* looked at in one process */
+
+struct holder {
+	uint32_t pid;
+	char comm[32];
+	char file[64]; /* below /dev */
+};
+
+struct holders {
+	struct holder list[HOLDERS_MAX]; /* one for each process */
+	size_t count;
+	size_t total;  /* processes, those not in the list too */
+	bool complete; /* every process could be looked at (root can), and all of it */
+};
+
+/* `files`: below /dev, as "dri/card0"; HOLDER_FILES of them are looked for. */
+void holders_find(
+	const struct host_roots *roots, const char *const *files, size_t n, struct holders *ret);
+
+#endif
