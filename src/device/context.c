@@ -13,7 +13,8 @@
 static const struct stream_limits context_stream_limits = {
 	.max_sub_contexts = 64,
 	.max_objects = 131072,
-	.max_object_bytes = 64u << 20,
+	.max_object_bytes =
+		64u << 20, /* that commands carry; what they cost is the quota's matter */
 };
 
 struct context *device_find_context(struct device_client *client, uint32_t handle)
@@ -64,9 +65,9 @@ static void context_memory_info(void *data, uint32_t handle)
 	const struct device *dev = ctx->client->device;
 	const struct resource *res = ctx->borrowed ? NULL : idmap_get(&ctx->attached, handle);
 	uint64_t total = dev->config.vram_bytes >> 10;
-	uint64_t left = (dev->config.vram_bytes - dev->vram_used) >> 10;
+	uint64_t left = dev->config.vram_bytes - MIN(dev->vram_used, dev->config.vram_bytes);
 	const uint32_t info[6] = {(uint32_t)MIN(total, (uint64_t)UINT32_MAX),
-		(uint32_t)MIN(left, (uint64_t)UINT32_MAX)};
+		(uint32_t)MIN(left >> 10, (uint64_t)UINT32_MAX)};
 
 	if (res && !(dev->replay.on && dev->replay.executed))
 		iov_write(resource_backing(res), res->n_iov, 0, info, sizeof(info));
@@ -103,6 +104,12 @@ int context_make(struct device_client *client, uint32_t handle, uint32_t id, con
 	struct context *ctx = calloc(1, sizeof(*ctx));
 	if (!ctx)
 		return err;
+	if (quota_add_context(dev) < 0) {
+		device_notice(dev, "over quota: %s asked for a context, and %llu MiB are in use",
+			client->name, (unsigned long long)(dev->vram_used >> 20));
+		free(ctx);
+		return err;
+	}
 	ctx->client = client;
 	ctx->handle = handle;
 	context_set_name(ctx, name, name_len);
@@ -134,6 +141,7 @@ release_id:
 destroy_stream:
 	stream_destroy(ctx->stream);
 free_context:
+	quota_remove_context(dev);
 	free(ctx);
 	return err;
 }
@@ -158,6 +166,7 @@ void context_free(struct context *ctx)
 	idmap_finish(&ctx->attached);
 	free(ctx);
 	resources_bury(dev);
+	quota_remove_context(dev);
 }
 
 int device_context_destroy(struct device_client *client, uint32_t handle)
@@ -246,6 +255,13 @@ static void context_name_queries(struct context *ctx)
 	}
 }
 
+/* What it drew with took more than there was: programs are made while commands run. */
+static void context_over_quota(struct context *ctx)
+{
+	vgpu_stats_add(&ctx->client->device->config.stats->quota_refusals_total, 1);
+	context_lose(ctx, "over quota: no video memory for the programs it draws with");
+}
+
 /* Hands checked commands to the renderer. */
 static int context_execute(struct context *ctx, uint32_t *dwords, size_t n)
 {
@@ -254,6 +270,7 @@ static int context_execute(struct context *ctx, uint32_t *dwords, size_t n)
 
 	context_count(ctx);
 	ctx->reads_back = false;
+	quota_settle(dev);
 	dev->unfenced = true;
 	int err = dev->ops->submit(dev->renderer, ctx->id, dwords, n, asks_query);
 	if (err < 0)
@@ -261,6 +278,8 @@ static int context_execute(struct context *ctx, uint32_t *dwords, size_t n)
 	else
 		context_name_queries(ctx);
 	resources_bury(dev);
+	if (!quota_settle(dev) && !ctx->borrowed)
+		context_over_quota(ctx);
 	return err;
 }
 
@@ -295,6 +314,7 @@ static void context_interrupt(struct context *ctx, int why, uint32_t *dwords, si
 
 int context_run(struct context *ctx, uint32_t *dwords, size_t n)
 {
+	struct device *dev = ctx->client->device;
 	struct stream_fault fault = {0};
 	char why[160];
 	int err = 0;
@@ -311,6 +331,9 @@ int context_run(struct context *ctx, uint32_t *dwords, size_t n)
 	if (ctx->lost)
 		return -EIO;
 	if (err < 0) {
+		quota_settle(dev);
+		if (err == -ENOSPC)
+			vgpu_stats_add(&dev->config.stats->quota_refusals_total, 1);
 		snprintf(why, sizeof(why), "%s in %s (opcode %u, dword %zu, value %u)",
 			fault.reason ? fault.reason : "bad command",
 			fault.command ? fault.command : "an unknown command", fault.opcode,

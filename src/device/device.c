@@ -60,9 +60,7 @@ int device_create(const struct device_config *config, const struct device_events
 	idmap_init(&dev->context_ids, seed);
 	dev->next_resource_id = dev->next_context_id = dev->next_client_id = 1;
 	dev->next_serial = 1;
-	dev->stream_budget = (struct stream_budget){.max_sub_contexts = DEVICE_MAX_SUB_CONTEXTS,
-		.max_bytes = DEVICE_MAX_OBJECT_BYTES,
-		.epoch = 1};
+	quota_init(dev);
 	for (uint32_t i = 0; i < config->heads; i++)
 		dev->screens[i].preferred = (struct display_mode){.enabled = i == 0,
 			.width = MIN(config->max_width, 1024u),
@@ -78,7 +76,6 @@ int device_create(const struct device_config *config, const struct device_events
 		free(dev);
 		return err;
 	}
-	vgpu_stats_set(&config->stats->vram_limit_bytes, config->vram_bytes);
 	*ret = dev;
 	return 0;
 }
@@ -180,6 +177,7 @@ struct device_client *device_client_claim(struct device *dev, uint32_t id)
 
 void device_drop_unclaimed(struct device *dev)
 {
+	quota_lenient(dev, false);
 	for (struct device_client *client = dev->clients, *next; client; client = next) {
 		next = client->next;
 		if (client->unclaimed)
@@ -235,29 +233,6 @@ uint32_t device_pick_id(const struct idmap *used, uint32_t wanted, uint32_t *nex
 	while (!*next || idmap_get(used, *next))
 		(*next)++;
 	return (*next)++;
-}
-
-/* ---- quota ---- */
-
-int device_charge(struct device *dev, uint64_t bytes)
-{
-	struct vgpu_stats *stats = dev->config.stats;
-
-	if (bytes > dev->config.vram_bytes - dev->vram_used) {
-		vgpu_stats_add(&stats->quota_refusals_total, 1);
-		return -ENOMEM;
-	}
-	dev->vram_used += bytes;
-	vgpu_stats_set(&stats->vram_used_bytes, dev->vram_used);
-	if (dev->vram_used > stats->vram_peak_bytes)
-		vgpu_stats_set(&stats->vram_peak_bytes, dev->vram_used);
-	return 0;
-}
-
-void device_uncharge(struct device *dev, uint64_t bytes)
-{
-	dev->vram_used -= bytes;
-	vgpu_stats_set(&dev->config.stats->vram_used_bytes, dev->vram_used);
 }
 
 /* ---- capabilities ---- */

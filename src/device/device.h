@@ -96,6 +96,16 @@ void device_client_destroy(struct device_client *client);
 /* The same, but the client stays: a virtio reset, or a vtest renderer created anew. */
 void device_client_reset(struct device_client *client);
 
+/*
+ * Memory that the front end keeps for a client because the client asked for it (shared memory, not
+ * messages) takes up the quota, too: -ENOMEM when it has no room. The front end gives back what it
+ * took before the client is destroyed.
+ */
+int device_client_charge(struct device_client *client, uint64_t bytes);
+void device_client_uncharge(struct device_client *client, uint64_t bytes);
+/* When nothing is to be done: returns deleted memory to the node. True: there was enough of it. */
+bool device_trim(struct device *dev);
+
 /* ---- capabilities ---- */
 
 int device_capset_info(struct device *dev, unsigned index, struct renderer_capset *ret);

@@ -92,6 +92,7 @@ int device_load_begin(struct device *dev, struct device_loader **ret)
 		return -ENOMEM;
 	}
 	load_forget_promises(dev);
+	quota_lenient(dev, true);
 	*ret = l;
 	return 0;
 }

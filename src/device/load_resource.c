@@ -237,7 +237,7 @@ int load_finish_resources(struct device_loader *l)
 	struct resource *res;
 
 	while ((res = idmap_next(&dev->resource_ids, &cursor, NULL))) {
-		cost += res->cost;
+		cost += resource_saved_cost(&res->desc);
 		if (res->parts != format_content_parts(&res->desc))
 			return load_refuse(
 				l, -EBADMSG, "contents of resource %u are missing", res->stream.id);

@@ -24,8 +24,13 @@
 #define DEVICE_MAX_DISPLAYS     2
 #define DEVICE_MAX_SUB_CONTEXTS 512u           /* a GL context of the host each */
 #define DEVICE_MAX_OBJECT_BYTES (256ull << 20) /* over all contexts */
-#define DEVICE_RESOURCE_COST    1024u          /* bytes of quota that any resource costs at least */
-#define DEVICE_NAME_MAX         64
+#define DEVICE_RESOURCE_COST    1024u          /* bytes that any resource counts in a saved state */
+/* Measured on llvmpipe: a GL context of the library, and a program that was drawn with. */
+#define DEVICE_CONTEXT_COST (2816ull << 10)
+#define DEVICE_PROGRAM_COST (512ull << 10)
+#define DEVICE_DRIVER_FREE  (64ull << 20) /* of these that no quota is charged for */
+#define DEVICE_TRIM_BYTES   (4ull << 20)  /* so much is given back at once */
+#define DEVICE_NAME_MAX     64
 
 struct resource {
 	struct device_client *client;
@@ -106,7 +111,11 @@ struct device {
 	uint32_t next_resource_id, next_context_id, next_client_id;
 	uint64_t next_serial;
 	struct resource *condemned; /* nobody refers to them, but commands may not have run yet */
-	uint64_t vram_used;
+	uint64_t vram_used;         /* quota.c */
+	uint64_t streams_charged;   /* of that: stream_budget_total() when it was last settled */
+	uint64_t programs;          /* counted in there */
+	uint64_t freed;             /* since memory was last given back to the node, bytes */
+	bool lenient;
 	struct stream_budget stream_budget;
 	struct promised_capset promised[DEVICE_MAX_CAPSETS];
 	uint32_t n_promised;
@@ -157,9 +166,16 @@ struct context *device_find_context(struct device_client *client, uint32_t handl
 /* A free renderer id: `wanted` if nobody has it, else the next unused one. */
 uint32_t device_pick_id(const struct idmap *used, uint32_t wanted, uint32_t *next);
 
-/* Memory accounting: -ENOMEM when the quota has no room. */
+/* Memory accounting (quota.c is the theory): -ENOMEM when the quota has no room. */
 int device_charge(struct device *dev, uint64_t bytes);
 void device_uncharge(struct device *dev, uint64_t bytes);
+void quota_init(struct device *dev);
+/* While a state is loaded, up to device_drop_unclaimed(). */
+void quota_lenient(struct device *dev, bool lenient);
+/* After whatever may have changed what streams and programs take. False: that is over quota. */
+bool quota_settle(struct device *dev);
+int quota_add_context(struct device *dev); /* -ENOMEM */
+void quota_remove_context(struct device *dev);
 
 /* How a resource comes into being, for a client (id 0: any) and when loading. */
 struct resource_wish {
@@ -177,6 +193,8 @@ void resource_condemn(struct resource *res);
 /* Everything that was checked has run. */
 void resources_bury(struct device *dev);
 uint64_t resource_cost(const struct renderer_resource_desc *desc); /* 0: impossible */
+/* What it counts in a saved state, by whatever version that was saved. */
+uint64_t resource_saved_cost(const struct renderer_resource_desc *desc);
 /* A part of its contents is larger than a section of a state can be. */
 bool resource_is_too_large_to_save(const struct renderer_resource_desc *desc);
 /* Bytes are nowhere but in its backing: what the library keeps of it is never used while it has

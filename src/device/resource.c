@@ -35,7 +35,25 @@ static void resource_unregister(struct device *dev, struct resource *res)
 	vgpu_stats_set(&dev->config.stats->resources, dev->resource_ids.count);
 }
 
+/*
+ * Stencil that is seen through a depth-stencil resource: drivers store a resource of such a format
+ * as something else, and virglrenderer 0.10.4, asked for its contents, returns a fourth of them and
+ * then whatever lies in its heap. Stock guests use them for views only.
+ */
+static bool resource_is_view_only(const struct renderer_resource_desc *desc)
+{
+	return desc->target != PIPE_BUFFER && (desc->format == VIRGL_FORMAT_X24S8_UINT ||
+						      desc->format == VIRGL_FORMAT_S8X24_UINT ||
+						      desc->format == VIRGL_FORMAT_X32_S8X24_UINT);
+}
+
 uint64_t resource_cost(const struct renderer_resource_desc *desc)
+{
+	uint64_t bytes;
+	return !resource_is_view_only(desc) && format_host_bytes(desc, &bytes) ? bytes : 0;
+}
+
+uint64_t resource_saved_cost(const struct renderer_resource_desc *desc)
 {
 	uint64_t bytes;
 	return format_resource_size(desc, &bytes) ? MAX(bytes, (uint64_t)DEVICE_RESOURCE_COST) : 0;
@@ -95,7 +113,8 @@ int resource_make(const struct resource_wish *wish, struct resource **ret)
 		.desc = *wish->desc,
 		.cost = cost,
 		.serial = dev->next_serial,
-		.stream = {.written = dev->stream_budget.epoch}};
+		.stream = {.written = dev->stream_budget.epoch,
+			.view_bytes = format_host_view_bytes(wish->desc)}};
 	res->stream.id =
 		wish->id ? wish->id
 			 : device_pick_id(&dev->resource_ids, wish->handle, &dev->next_resource_id);

@@ -162,7 +162,7 @@ static void save_device(struct saver *s)
 	uint64_t cost = 0;
 
 	for (size_t i = 0; i < s->n_resources; i++)
-		cost += s->resources[i]->cost;
+		cost += resource_saved_cost(&s->resources[i]->desc);
 	state_begin(s->w, STATE_DEVICE);
 	state_put_u64(s->w, dev->config.vram_bytes);
 	state_put_u32(s->w, dev->config.heads);

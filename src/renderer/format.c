@@ -104,6 +104,99 @@ bool format_resource_size(const struct renderer_resource_desc *desc, uint64_t *r
 	return true;
 }
 
+/* ---- what the host spends ---- */
+
+/*
+ * Beside the texels, measured with virglrenderer 0.10.4 and 1.3 on llvmpipe of Mesa 22.3 and 25
+ * (tests/unit/device/test_vram.c measures again): records of the library, of the GL and of the
+ * driver, for the resource, for each image (a level, or a face of one) and for each layer that was
+ * ever transferred.
+ */
+#define HOST_TEXTURE     3072u
+#define HOST_IMAGE       160u
+#define HOST_LAYER       48u
+#define HOST_BUFFER      1792u
+#define HOST_LEVEL_ALIGN 64u
+#define HOST_VIEW        1536u
+#define HOST_LEAST_MANY  4u /* samples, where there are several */
+
+#define BIND_CUSTOM  (1u << 17)
+#define BIND_STAGING (1u << 19)
+#define HOST_MEMORY  1024u /* of a buffer that is no GL object */
+
+static uint32_t host_samples(uint32_t asked)
+{
+	uint32_t samples = HOST_LEAST_MANY;
+
+	if (asked <= 1)
+		return 1;
+	while (samples < asked)
+		samples *= 2;
+	return samples;
+}
+
+static uint32_t host_faces(const struct renderer_resource_desc *desc)
+{
+	return desc->target == PIPE_TEXTURE_CUBE ? 6 : 1;
+}
+
+static uint64_t host_layers(const struct renderer_resource_desc *desc, uint32_t depth)
+{
+	return desc->target == PIPE_TEXTURE_3D ? depth : MAX(desc->array_size, host_faces(desc));
+}
+
+/* The faces of a cube are transferred as layers, and each image has room for those up to it. */
+static uint64_t host_level_overhead(const struct renderer_resource_desc *desc, uint64_t layers)
+{
+	uint32_t faces = host_faces(desc);
+
+	return faces * HOST_IMAGE + HOST_LAYER * (faces > 1 ? faces * (faces + 1u) / 2 : layers);
+}
+
+static uint64_t host_buffer_bytes(const struct renderer_resource_desc *desc)
+{
+	/* Staging memory is the guest's alone. */
+	if (desc->bind == BIND_STAGING)
+		return HOST_MEMORY;
+	return (uint64_t)desc->width + (desc->bind == BIND_CUSTOM ? HOST_MEMORY : HOST_BUFFER);
+}
+
+bool format_host_bytes(const struct renderer_resource_desc *desc, uint64_t *ret_bytes)
+{
+	uint64_t total = HOST_TEXTURE;
+
+	if (!format_desc_possible(desc))
+		return false;
+	if (desc->target == PIPE_BUFFER) {
+		*ret_bytes = host_buffer_bytes(desc);
+		return true;
+	}
+	struct format_block block = format_block(desc->format);
+	if (!block.bytes)
+		return false;
+	for (uint32_t level = 0; level <= desc->last_level; level++) {
+		uint32_t w, h, d;
+		uint64_t bytes;
+		level_size(desc, level, &w, &h, &d);
+		uint64_t layers = host_layers(desc, d);
+		bytes = format_layer_bytes(desc, block, w, h);
+		if (!checked_mul(bytes, layers * host_samples(desc->nr_samples), &bytes) ||
+			!checked_add(format_align(bytes, HOST_LEVEL_ALIGN),
+				host_level_overhead(desc, layers), &bytes) ||
+			!checked_add(total, bytes, &total))
+			return false;
+	}
+	*ret_bytes = total;
+	return true;
+}
+
+uint32_t format_host_view_bytes(const struct renderer_resource_desc *desc)
+{
+	if (desc->target == PIPE_BUFFER)
+		return 0;
+	return HOST_VIEW + (desc->last_level + 1u) * host_faces(desc) * HOST_IMAGE;
+}
+
 bool format_box_inside(
 	const struct renderer_resource_desc *desc, uint32_t level, const struct renderer_box *box)
 {

@@ -34,9 +34,21 @@ struct format_block format_block(uint32_t format);
 
 /*
  * Bytes of all levels, layers and samples, with the padding that a software driver gives them.
- * False: the description is not a possible resource.
+ * False: the description is not a possible resource. States that were saved depend on this sum;
+ * what a quota is charged is format_host_bytes().
  */
 bool format_resource_size(const struct renderer_resource_desc *desc, uint64_t *ret_bytes);
+
+/*
+ * What a resource takes of the host's memory when all of it is in use: its texels as a software
+ * driver lays them out, with the samples it really has, and the records that library and driver
+ * keep of it. At least 0.9 of what was measured for every shape and format, so that a quota by it
+ * is a limit. False: as above.
+ */
+bool format_host_bytes(const struct renderer_resource_desc *desc, uint64_t *ret_bytes);
+
+/* The same for a view of a texture, with other levels, layers or format than its own. */
+uint32_t format_host_view_bytes(const struct renderer_resource_desc *desc);
 
 /* True when the box lies inside that level (layers of arrays and cubes count as z). */
 bool format_box_inside(

@@ -142,6 +142,9 @@ struct renderer_ops {
 	int (*submit)(
 		struct renderer *r, uint32_t ctx_id, uint32_t *dwords, size_t n, bool asks_query);
 
+	/* Programs that the host's driver keeps compiled now. May be NULL. */
+	uint64_t (*programs)(struct renderer *r);
+
 	/*
 	 * Clip-plane code is left out of translated shaders until keep_clip_planes() is called,
 	 * which concerns shaders created from then on: the caller creates the older ones again.

@@ -73,6 +73,9 @@ struct stream_object *find_object(
  */
 int put_object(struct stream *stream, struct command *command, enum virgl_object type,
 	uint64_t bytes, struct stream_object **ret);
+/* Charges what the host makes of something. -ENOSPC over the budget. */
+int charge_host(struct stream *stream, uint64_t bytes);
+void uncharge_host(struct stream *stream, uint64_t bytes);
 /*
  * Appends a command to those that made the object. `charged`: as kept bytes. 0, -ENOSPC over the
  * limit, -ENOMEM.

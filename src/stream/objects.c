@@ -26,6 +26,25 @@
 
 #define POOL_BLOCK_OBJECTS 128
 
+/*
+ * What virglrenderer, the GL and the driver make of an object, bytes, beside the text of shaders;
+ * measured on llvmpipe by tests/unit/device/test_vram.c. Views and surfaces may each be a texture
+ * object of their own, of as many images as their resource has: its view_bytes are added. Programs,
+ * which the driver compiles when it first draws with them, are counted by the renderer.
+ */
+static const uint32_t host_bytes[VIRGL_OBJECTS] = {
+	[VIRGL_OBJECT_BLEND] = 128,
+	[VIRGL_OBJECT_RASTERIZER] = 128,
+	[VIRGL_OBJECT_DSA] = 128,
+	[VIRGL_OBJECT_SHADER] = 9216,
+	[VIRGL_OBJECT_VERTEX_ELEMENTS] = 3584,
+	[VIRGL_OBJECT_SAMPLER_VIEW] = 160,
+	[VIRGL_OBJECT_SAMPLER_STATE] = 448,
+	[VIRGL_OBJECT_SURFACE] = 160,
+	[VIRGL_OBJECT_QUERY] = 1280,
+	[VIRGL_OBJECT_STREAMOUT_TARGET] = 128,
+};
+
 struct stream_pool_block {
 	struct stream_pool_block *next;
 	struct stream_object objects[POOL_BLOCK_OBJECTS];
@@ -35,8 +54,10 @@ static struct stream_object *alloc_object(struct stream *stream)
 {
 	if (!stream->free_objects) {
 		struct stream_pool_block *block = calloc(1, sizeof(*block));
-		if (!block)
+		if (!block || charge_host(stream, sizeof(*block)) < 0) {
+			free(block);
 			return NULL;
+		}
 		block->next = stream->blocks;
 		stream->blocks = block;
 		for (size_t i = 0; i < POOL_BLOCK_OBJECTS; i++) {
@@ -61,6 +82,7 @@ static void empty_object(struct stream *stream, struct stream_object *object)
 		free(object->dwords);
 	stream->counters.object_bytes -= object->bytes;
 	stream->budget->bytes -= object->bytes;
+	uncharge_host(stream, object->host);
 	bind_resource(stream, &object->res, NULL);
 }
 
@@ -70,6 +92,9 @@ void free_object(struct stream *stream, struct stream_object *object)
 	stream->counters.objects--;
 	object->next = stream->free_objects;
 	stream->free_objects = object;
+	/* One block is kept for a guest that makes and ends one object again and again. */
+	if (!stream->counters.objects && stream->blocks->next)
+		free_pool(stream);
 }
 
 void free_pool(struct stream *stream)
@@ -77,8 +102,10 @@ void free_pool(struct stream *stream)
 	while (stream->blocks) {
 		struct stream_pool_block *block = stream->blocks;
 		stream->blocks = block->next;
+		uncharge_host(stream, sizeof(*block));
 		free(block);
 	}
+	stream->free_objects = NULL;
 }
 
 struct stream_object *find_object(
@@ -94,7 +121,8 @@ int charge_kept(struct stream *stream, uint64_t bytes)
 	struct stream_counters *counters = &stream->counters;
 
 	if (!range_inside(counters->kept_bytes, bytes, stream->limits.max_object_bytes) ||
-		!range_inside(stream->budget->bytes, bytes, stream->budget->max_bytes))
+		!range_inside(stream->budget->bytes, bytes, stream->budget->max_bytes) ||
+		!stream_budget_fits(stream->budget, 0, bytes, 0))
 		return -ENOSPC;
 	counters->kept_bytes += bytes;
 	stream->budget->bytes += bytes;
@@ -105,6 +133,19 @@ void uncharge_kept(struct stream *stream, uint64_t bytes)
 {
 	stream->counters.kept_bytes -= bytes;
 	stream->budget->bytes -= bytes;
+}
+
+int charge_host(struct stream *stream, uint64_t bytes)
+{
+	if (!stream_budget_fits(stream->budget, 0, bytes, 0))
+		return -ENOSPC;
+	stream->budget->host += bytes;
+	return 0;
+}
+
+void uncharge_host(struct stream *stream, uint64_t bytes)
+{
+	stream->budget->host -= bytes;
 }
 
 static int make_room(struct stream_object *object, uint32_t n)
@@ -189,7 +230,7 @@ void drop_handle(
 }
 
 static int check_room(struct stream *stream, struct command *command,
-	const struct stream_object *ends, uint64_t bytes)
+	const struct stream_object *ends, uint64_t bytes, uint64_t host)
 {
 	const struct stream_counters *counters = &stream->counters;
 	const struct stream_budget *budget = stream->budget;
@@ -200,6 +241,8 @@ static int check_room(struct stream *stream, struct command *command,
 		return refuse(command, -ENOSPC, "objects too large", handle);
 	if (!range_inside(budget->bytes - old, bytes, budget->max_bytes))
 		return refuse(command, -ENOSPC, "objects of this vGPU too large", handle);
+	if (!stream_budget_fits(budget, old + (ends ? ends->host : 0), bytes + host, 0))
+		return refuse(command, -ENOSPC, "no video memory for an object", handle);
 	if (!ends && counters->objects >= stream->limits.max_objects)
 		return refuse(command, -ENOSPC, "too many objects", handle);
 	return 0;
@@ -233,10 +276,13 @@ int put_object(struct stream *stream, struct command *command, enum virgl_object
 {
 	uint32_t handle = command->dw[1];
 	struct stream_object *old = idmap_get(&stream->current->objects, handle);
+	uint32_t host = host_bytes[type];
 
+	if (type == VIRGL_OBJECT_SAMPLER_VIEW || type == VIRGL_OBJECT_SURFACE)
+		host += command->res[0]->view_bytes;
 	if (old && old->refs > 1)
 		unbind_object(stream, stream->current, old);
-	int r = check_room(stream, command, old && old->refs == 1 ? old : NULL, bytes);
+	int r = check_room(stream, command, old && old->refs == 1 ? old : NULL, bytes, host);
 	if (r < 0)
 		return r;
 	struct stream_object *object = take_record(stream, old, handle);
@@ -249,11 +295,13 @@ int put_object(struct stream *stream, struct command *command, enum virgl_object
 		.refs = 1,
 		.type = (uint8_t)type,
 		.bytes = bytes,
+		.host = host,
 		.dwords = object->small,
 		.room = OBJECT_SMALL,
 	};
 	stream->counters.object_bytes += bytes;
 	stream->budget->bytes += bytes;
+	stream->budget->host += host;
 	*ret = object;
 	return 0;
 }

@@ -193,12 +193,15 @@ static int apply_constants(struct stream *stream, struct command *command)
 
 	if (n > stage->constants_room) {
 		uint64_t more = (uint64_t)(n - stage->constants_room) * sizeof(uint32_t);
-		int r = charge_kept(stream, more);
+		int r = charge_host(stream, more); /* the library's copy */
+		if (r == 0 && (r = charge_kept(stream, more)) < 0)
+			uncharge_host(stream, more);
 		if (r < 0)
 			return refuse(command, r, "no room to keep constants", n);
 		uint32_t *grown = realloc(stage->constants, n * sizeof(uint32_t));
 		if (!grown) {
 			uncharge_kept(stream, more);
+			uncharge_host(stream, more);
 			return refuse(command, -ENOMEM, "no memory for constants", n);
 		}
 		stage->constants = grown;
@@ -443,6 +446,7 @@ static void release_stage(struct stream *stream, struct stream_stage *stage)
 	for (uint32_t i = 0; i < VIRGL_SHADER_IMAGES; i++)
 		bind_resource(stream, &stage->image[i].res, NULL);
 	uncharge_kept(stream, stage->constants_room * sizeof(uint32_t));
+	uncharge_host(stream, stage->constants_room * sizeof(uint32_t));
 	free(stage->constants);
 }
 

@@ -33,6 +33,7 @@ struct stream_object {
 	uint32_t *dwords;   /* commands with headers, renderer's ids: `small`, or its own */
 	struct stream_resource *res; /* what it refers to, or NULL */
 	uint64_t bytes;              /* charged to the context */
+	uint32_t host;               /* what library and driver make of it, bytes */
 	uint64_t made; /* queries: how many were made before; views: bound before, the last time */
 	struct stream_object *next, *prev; /* free ones (next), unnamed queries */
 	uint32_t small[OBJECT_SMALL];

@@ -140,8 +140,8 @@ int stream_create(const struct stream_limits *limits, struct stream_budget *budg
 	if (!stream)
 		return -ENOMEM;
 	stream->limits = *limits;
-	stream->own_budget =
-		(struct stream_budget){.max_sub_contexts = UINT32_MAX, .max_bytes = UINT64_MAX};
+	stream->own_budget = (struct stream_budget){
+		.max_sub_contexts = UINT32_MAX, .max_bytes = UINT64_MAX, .max_total = UINT64_MAX};
 	stream->budget = budget ? budget : &stream->own_budget;
 	stream->ops = ops;
 	stream->ops_data = ops_data;

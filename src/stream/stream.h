@@ -46,6 +46,8 @@ struct stream_resource {
 	uint32_t id;      /* the renderer's; not 0 */
 	uint32_t refs;    /* held by objects and bindings of streams; theirs alone to change */
 	uint64_t written; /* stream_budget.epoch of the last write */
+	/* What a view or surface of it takes of the host's memory, bytes; the device's to set. */
+	uint32_t view_bytes;
 };
 
 /* TRANSFER3D or COPY_TRANSFER3D. */
@@ -90,14 +92,40 @@ struct stream_resource_ops {
 	int (*transfer)(void *data, const struct stream_transfer *transfer);
 };
 
-/* What several streams share; the owner keeps it until the last of them is gone. */
+/*
+ * What several streams share; the owner keeps it until the last of them is gone. Of the host's
+ * memory they take `bytes`, `host`, and of `driver` what exceeds `driver_free`; the sum is
+ * stream_budget_total(), and a command that would raise it beyond max_total is refused. The costs
+ * in `host` are measured ones: see the table in objects.c.
+ */
 struct stream_budget {
-	uint32_t max_sub_contexts; /* besides each stream's sub-context 0 */
-	uint64_t max_bytes;        /* of objects and of kept text */
-	uint32_t sub_contexts;     /* now */
-	uint64_t bytes;            /* now */
-	uint64_t epoch; /* what resources that are written to get; the owner's to raise */
+	uint32_t max_sub_contexts;  /* besides each stream's sub-context 0 */
+	uint64_t max_bytes;         /* of objects and of kept text */
+	uint64_t max_total;         /* the owner's to change */
+	uint64_t sub_context_bytes; /* of `driver`, for each sub-context */
+	uint64_t driver_free;
+	uint32_t sub_contexts; /* now */
+	uint64_t bytes;        /* now: what commands carried */
+	uint64_t host;         /* now: what library and driver make of it, and our records */
+	uint64_t driver;       /* now: sub-contexts, and what the owner adds */
+	uint64_t epoch;        /* what resources that are written to get; the owner's to raise */
 };
+
+static inline uint64_t stream_budget_total(const struct stream_budget *b)
+{
+	return b->bytes + b->host + (b->driver > b->driver_free ? b->driver - b->driver_free : 0);
+}
+
+/* All of these are sums of what fits into memory, far from overflow. */
+static inline bool stream_budget_fits(
+	const struct stream_budget *b, uint64_t less, uint64_t more, uint64_t driver)
+{
+	struct stream_budget then = *b;
+
+	then.host = then.host + more - less;
+	then.driver += driver;
+	return stream_budget_total(&then) <= b->max_total;
+}
 
 /* A context's allowance; 0 is not a special value. */
 struct stream_limits {
@@ -115,7 +143,7 @@ struct stream_counters {
 	uint64_t bytes;         /* of command stream */
 	uint32_t objects;       /* now, also those without handle that are still bound */
 	uint64_t object_bytes;  /* now */
-	uint64_t kept_bytes;    /* now: text of shaders, constants, stream-output lists */
+	uint64_t kept_bytes;    /* now: text of shaders, constants */
 };
 
 /* Why and where a buffer was refused; `reason` is a constant string for people. */

@@ -13,6 +13,9 @@
 /* Per sub-context; Mesa makes a list per transform feedback object of the guest's program. */
 #define LISTS_MAX 1024u
 
+/* What a list takes: ours, the library's object and the driver's. */
+#define LIST_BYTES (sizeof(struct streamout_list) + 1280u)
+
 void mark_streamout(struct stream *stream, const struct stream_sub_context *sub)
 {
 	const struct streamout_list *list = sub->streamout;
@@ -50,12 +53,12 @@ static int add_list(struct stream *stream, struct command *command,
 
 	if (sub->streamouts_n >= LISTS_MAX)
 		return refuse(command, -ENOSPC, "too many lists of stream-output targets", n);
-	int r = charge_kept(stream, sizeof(*list));
+	int r = charge_host(stream, LIST_BYTES);
 	if (r < 0)
 		return refuse(command, r, "no room to keep stream-output targets", n);
 	list = calloc(1, sizeof(*list));
 	if (!list) {
-		uncharge_kept(stream, sizeof(*list));
+		uncharge_host(stream, LIST_BYTES);
 		return refuse(command, -ENOMEM, "no memory for stream-output targets", n);
 	}
 	list->n = n;
@@ -120,7 +123,7 @@ void drop_streamouts(
 		for (uint32_t i = 0; i < list->n; i++)
 			bind_object(stream, &list->target[i], NULL);
 		free(list);
-		uncharge_kept(stream, sizeof(*list));
+		uncharge_host(stream, LIST_BYTES);
 		sub->streamouts_n--;
 	}
 	sub->streamouts_end = link;

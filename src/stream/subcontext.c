@@ -23,8 +23,10 @@ int add_sub_context(struct stream *stream, uint32_t id)
 	if (stream->current)
 		mark_drawn(stream, stream->current);
 	stream->current = sub;
-	if (id)
+	if (id) {
 		stream->budget->sub_contexts++;
+		stream->budget->driver += stream->budget->sub_context_bytes;
+	}
 	return 0;
 }
 
@@ -38,8 +40,10 @@ void free_sub_context(struct stream *stream, struct stream_sub_context *sub)
 	shadow_release(stream, sub);
 	while ((object = idmap_next(&sub->objects, &cursor, NULL)))
 		drop_handle(stream, sub, object);
-	if (sub->id)
+	if (sub->id) {
 		stream->budget->sub_contexts--;
+		stream->budget->driver -= stream->budget->sub_context_bytes;
+	}
 	idmap_finish(&sub->objects);
 	free(sub);
 }
@@ -55,6 +59,8 @@ int command_create_sub_ctx(struct stream *stream, struct command *command)
 		return refuse(command, -ENOSPC, "too many sub-contexts", id);
 	if (stream->budget->sub_contexts >= stream->budget->max_sub_contexts)
 		return refuse(command, -ENOSPC, "too many sub-contexts on this vGPU", id);
+	if (!stream_budget_fits(stream->budget, 0, 0, stream->budget->sub_context_bytes))
+		return refuse(command, -ENOSPC, "no video memory for a sub-context", id);
 	int r = add_sub_context(stream, id);
 	return r < 0 ? refuse(command, r, "no memory for a sub-context", id) : 0;
 }

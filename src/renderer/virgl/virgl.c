@@ -7,6 +7,7 @@
 #include "renderer/virgl/contents.h"
 #include "renderer/virgl/fences.h"
 #include "renderer/virgl/fidelity.h"
+#include "renderer/virgl/programs.h"
 #include "renderer/virgl/queries.h"
 #include "renderer/virgl/streamout.h"
 
@@ -165,6 +166,7 @@ static int virgl_create(const struct renderer_config *config, const struct rende
 		err = fidelity_create(r->contents, &r->fidelity);
 	if (err < 0)
 		goto cleanup_library;
+	programs_install();
 	queries_install();
 	streamout_install();
 	clip_planes_leave_out(!config->plain_shaders);
@@ -405,6 +407,11 @@ static int virgl_submit(struct renderer *r, uint32_t ctx_id, uint32_t *dwords, s
 	virgl_note_context(r, true);
 	r->query_asked |= asks;
 	return err ? -EINVAL : 0;
+}
+
+static uint64_t virgl_programs(struct renderer *r)
+{
+	return programs_live();
 }
 
 static bool virgl_leaves_out_clip_planes(const struct renderer *r)
@@ -656,6 +663,7 @@ const struct renderer_ops renderer_virgl = {
 	.transfer_to_host = virgl_transfer_to_host,
 	.transfer_from_host = virgl_transfer_from_host,
 	.submit = virgl_submit,
+	.programs = virgl_programs,
 	.leaves_out_clip_planes = virgl_leaves_out_clip_planes,
 	.keep_clip_planes = virgl_keep_clip_planes,
 	.fence_create = virgl_fence_create,

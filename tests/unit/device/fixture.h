@@ -2,11 +2,18 @@
 #ifndef VGPU_TESTS_DEVICE_FIXTURE_H
 #define VGPU_TESTS_DEVICE_FIXTURE_H
 
-/* A device on the null renderer with 1 MiB of VRAM and two heads, and a display that counts. */
+/*
+ * A device on the null renderer with two heads and as much VRAM as a texture of 512 x 512 pixels
+ * takes, and a display that counts.
+ */
 
 #include "device/device.h"
 #include "protocol/stats.h"
 #include "renderer/format.h"
+
+#define FIXTURE_TEXTURE (3072u + 160 + 48) /* that a texture of one level takes beside its texels  \
+					    */
+#define FIXTURE_QUOTA ((1u << 20) + FIXTURE_TEXTURE)
 
 struct seen_display {
 	unsigned modes, updates, cursors;
@@ -63,7 +70,7 @@ static inline int fixture_start(struct fixture *f)
 {
 	*f = (struct fixture){0};
 	const struct device_config config = {.name = "test",
-		.vram_bytes = 1u << 20,
+		.vram_bytes = FIXTURE_QUOTA,
 		.heads = 2,
 		.max_width = 256,
 		.max_height = 256,

@@ -208,13 +208,14 @@ static void test_backing(void **state)
 	assert_int_equal(attach(g, 1, 0, 4096, 2), VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
 	assert_int_equal(attach(g, 1, 0, 4096, UINT32_MAX), VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
 	/* The lists cost memory too, and give it back. */
-	assert_int_equal(g->f.stats.vram_used_bytes, 4096);
+	assert_int_equal(g->f.stats.vram_used_bytes, 4096 + FIXTURE_TEXTURE);
 	assert_int_equal(attach(g, 1, 0, 4096, 1), VIRTIO_GPU_RESP_OK_NODATA);
-	assert_true(g->f.stats.vram_used_bytes >=
-		    4096 + sizeof(struct virtio_gpu_mem_entry) + sizeof(struct iovec));
+	assert_true(g->f.stats.vram_used_bytes >= 4096 + FIXTURE_TEXTURE +
+							  sizeof(struct virtio_gpu_mem_entry) +
+							  sizeof(struct iovec));
 	assert_int_equal(attach(g, 1, 0, 4096, 1), VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER);
 	assert_int_equal(ASK(g, detach), VIRTIO_GPU_RESP_OK_NODATA);
-	assert_int_equal(g->f.stats.vram_used_bytes, 4096);
+	assert_int_equal(g->f.stats.vram_used_bytes, 4096 + FIXTURE_TEXTURE);
 	assert_int_equal(ASK(g, detach), VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID);
 	assert_int_equal(attach(g, 1, 0, 4096, 1), VIRTIO_GPU_RESP_OK_NODATA);
 }

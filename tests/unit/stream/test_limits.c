@@ -69,7 +69,8 @@ static void test_bytes_of_objects_are_limited(void **state)
 /* What one stream takes another does not get, until it is gone. */
 static void test_streams_share_a_budget(void **state)
 {
-	struct stream_budget budget = {.max_sub_contexts = 2, .max_bytes = 60};
+	struct stream_budget budget = {
+		.max_sub_contexts = 2, .max_bytes = 60, .max_total = 1 << 20};
 	struct stream *a, *b;
 
 	assert_int_equal(stream_create(&test_limits, &budget, &test_resources, NULL, &a), 0);
@@ -89,6 +90,7 @@ static void test_streams_share_a_budget(void **state)
 	stream_destroy(b);
 	assert_int_equal(budget.bytes, 0);
 	assert_int_equal(budget.sub_contexts, 0);
+	assert_int_equal(stream_budget_total(&budget), 0);
 }
 
 static void test_counters(void **state)

@@ -21,7 +21,8 @@ static int setup(void **state)
 		return -1;
 	f->device = fake_device_new();
 	f->view = (struct fake_view){f->device, false};
-	f->budget = (struct stream_budget){.max_sub_contexts = 8, .max_bytes = 1 << 20};
+	f->budget = (struct stream_budget){
+		.max_sub_contexts = 8, .max_bytes = 1 << 20, .max_total = 1 << 20};
 	*state = f;
 	return stream_create(&test_limits, &f->budget, &fake_ops, &f->view, &f->stream);
 }
