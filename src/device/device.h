@@ -98,11 +98,11 @@ void device_client_reset(struct device_client *client);
 
 /*
  * Memory that the front end keeps for a client because the client asked for it (shared memory, not
- * messages) takes up the quota, too: -ENOMEM when it has no room. The front end gives back what it
- * took before the client is destroyed.
+ * messages) takes up the quota, too: -ENOMEM when it has no room. The front end gives back exactly
+ * what it took, also after the client's end.
  */
 int device_client_charge(struct device_client *client, uint64_t bytes);
-void device_client_uncharge(struct device_client *client, uint64_t bytes);
+void device_uncharge(struct device *dev, uint64_t bytes);
 /* When nothing is to be done: returns deleted memory to the node. True: there was enough of it. */
 bool device_trim(struct device *dev);
 

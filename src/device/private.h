@@ -74,6 +74,7 @@ struct screen {
 	struct display_rect rect;  /* of the resource */
 	uint8_t *pixels;           /* rect.w * rect.h, B8G8R8X8: what displays were last given */
 	uint8_t *fresh;            /* the same size, for the next reading */
+	uint64_t cost;             /* charged to the quota for them, bytes */
 	bool dmabuf;               /* the viewer took a dma-buf */
 	struct display_mode preferred;
 	struct display_cursor cursor;
@@ -168,7 +169,8 @@ uint32_t device_pick_id(const struct idmap *used, uint32_t wanted, uint32_t *nex
 
 /* Memory accounting (quota.c is the theory): -ENOMEM when the quota has no room. */
 int device_charge(struct device *dev, uint64_t bytes);
-void device_uncharge(struct device *dev, uint64_t bytes);
+/* The same, and tells the operator what of whose found no room. */
+int device_charge_for(struct device_client *client, const char *what, uint64_t bytes);
 void quota_init(struct device *dev);
 /* While a state is loaded, up to device_drop_unclaimed(). */
 void quota_lenient(struct device *dev, bool lenient);

@@ -3,27 +3,14 @@
 /*
  * Theory of operation
  *
- * VRAM is one number for everything that a guest can make its host keep. Who charges what:
- *
- *   what                               size                                charged by   given back
- *   texels of textures, buffers,       format_host_bytes(): all levels,    resource.c   destroyed,
- * and no with the records of library,       layers, samples as the driver                    stream
- * refers to GL and driver                      lays them out                                    it
- * any more lists of a backing's pieces        16 bytes each, twice in a VM        resource.c,
- * detached virtio_gpu.c memory shared with a vtest         its size, whole pages vtest/shm.c
- * unmapped client: backings, small-buffer     (device_client_charge) pool, fence page pictures of
- * the screens: ours      3 x 4 bytes a pixel; 16 KiB         screen.c     head off; resized twice
- * and the one shown; cursors objects of streams, their text,    stream_budget: bytes and host
- * stream       object ended and constants, stream-output lists unbound; context contexts,
- * sub-contexts, programs   DEVICE_CONTEXT_COST,                here         ended
- *                                      DEVICE_PROGRAM_COST, beyond
- *                                      DEVICE_DRIVER_FREE
- *
- * Backings in a VM are the guest's own memory and cost nothing. Blob resources and video are not
- * offered. What is limited by other numbers, because it does not grow with what a guest does or is
- * gone before its next command: messages in flight (vtest: vtest_buffers_charge(); rings:
- * frontend/vhost_user), the journal and images (state/journal.h), compiled shaders kept for a
- * successor (process/shader_cache.h), copies made for one transfer (at most the resource's size).
+ * VRAM is one number for everything that a guest can make its host keep; decision 12 has the table
+ * of it all. Charged here:
+ * - resources and the lists of their backing's pieces, by resource.c, at what
+ *   format_host_bytes() says that library and driver take for them;
+ * - memory shared with vtest clients, by the front end, and pictures of screens, by screen.c;
+ * - objects of streams, their text, constants and stream-output lists, by stream, into its budget,
+ *   whose max_total is always what the quota has room for;
+ * - contexts, sub-contexts and compiled programs, here.
  *
  * A context of the host's driver takes megabytes and a program compiled for a CPU half of one,
  * before anything is drawn. Every vGPU has DEVICE_DRIVER_FREE of that beside its VRAM; a guest that
@@ -97,14 +84,24 @@ void device_uncharge(struct device *dev, uint64_t bytes)
 	quota_changed(dev);
 }
 
-int device_client_charge(struct device_client *client, uint64_t bytes)
+int device_charge_for(struct device_client *client, const char *what, uint64_t bytes)
 {
-	return device_charge(client->device, bytes);
+	struct device *dev = client->device;
+	int err = device_charge(dev, bytes);
+
+	if (err < 0)
+		device_notice(dev,
+			"over quota: %s asked for %llu KiB of VRAM for %s, %llu of %llu MiB are in "
+			"use",
+			client->name, (unsigned long long)(bytes >> 10), what,
+			(unsigned long long)(dev->vram_used >> 20),
+			(unsigned long long)(dev->config.vram_bytes >> 20));
+	return err;
 }
 
-void device_client_uncharge(struct device_client *client, uint64_t bytes)
+int device_client_charge(struct device_client *client, uint64_t bytes)
 {
-	device_uncharge(client->device, bytes);
+	return device_charge_for(client, "shared memory", bytes);
 }
 
 /* ---- streams, contexts, programs ---- */

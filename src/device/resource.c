@@ -67,20 +67,6 @@ bool resource_is_too_large_to_save(const struct renderer_resource_desc *desc)
 	return format_content_part(desc, 0, &p) && p.bytes > STATE_SECTION_MAX - head;
 }
 
-static int resource_charge(struct device_client *client, uint64_t cost)
-{
-	struct device *dev = client->device;
-	int err = device_charge(dev, cost);
-
-	if (err < 0)
-		device_notice(dev,
-			"over quota: %s asked for %llu KiB of VRAM, %llu of %llu MiB are in use",
-			client->name, (unsigned long long)(cost >> 10),
-			(unsigned long long)(dev->vram_used >> 20),
-			(unsigned long long)(dev->config.vram_bytes >> 20));
-	return err;
-}
-
 int resource_make(const struct resource_wish *wish, struct resource **ret)
 {
 	struct device *dev = wish->client->device;
@@ -100,7 +86,7 @@ int resource_make(const struct resource_wish *wish, struct resource **ret)
 	}
 	if (wish->free_of_charge)
 		cost = 0;
-	int err = resource_charge(wish->client, cost);
+	int err = device_charge_for(wish->client, "a resource", cost);
 	if (err < 0)
 		return err;
 	struct resource *res = calloc(1, sizeof(*res));

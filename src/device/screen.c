@@ -11,6 +11,9 @@
 
 #define SCREEN_PIXEL_BYTES 4u
 
+/* Both of ours, and the one that displays hand on. */
+#define SCREEN_COPIES 3u
+
 int device_add_display(struct device *dev, const struct display_ops *ops, void *data)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(dev->displays); i++) {
@@ -81,6 +84,8 @@ static void screen_off(struct device *dev, uint32_t head)
 	free(screen->fresh);
 	screen->pixels = screen->fresh = NULL;
 	screen->rect = (struct display_rect){0};
+	device_uncharge(dev, screen->cost);
+	screen->cost = 0;
 	screen_announce(dev, head, 0, 0);
 }
 
@@ -93,19 +98,29 @@ void screens_forget(struct device *dev, struct resource *res)
 }
 
 /* A head's own memory, w x h, black. Keeps what is there when the size stays. */
-static int screen_resize(struct screen *screen, uint32_t w, uint32_t h)
+static int screen_resize(
+	struct device_client *client, struct screen *screen, uint32_t w, uint32_t h)
 {
+	struct device *dev = client->device;
 	size_t pixels = (size_t)w * h;
+	uint64_t cost = (uint64_t)SCREEN_COPIES * SCREEN_PIXEL_BYTES * pixels;
 
 	if (screen->pixels && screen->rect.w == w && screen->rect.h == h)
 		return 0;
+	int err = cost > screen->cost ? device_charge_for(client, "a screen", cost - screen->cost)
+				      : 0;
+	if (err < 0)
+		return err;
 	uint8_t *now = calloc(pixels, SCREEN_PIXEL_BYTES);
 	uint8_t *fresh = calloc(pixels, SCREEN_PIXEL_BYTES);
 	if (!now || !fresh) {
 		free(now);
 		free(fresh);
+		device_uncharge(dev, cost > screen->cost ? cost - screen->cost : 0);
 		return -ENOMEM;
 	}
+	device_uncharge(dev, cost < screen->cost ? screen->cost - cost : 0);
+	screen->cost = cost;
 	free(screen->pixels);
 	free(screen->fresh);
 	screen->pixels = now;
@@ -168,7 +183,7 @@ int screen_show(
 
 	if (!screen_can_show(dev, res, rect))
 		return -EINVAL;
-	int resized = screen_resize(screen, rect->w, rect->h);
+	int resized = screen_resize(res->client, screen, rect->w, rect->h);
 	if (resized < 0)
 		return resized;
 	if (screen->resource)

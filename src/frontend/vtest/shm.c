@@ -2,7 +2,7 @@
 
 /*
  * Memory shared with the client: one memfd a resource, sealed so that the client cannot shrink it
- * under us.
+ * under us. It takes up the vGPU's VRAM: it is the node's memory, made because the client asked.
  *
  * Small ones are used again. The client keeps its old mapping of such a buffer as long as it likes:
  * the pool is the connection's own, so all it can reach that way is its own next buffer.
@@ -69,6 +69,14 @@ static int vtest_shm_open(struct vtest *v, uint64_t number, size_t size, bool du
 	return err;
 }
 
+/* Whole pages, and the kernel's records of the file and the mapping. */
+static uint64_t vtest_shm_cost(size_t size)
+{
+	const uint64_t page = 4096, records = 1024;
+
+	return (((uint64_t)size + page - 1) & ~(page - 1)) + records;
+}
+
 static int vtest_shm_new(
 	struct vtest *v, uint64_t number, size_t size, bool dummy, struct vtest_shm *ret)
 {
@@ -77,18 +85,27 @@ static int vtest_shm_new(
 
 	if (v->mappings >= VTEST_MAX_MAPPINGS || v->budget->mappings >= VTEST_ALL_MAPPINGS)
 		return -ENOSPC;
-	int err = vtest_shm_open(v, number, size, dummy, &fd);
+	int err = device_client_charge(v->client, vtest_shm_cost(size));
 	if (err)
 		return err;
+	err = vtest_shm_open(v, number, size, dummy, &fd);
+	if (err)
+		goto uncharge;
 	map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (map == MAP_FAILED)
-		return -errno;
+	if (map == MAP_FAILED) {
+		err = -errno;
+		goto uncharge;
+	}
 	*ret = (struct vtest_shm){.map = map, .size = size, .number = number, .fd = TAKE_FD(fd)};
 	v->mappings++;
 	v->budget->mappings++;
 	v->pool_fds++;
 	v->budget->fds++;
 	return 0;
+
+uncharge:
+	device_uncharge(v->dev, vtest_shm_cost(size));
+	return err;
 }
 
 /*
@@ -144,6 +161,7 @@ void vtest_shm_sent(struct vtest *v, struct vtest_shm *shm)
 static void vtest_shm_free(struct vtest *v, struct vtest_shm *shm)
 {
 	munmap(shm->map, shm->size);
+	device_uncharge(v->dev, vtest_shm_cost(shm->size));
 	v->mappings--;
 	v->budget->mappings--;
 	vtest_shm_close_fd(v, shm);

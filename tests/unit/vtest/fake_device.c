@@ -70,6 +70,21 @@ int device_client_create(struct device *dev, const char *name, struct device_cli
 	return 0;
 }
 
+int device_client_charge(struct device_client *client, uint64_t bytes)
+{
+	struct device *dev = client->dev;
+
+	if (dev->quota && dev->charged + bytes > dev->quota)
+		return -ENOMEM;
+	dev->charged += bytes;
+	return 0;
+}
+
+void device_uncharge(struct device *dev, uint64_t bytes)
+{
+	dev->charged -= bytes;
+}
+
 static void run_fences(struct device_client *client)
 {
 	while (client->fences) {

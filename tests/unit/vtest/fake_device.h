@@ -27,6 +27,7 @@ struct device {
 	uint32_t capset, last_dword;
 	size_t last_n;
 	uint64_t waited_ns;
+	uint64_t charged, quota; /* shared memory, bytes; quota 0: none */
 	struct renderer_transfer last_transfer;
 	char context_name[80];
 

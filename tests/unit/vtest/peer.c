@@ -91,6 +91,7 @@ int peer_teardown(void **state)
 	struct peer *p = *state;
 
 	destroy_server(p);
+	assert_int_equal(p->dev.charged, 0);
 	loop_destroy(p->loop);
 	close(p->fd);
 	assert_int_equal(peer_count_fds(), p->open_fds);

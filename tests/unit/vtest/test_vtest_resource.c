@@ -29,6 +29,29 @@ static void test_create_gives_sealed_memory(void **state)
 	assert_int_equal(p->vtest->mappings, 0);
 }
 
+static void test_shared_memory_is_charged(void **state)
+{
+	struct peer *p = *state;
+
+	SEND(p, VTEST_RESOURCE_CREATE2, 5, 2, 1, 2, 64, 64, 1, 1, 0, 0, 16384);
+	close(peer_read_fd(p));
+	assert_in_range(p->dev.charged, 16384, 16384 + 4096);
+	SEND(p, VTEST_RESOURCE_UNREF, 5);
+	peer_expect_open(p);
+	assert_int_equal(p->dev.charged, 0);
+	/* Small ones stay in a pool, and are charged as long as they are there. */
+	SEND(p, VTEST_RESOURCE_CREATE2, BUFFER2(5, 16, 100));
+	close(peer_read_fd(p));
+	SEND(p, VTEST_RESOURCE_UNREF, 5);
+	peer_expect_open(p);
+	assert_in_range(p->dev.charged, 4096, 8192);
+	p->dev.quota = 16384;
+	SEND(p, VTEST_RESOURCE_CREATE2, 6, 2, 1, 2, 64, 64, 1, 1, 0, 0, 16384);
+	peer_expect_closed(p, "memory quota");
+	assert_int_equal(p->vtest->mappings, 1);
+	assert_int_equal(p->dev.resources, 0);
+}
+
 static void test_create_without_memory(void **state)
 {
 	struct peer *p = *state;
@@ -297,6 +320,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_create_gives_sealed_memory, peer_setup_v2),
+		TEST(test_shared_memory_is_charged, peer_setup_v2),
 		TEST(test_create_without_memory, peer_setup_v2),
 		TEST(test_version_3_chooses_handles, peer_setup_v3),
 		TEST(test_transfers_through_shared_memory, peer_setup_v2),
