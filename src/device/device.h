@@ -103,8 +103,9 @@ void device_client_reset(struct device_client *client);
  */
 int device_client_charge(struct device_client *client, uint64_t bytes);
 void device_uncharge(struct device *dev, uint64_t bytes);
-/* When nothing is to be done: returns deleted memory to the node. True: there was enough of it. */
-bool device_trim(struct device *dev);
+/* So much was deleted that it is worth the time to return it to the node; and does that. */
+bool device_trim_due(const struct device *dev);
+void device_trim(struct device *dev);
 
 /* ---- capabilities ---- */
 

@@ -149,11 +149,13 @@ void quota_remove_context(struct device *dev)
 
 /* ---- back to the node ---- */
 
-bool device_trim(struct device *dev)
+bool device_trim_due(const struct device *dev)
 {
-	if (dev->freed < DEVICE_TRIM_BYTES)
-		return false;
+	return dev->freed >= DEVICE_TRIM_BYTES;
+}
+
+void device_trim(struct device *dev)
+{
 	dev->freed = 0;
 	malloc_trim(0);
-	return true;
 }

@@ -19,6 +19,7 @@
 #include "process/screens.h"
 #include "process/shader_cache.h"
 #include "process/succession.h"
+#include "process/trimmer.h"
 
 #include "base/checked.h"
 #include "base/cleanup.h"
@@ -51,6 +52,7 @@ struct process {
 	struct device *device;
 	struct screens *screens;
 	struct succession *succession;
+	struct trimmer *trimmer;
 	struct shader_cache *shaders; /* NULL: they are not kept */
 	struct connections *connections;
 	const char *drop_section; /* for tests: passed over when loading; NULL: none */
@@ -237,6 +239,7 @@ static bool process_idle(void *data)
 	connections_reap(p->connections);
 	if (device_poll_fd(p->device) < 0 && device_fences_pending(p->device))
 		device_poll(p->device);
+	trimmer_idle(p->trimmer);
 	return succession_idle(p->succession);
 }
 
@@ -261,6 +264,8 @@ static int process_prepare(struct process *p)
 		err = screens_create(p->options.keeper_fd, &p->screens);
 	if (!err)
 		err = device_add_display(p->device, &screens_display_ops, p->screens);
+	if (!err)
+		err = trimmer_create(p->device, p->loop, &p->trimmer);
 	const struct succession_config succession = {.device = p->device,
 		.loop = p->loop,
 		.stats = p->stats,
@@ -343,6 +348,7 @@ static void process_finish(struct process *p)
 {
 	connections_destroy(p->connections);
 	succession_destroy(p->succession);
+	trimmer_destroy(p->trimmer);
 	shader_cache_destroy(p->shaders);
 	if (p->device && p->screens)
 		device_remove_display(p->device, p->screens);
