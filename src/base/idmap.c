@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #define IDMAP_FIRST 16u
+#define IDMAP_KEPT  1024u /* a table of so many slots does not shrink */
 
 void idmap_init(struct idmap *map, uint32_t seed)
 {
@@ -39,14 +40,10 @@ void *idmap_get(const struct idmap *map, uint32_t id)
 	return map->capacity ? idmap_find(map, id)->value : NULL;
 }
 
-static int idmap_grow(struct idmap *map)
+static int idmap_resize(struct idmap *map, uint32_t capacity)
 {
-	uint32_t capacity = map->capacity ? map->capacity * 2 : IDMAP_FIRST;
 	struct idmap_slot *old = map->slots;
 	uint32_t old_capacity = map->capacity;
-
-	if (capacity < map->capacity)
-		return -ENOMEM;
 	struct idmap_slot *slots = calloc(capacity, sizeof(*slots));
 	if (!slots)
 		return -ENOMEM;
@@ -58,6 +55,13 @@ static int idmap_grow(struct idmap *map)
 	}
 	free(old);
 	return 0;
+}
+
+static int idmap_grow(struct idmap *map)
+{
+	uint32_t capacity = map->capacity ? map->capacity * 2 : IDMAP_FIRST;
+
+	return capacity < map->capacity ? -ENOMEM : idmap_resize(map, capacity);
 }
 
 int idmap_add(struct idmap *map, uint32_t id, void *value)
@@ -96,6 +100,9 @@ void *idmap_remove(struct idmap *map, uint32_t id)
 		}
 	}
 	map->slots[gap] = (struct idmap_slot){0};
+	/* Without memory it stays as it is. */
+	if (map->capacity > IDMAP_KEPT && map->count < map->capacity / 8)
+		(void)idmap_resize(map, map->capacity / 2);
 	return value;
 }
 

@@ -3,8 +3,8 @@
 #define VGPU_BASE_IDMAP_H
 
 /*
- * Map from a guest-chosen 32-bit id to a pointer: open addressing, grows and never shrinks, and its
- * hash is seeded so that a guest cannot choose ids that collide. The caller limits the count.
+ * Map from a guest-chosen 32-bit id to a pointer: open addressing, grows and shrinks, and its hash
+ * is seeded so that a guest cannot choose ids that collide. The caller limits the count.
  */
 
 #include <stddef.h>

@@ -332,7 +332,7 @@ int context_run(struct context *ctx, uint32_t *dwords, size_t n)
 		return -EIO;
 	if (err < 0) {
 		quota_settle(dev);
-		if (err == -ENOSPC)
+		if (err == -ENOSPC || err == -ENOMEM)
 			vgpu_stats_add(&dev->config.stats->quota_refusals_total, 1);
 		snprintf(why, sizeof(why), "%s in %s (opcode %u, dword %zu, value %u)",
 			fault.reason ? fault.reason : "bad command",

@@ -35,22 +35,10 @@ static void resource_unregister(struct device *dev, struct resource *res)
 	vgpu_stats_set(&dev->config.stats->resources, dev->resource_ids.count);
 }
 
-/*
- * Stencil that is seen through a depth-stencil resource: drivers store a resource of such a format
- * as something else, and virglrenderer 0.10.4, asked for its contents, returns a fourth of them and
- * then whatever lies in its heap. Stock guests use them for views only.
- */
-static bool resource_is_view_only(const struct renderer_resource_desc *desc)
-{
-	return desc->target != PIPE_BUFFER && (desc->format == VIRGL_FORMAT_X24S8_UINT ||
-						      desc->format == VIRGL_FORMAT_S8X24_UINT ||
-						      desc->format == VIRGL_FORMAT_X32_S8X24_UINT);
-}
-
 uint64_t resource_cost(const struct renderer_resource_desc *desc)
 {
 	uint64_t bytes;
-	return !resource_is_view_only(desc) && format_host_bytes(desc, &bytes) ? bytes : 0;
+	return format_host_bytes(desc, &bytes) ? bytes : 0;
 }
 
 uint64_t resource_saved_cost(const struct renderer_resource_desc *desc)

@@ -9,6 +9,7 @@
 #include "renderer/virgl/fidelity.h"
 #include "renderer/virgl/programs.h"
 #include "renderer/virgl/queries.h"
+#include "renderer/virgl/readback.h"
 #include "renderer/virgl/streamout.h"
 
 #include "base/checked.h"
@@ -168,6 +169,7 @@ static int virgl_create(const struct renderer_config *config, const struct rende
 		goto cleanup_library;
 	programs_install();
 	queries_install();
+	readback_install();
 	streamout_install();
 	clip_planes_leave_out(!config->plain_shaders);
 	*ret = r;
@@ -325,7 +327,8 @@ static int virgl_resource_create(
 	struct virgl_renderer_resource_create_args args = {
 		.handle = id,
 		.target = desc->target,
-		.format = desc->format,
+		/* The library maps bytes of a buffer and reads texels: past its end. */
+		.format = desc->target == PIPE_BUFFER ? VIRGL_FORMAT_R8_UNORM : desc->format,
 		.bind = desc->bind,
 		.width = desc->width,
 		.height = desc->height,
