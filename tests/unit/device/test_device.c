@@ -309,6 +309,7 @@ static void test_scanout_limits(void **state)
 		{0, {UINT32_MAX, 0, 16, 16}, -EINVAL},
 		{0, {200, 0, 101, 16}, -EINVAL},
 	};
+	f->dev->config.vram_bytes = 4u << 20;
 	assert_int_equal(device_set_scanout(f->client, 0, 1, &rows[0].rect), -ENOENT);
 	assert_int_equal(device_resource_create(f->client, 1, &desc), 0);
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
@@ -317,6 +318,29 @@ static void test_scanout_limits(void **state)
 	desc.format = VIRGL_FORMAT_R8_UNORM;
 	assert_int_equal(device_resource_create(f->client, 2, &desc), 0);
 	assert_int_equal(device_set_scanout(f->client, 0, 2, &rows[0].rect), -EINVAL);
+}
+
+static void test_screens_take_up_vram(void **state)
+{
+	struct fixture *f = *state;
+	struct renderer_resource_desc desc = fixture_texture(256, 256);
+	const struct display_rect all = {0, 0, 256, 256}, part = {0, 0, 128, 128};
+
+	assert_int_equal(device_resource_create(f->client, 1, &desc), 0);
+	uint64_t before = f->stats.vram_used_bytes;
+	assert_int_equal(device_set_scanout(f->client, 0, 1, &part), 0);
+	assert_int_equal(f->stats.vram_used_bytes, before + 12 * 128 * 128);
+	/* What does not fit leaves the screen as it was. */
+	assert_int_equal(device_set_scanout(f->client, 0, 1, &all), -ENOMEM);
+	assert_int_equal(f->display.width, 128);
+	assert_int_equal(f->stats.vram_used_bytes, before + 12 * 128 * 128);
+	f->dev->config.vram_bytes = 2u << 20;
+	assert_int_equal(device_set_scanout(f->client, 0, 1, &all), 0);
+	assert_int_equal(f->stats.vram_used_bytes, before + 12 * 256 * 256);
+	assert_int_equal(device_set_scanout(f->client, 0, 1, &part), 0);
+	assert_int_equal(f->stats.vram_used_bytes, before + 12 * 128 * 128);
+	assert_int_equal(device_set_scanout(f->client, 0, 0, NULL), 0);
+	assert_int_equal(f->stats.vram_used_bytes, before);
 }
 
 static void test_cursor(void **state)
@@ -409,6 +433,7 @@ int main(void)
 		TEST(test_finish_waits_although_the_fence_is_gone),
 		TEST(test_only_what_changed_reaches_the_display),
 		TEST(test_scanout_limits),
+		TEST(test_screens_take_up_vram),
 		TEST(test_cursor),
 		TEST(test_edid),
 		TEST(test_uuid_is_stable_and_different),
