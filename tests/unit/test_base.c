@@ -54,6 +54,27 @@ static void test_iov_size_overflow(void **state)
 	assert_true(iov_size(iov, 2) == UINT64_MAX);
 }
 
+/* What held many ids gives the memory back with them, and loses none on the way. */
+static void test_idmap_shrinks(void **state)
+{
+	enum { IDS = 50000 };
+	struct idmap map;
+
+	idmap_init(&map, 7);
+	for (uint32_t id = 1; id <= IDS; id++)
+		assert_int_equal(idmap_add(&map, id, &map), 0);
+	assert_true(map.capacity >= IDS);
+	for (uint32_t id = IDS; id > 1; id--) {
+		assert_ptr_equal(idmap_remove(&map, id), &map);
+		assert_true(map.capacity <= 1024 || map.capacity <= 8 * map.count);
+		assert_ptr_equal(idmap_get(&map, id / 2), &map);
+		assert_ptr_equal(idmap_get(&map, 1), &map);
+		assert_null(idmap_get(&map, id));
+	}
+	assert_int_equal(map.count, 1);
+	idmap_finish(&map);
+}
+
 static void test_idmap_against_a_plain_array(void **state)
 {
 	enum { IDS = 600, STEPS = 40000 };
@@ -161,6 +182,7 @@ int main(void)
 		cmocka_unit_test(test_iov_spans_entries_and_stops_at_the_end),
 		cmocka_unit_test(test_iov_size_overflow),
 		cmocka_unit_test(test_idmap_against_a_plain_array),
+		cmocka_unit_test(test_idmap_shrinks),
 		cmocka_unit_test(test_fdpass_closes_what_nobody_takes),
 		cmocka_unit_test(test_fdpass_refuses_more_than_it_can_hold),
 		cmocka_unit_test(test_log_limit),

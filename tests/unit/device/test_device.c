@@ -323,7 +323,7 @@ static void test_scanout_limits(void **state)
 static void test_screens_take_up_vram(void **state)
 {
 	struct fixture *f = *state;
-	struct renderer_resource_desc desc = fixture_texture(256, 256);
+	struct renderer_resource_desc desc = fixture_texture(256, 300);
 	const struct display_rect all = {0, 0, 256, 256}, part = {0, 0, 128, 128};
 
 	assert_int_equal(device_resource_create(f->client, 1, &desc), 0);

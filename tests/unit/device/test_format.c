@@ -85,6 +85,138 @@ static void test_sizes(void **state)
 	}
 }
 
+/* ---- what the host spends ---- */
+
+static uint32_t next_random(uint64_t *state)
+{
+	*state = *state * 6364136223846793005u + 1442695040888963407u;
+	return (uint32_t)(*state >> 32);
+}
+
+/* Mostly small, sometimes at a limit, sometimes any number at all. */
+static uint32_t random_size(uint64_t *state, uint32_t limit)
+{
+	uint32_t r = next_random(state);
+
+	switch (r % 8) {
+	case 0:
+		return limit - r / 8 % 3;
+	case 1:
+		return limit + r / 8 % 2;
+	case 2:
+		return next_random(state);
+	default:
+		return r / 8 % 300;
+	}
+}
+
+/* The sum again, without limits on its size. */
+static unsigned __int128 texels_of(const struct renderer_resource_desc *d)
+{
+	struct format_block b = format_block(d->format);
+	unsigned __int128 sum = 0;
+	uint32_t samples = 1;
+
+	while (d->nr_samples > 1 && (samples < 4 || samples < d->nr_samples))
+		samples *= 2;
+	for (uint32_t level = 0; level <= d->last_level; level++) {
+		uint64_t w = d->width >> level ? d->width >> level : 1,
+			 h = d->height >> level ? d->height >> level : 1;
+		uint64_t layers = d->array_size;
+		if (d->target == PIPE_TEXTURE_3D)
+			layers = d->depth >> level ? d->depth >> level : 1;
+		else if (d->target == PIPE_TEXTURE_CUBE && layers < 6)
+			layers = 6;
+		sum += (unsigned __int128)((w + b.width - 1) / b.width) *
+		       ((h + b.height - 1) / b.height) * b.bytes * layers * samples;
+	}
+	return sum;
+}
+
+static void test_any_description_is_counted_or_refused(void **state)
+{
+	uint64_t random = 5;
+	unsigned counted = 0;
+
+	for (unsigned i = 0; i < 300000; i++) {
+		const struct renderer_resource_desc d = {
+			.target = random_size(&random, PIPE_TARGET_COUNT) % (PIPE_TARGET_COUNT + 1),
+			.format = random_size(&random, 400),
+			.bind = 1u << next_random(&random) % 32,
+			.width = random_size(&random, 32768),
+			.height = random_size(&random, 32768),
+			.depth = random_size(&random, 16384),
+			.array_size = random_size(&random, 16384),
+			.last_level = random_size(&random, 16) % 24,
+			.nr_samples = random_size(&random, 32),
+		};
+		uint64_t host = 0, size = 0;
+		bool possible = format_host_bytes(&d, &host);
+		assert_true(possible || !format_resource_size(&d, &size));
+		format_resource_size(&d, &size);
+		if (!possible)
+			continue;
+		counted++;
+		assert_true(host >= 1024);
+		if (d.target == PIPE_BUFFER) {
+			assert_true(d.bind == 1u << 19 || host > d.width);
+			continue;
+		}
+		unsigned __int128 texels = texels_of(&d);
+		assert_true(texels <= UINT64_MAX && host > (uint64_t)texels);
+		/* A volume has no layers, whatever it says. */
+		assert_true(host > size || (d.target == PIPE_TEXTURE_3D && d.array_size > 1));
+		assert_true(format_host_view_bytes(&d) <= 1536 + 16 * 6 * 160);
+	}
+	assert_true(counted > 1000);
+}
+
+static void test_what_the_host_spends(void **state)
+{
+	const uint64_t record = 3072, image = 160, layer = 48;
+	const struct {
+		struct renderer_resource_desc desc;
+		uint64_t bytes;
+	} rows[] = {
+		{{TEXTURE(4, 4), .format = VIRGL_FORMAT_B8G8R8A8_UNORM},
+			256 + record + image + layer},
+		/* 24 bits are stored as 32, two samples as four, blocks as they are. */
+		{{TEXTURE(64, 64), .format = VIRGL_FORMAT_Z24X8_UNORM},
+			16384 + record + image + layer},
+		{{TEXTURE(16, 4), .format = VIRGL_FORMAT_R8_UNORM, .nr_samples = 2},
+			4 * 256 + record + image + layer},
+		{{TEXTURE(16, 4), .format = VIRGL_FORMAT_R8_UNORM, .nr_samples = 5},
+			8 * 256 + record + image + layer},
+		{{TEXTURE(64, 64), .format = VIRGL_FORMAT_DXT1_RGB}, 2048 + record + image + layer},
+		{{TEXTURE(4, 4), .format = VIRGL_FORMAT_DXT1_RGB, .last_level = 2},
+			3 * (64 + image + layer) + record},
+		{{.target = PIPE_TEXTURE_CUBE,
+			 .width = 16,
+			 .height = 16,
+			 .depth = 1,
+			 .array_size = 6,
+			 .format = VIRGL_FORMAT_R32_FLOAT},
+			6 * 1024 + record + 6 * image + 21 * layer},
+		{{.target = PIPE_TEXTURE_3D,
+			 .width = 16,
+			 .height = 4,
+			 .depth = 8,
+			 .array_size = 1,
+			 .format = VIRGL_FORMAT_R32_FLOAT},
+			8 * 256 + record + image + 8 * layer},
+		{{.target = PIPE_BUFFER, .width = 5000, .height = 1, .bind = 1 << 4}, 5000 + 1792},
+		{{.target = PIPE_BUFFER, .width = 5000, .height = 1, .bind = 1 << 17}, 5000 + 1024},
+		/* Staging memory is the guest's own. */
+		{{.target = PIPE_BUFFER, .width = 5000, .height = 1, .bind = 1 << 19}, 1024},
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		uint64_t bytes = 0;
+		assert_true(format_host_bytes(&rows[i].desc, &bytes));
+		assert_int_equal(bytes, rows[i].bytes);
+	}
+}
+
 static void test_largest_resource_does_not_overflow(void **state)
 {
 	const struct renderer_resource_desc desc = {.target = PIPE_TEXTURE_2D_ARRAY,
@@ -270,6 +402,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_format_has_a_block),
 		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_what_the_host_spends),
+		cmocka_unit_test(test_any_description_is_counted_or_refused),
 		cmocka_unit_test(test_largest_resource_does_not_overflow),
 		cmocka_unit_test(test_boxes),
 		cmocka_unit_test(test_box_bytes),
