@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "base/iov.h"
+#include "protocol/virgl.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -262,6 +263,27 @@ static void context_over_quota(struct context *ctx)
 	context_lose(ctx, "over quota: no video memory for the programs it draws with");
 }
 
+/*
+ * So many of the commands as can make no more programs than there is room for, or a few more. Stock
+ * guests' buffers are one piece, or a few near the limit.
+ */
+static size_t context_piece(const struct device *dev, const uint32_t *dwords, size_t n)
+{
+	const size_t each = 8, least = 256; /* dwords, for the shortest command that makes one */
+	uint64_t room = quota_room_for_programs(dev);
+	size_t at = 0, most = MAX((size_t)MIN(room, (uint64_t)SIZE_MAX / each) * each, least);
+
+	if (n <= most)
+		return n;
+	while (at < n) {
+		size_t next = at + 1 + VIRGL_HEADER_LENGTH(dwords[at]);
+		if (at && next > most)
+			break;
+		at = next;
+	}
+	return at;
+}
+
 /* Hands checked commands to the renderer. */
 static int context_execute(struct context *ctx, uint32_t *dwords, size_t n)
 {
@@ -272,14 +294,22 @@ static int context_execute(struct context *ctx, uint32_t *dwords, size_t n)
 	ctx->reads_back = false;
 	quota_settle(dev);
 	dev->unfenced = true;
-	int err = dev->ops->submit(dev->renderer, ctx->id, dwords, n, asks_query);
+	int err = 0;
+	while (n && !err) {
+		size_t piece = context_piece(dev, dwords, n);
+		err = dev->ops->submit(dev->renderer, ctx->id, dwords, piece, asks_query);
+		dwords += piece;
+		n -= piece;
+		if (!quota_settle(dev) && !ctx->borrowed && !err) {
+			context_over_quota(ctx);
+			err = n ? -EIO : 0;
+		}
+	}
 	if (err < 0)
 		context_lose(ctx, "the renderer refused its commands");
 	else
 		context_name_queries(ctx);
 	resources_bury(dev);
-	if (!quota_settle(dev) && !ctx->borrowed)
-		context_over_quota(ctx);
 	return err;
 }
 

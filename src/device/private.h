@@ -176,6 +176,7 @@ void quota_init(struct device *dev);
 void quota_lenient(struct device *dev, bool lenient);
 /* After whatever may have changed what streams and programs take. False: that is over quota. */
 bool quota_settle(struct device *dev);
+uint64_t quota_room_for_programs(const struct device *dev);
 int quota_add_context(struct device *dev); /* -ENOMEM */
 void quota_remove_context(struct device *dev);
 

@@ -130,6 +130,17 @@ bool quota_settle(struct device *dev)
 	return fits;
 }
 
+uint64_t quota_room_for_programs(const struct device *dev)
+{
+	const struct stream_budget *b = &dev->stream_budget;
+	uint64_t total = stream_budget_total(b);
+	uint64_t bytes = b->max_total > total ? b->max_total - total : 0;
+
+	if (b->driver_free > b->driver)
+		bytes += b->driver_free - b->driver;
+	return bytes / DEVICE_PROGRAM_COST;
+}
+
 int quota_add_context(struct device *dev)
 {
 	if (!stream_budget_fits(&dev->stream_budget, 0, 0, DEVICE_CONTEXT_COST)) {

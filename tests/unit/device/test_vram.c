@@ -420,6 +420,26 @@ static void programs_end(void)
 	MUST(v->dev->programs == 0);
 }
 
+/* The same in one buffer: it is not run to its end first. */
+static void programs_of_one_buffer_end(void)
+{
+	struct vram *v = vram_start(16 * MIB);
+	uint64_t most = (16 * MIB + DEVICE_DRIVER_FREE) / DEVICE_PROGRAM_COST;
+
+	vram_pipeline(v);
+	for (uint32_t i = 0; i < 24; i++) {
+		vram_shader(v, 1000 + i, 0, i, 0);
+		vram_shader(v, 2000 + i, 1, i, 0);
+	}
+	MUST(vram_run(v) == 0);
+	for (uint32_t i = 0; i < 24 * 24; i++)
+		PUT(v, VIRGL_LINK_SHADER, 0, 1000 + i % 24, 2000 + i / 24, 0, 0, 0, 0);
+	MUST(v->count > 4000 && vram_run(v) < 0);
+	MUST(device_context_lost(v->client, 1));
+	MUST(v->dev->programs > most - 10 && v->dev->programs <= most + 40);
+	MUST(v->dev->vram_used <= 16 * MIB + 40 * DEVICE_PROGRAM_COST);
+}
+
 static void tiny_resources_end(void)
 {
 	struct vram *v = vram_start(8 * MIB);
@@ -541,6 +561,7 @@ IN_CHILD(shaders_end)
 IN_CHILD(queries_end)
 IN_CHILD(contexts_end)
 IN_CHILD(programs_end)
+IN_CHILD(programs_of_one_buffer_end)
 IN_CHILD(tiny_resources_end)
 IN_CHILD(nothing_shows)
 
@@ -557,6 +578,7 @@ int main(void)
 		cmocka_unit_test(test_queries_end),
 		cmocka_unit_test(test_contexts_end),
 		cmocka_unit_test(test_programs_end),
+		cmocka_unit_test(test_programs_of_one_buffer_end),
 		cmocka_unit_test(test_tiny_resources_end),
 		cmocka_unit_test(test_nothing_shows),
 	};
