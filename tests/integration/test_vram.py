@@ -5,6 +5,7 @@ import mmap
 import os
 import socket
 import struct
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ import cache  # noqa: E402  (found through the path set above)
 import device as device_module  # noqa: E402
 
 PROGRAM = cache.BUILD / "bin" / "vgpu-device"
+VIDEOMEM = cache.BUILD / "tests" / "clients" / "videomem"
 MIB = 1 << 20
 RESOURCE_UNREF, SUBMIT_CMD, BUSY_WAIT, CREATE_RENDERER, PROTOCOL_VERSION = 3, 6, 7, 8, 11
 RESOURCE_CREATE2, TRANSFER_GET2, TRANSFER_PUT2 = 12, 13, 14
@@ -240,3 +242,15 @@ def test_small_shared_memory_is_cleared(small):
         client.transfer(TRANSFER_PUT2, handle, 2000, 1)
         client.unref(handle)
     assert client.answered()
+
+
+def test_guests_are_told(small):
+    """As their video memory, by a stock driver: all of it, and how much is left."""
+    done = subprocess.run(small.command([str(VIDEOMEM)]), env=small.environment(), timeout=60,
+                          stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    lines = done.stdout.splitlines()
+    assert "virgl" in lines[0]
+    before, after = ([int(word) for word in line.split()[1::2]] for line in lines[1:])
+    assert before[0] == after[0] == 64 << 10
+    assert 16 << 10 <= before[1] - after[1] <= 40 << 10

@@ -34,6 +34,7 @@ struct virgl_box {
 
 #define CAP_BUFFER_STORAGE (1u << 31) /* needs blob resources, which are not offered */
 #define CAP2_VIDEO_MEMORY  (1u << 2)
+#define CAP2_MEMORY_INFO   (1u << 3) /* the device answers: stream_resource_ops.memory_info */
 
 /* The library tells neither of these of a resource. */
 struct virgl_resource_note {
@@ -235,7 +236,7 @@ static void virgl_adjust_caps(const struct renderer *r, uint8_t *caps, size_t si
 	memcpy(&bits, caps + CAPSET_BITS_AT, sizeof(bits));
 	memcpy(&bits2, caps + CAPSET_BITS2_AT, sizeof(bits2));
 	bits &= ~CAP_BUFFER_STORAGE;
-	bits2 |= CAP2_VIDEO_MEMORY;
+	bits2 |= CAP2_VIDEO_MEMORY | CAP2_MEMORY_INFO;
 	memcpy(caps + CAPSET_BITS_AT, &bits, sizeof(bits));
 	memcpy(caps + CAPSET_BITS2_AT, &bits2, sizeof(bits2));
 	memcpy(caps + CAPSET_VIDEO_MEMORY_AT, &mib, sizeof(mib));
