@@ -256,7 +256,7 @@ static void context_name_queries(struct context *ctx)
 	}
 }
 
-/* What it drew with took more than there was: programs are made while commands run. */
+/* What it drew with took more than there was: programs, and what the driver makes of them. */
 static void context_over_quota(struct context *ctx)
 {
 	vgpu_stats_add(&ctx->client->device->config.stats->quota_refusals_total, 1);
@@ -300,7 +300,8 @@ static int context_execute(struct context *ctx, uint32_t *dwords, size_t n)
 		err = dev->ops->submit(dev->renderer, ctx->id, dwords, piece, asks_query);
 		dwords += piece;
 		n -= piece;
-		if (!quota_settle(dev) && !ctx->borrowed && !err) {
+		bool fits = quota_settle(dev) && quota_looks_right(dev, &ctx->grown);
+		if (!fits && !ctx->borrowed && !err) {
 			context_over_quota(ctx);
 			err = n ? -EIO : 0;
 		}

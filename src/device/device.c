@@ -76,6 +76,7 @@ int device_create(const struct device_config *config, const struct device_events
 		free(dev);
 		return err;
 	}
+	quota_begin(dev);
 	*ret = dev;
 	return 0;
 }

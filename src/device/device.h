@@ -55,6 +55,9 @@ struct device_config {
 	bool plain_shaders;       /* see struct renderer_config */
 	bool exact_only;          /* likewise: method emulate */
 	struct vgpu_stats *stats; /* shared page, not owned; never NULL */
+	/* Bytes of memory that are this process's alone, 0: not known; NULL: nobody knows. */
+	uint64_t (*memory)(void *data);
+	void *memory_data;
 };
 
 /* Things worth telling an operator; notices are rate-limited by the device. May be NULL. */

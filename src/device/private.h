@@ -29,8 +29,12 @@
 #define DEVICE_CONTEXT_COST (2816ull << 10)
 #define DEVICE_PROGRAM_COST (512ull << 10)
 #define DEVICE_DRIVER_FREE  (64ull << 20) /* of these that no quota is charged for */
-#define DEVICE_TRIM_BYTES   (4ull << 20)  /* so much is given back at once */
-#define DEVICE_NAME_MAX     64
+/* That nobody counts: messages in flight (256 MiB), what the driver keeps unseen. */
+#define DEVICE_SPARE      (384ull << 20)
+#define DEVICE_GROWN      (32ull << 20) /* who made it keep less is not who is at fault */
+#define DEVICE_LOOK_NS    (10ull * 1000 * 1000)
+#define DEVICE_TRIM_BYTES (4ull << 20) /* so much is given back at once */
+#define DEVICE_NAME_MAX   64
 
 struct resource {
 	struct device_client *client;
@@ -65,6 +69,7 @@ struct context {
 	struct stream_counters counted; /* already in the stats page */
 	bool stopped;                   /* before a transfer; what precedes it was run */
 	bool reads_back;                /* commands that were checked but not run write backings */
+	uint64_t grown;                 /* the process's memory while it ran commands, bytes */
 	struct idmap *borrowed; /* while loading: resources by the renderer's id, attached so far */
 	char name[DEVICE_NAME_MAX];
 };
@@ -117,6 +122,10 @@ struct device {
 	uint64_t programs;          /* counted in there */
 	uint64_t freed;             /* since memory was last given back to the node, bytes */
 	bool lenient;
+	struct {
+		uint64_t limit, last; /* bytes; limit 0: there is none */
+		uint64_t looked;      /* when `last` was so */
+	} memory;
 	struct stream_budget stream_budget;
 	struct promised_capset promised[DEVICE_MAX_CAPSETS];
 	uint32_t n_promised;
@@ -176,6 +185,11 @@ void quota_init(struct device *dev);
 void quota_lenient(struct device *dev, bool lenient);
 /* After whatever may have changed what streams and programs take. False: that is over quota. */
 bool quota_settle(struct device *dev);
+/* The device is made: what the process holds now is not its guests'. */
+void quota_begin(struct device *dev);
+/* After commands ran: false when the process holds more than any guest may make it hold, and this
+ * context (`grown`: its sum so far) has a part in that. */
+bool quota_looks_right(struct device *dev, uint64_t *grown);
 uint64_t quota_room_for_programs(const struct device *dev);
 int quota_add_context(struct device *dev); /* -ENOMEM */
 void quota_remove_context(struct device *dev);

@@ -17,6 +17,11 @@
  * wants more pays with VRAM. That is counted as it is made, but programs are made while commands
  * run: when they do not fit, the context that ran them is lost.
  *
+ * What a driver makes beyond all that (a program's variants for each state it is drawn in, scenes)
+ * nobody counts. So the process's own memory is looked at, every 10 ms of running commands: it may
+ * be what it was before the first guest, VRAM, DEVICE_DRIVER_FREE and DEVICE_SPARE. Beyond that a
+ * context that made it grow is lost. This is late and not exact, and meant for those who try.
+ *
  * Deleted memory goes back to the node: the allocator keeps what was freed, so device_trim() hands
  * it back once enough was.
  *
@@ -25,6 +30,7 @@
 #include "device/private.h"
 
 #include "base/checked.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -156,6 +162,40 @@ void quota_remove_context(struct device *dev)
 {
 	dev->stream_budget.driver -= DEVICE_CONTEXT_COST;
 	quota_settle(dev);
+}
+
+/* ---- what nobody counts ---- */
+
+static uint64_t quota_memory(const struct device *dev)
+{
+	return dev->config.memory ? dev->config.memory(dev->config.memory_data) : 0;
+}
+
+void quota_begin(struct device *dev)
+{
+	uint64_t now = quota_memory(dev);
+
+	dev->memory.last = now;
+	dev->memory.limit =
+		now ? now + dev->config.vram_bytes + DEVICE_DRIVER_FREE + DEVICE_SPARE : 0;
+}
+
+bool quota_looks_right(struct device *dev, uint64_t *grown)
+{
+	if (!dev->memory.limit || dev->replay.on)
+		return true;
+	uint64_t now = clock_ns(), was = dev->memory.last;
+	if (now - dev->memory.looked < DEVICE_LOOK_NS)
+		return true;
+	dev->memory.looked = now;
+	dev->memory.last = quota_memory(dev);
+	if (dev->memory.last > was)
+		*grown += dev->memory.last - was;
+	if (dev->memory.last <= dev->memory.limit || *grown < DEVICE_GROWN)
+		return true;
+	device_trim(dev);
+	dev->memory.last = quota_memory(dev);
+	return dev->memory.last <= dev->memory.limit;
 }
 
 /* ---- back to the node ---- */

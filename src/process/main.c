@@ -16,6 +16,7 @@
 #include "process/connections.h"
 #include "process/formats.h"
 #include "process/options.h"
+#include "process/resident.h"
 #include "process/screens.h"
 #include "process/shader_cache.h"
 #include "process/succession.h"
@@ -53,6 +54,7 @@ struct process {
 	struct screens *screens;
 	struct succession *succession;
 	struct trimmer *trimmer;
+	struct resident resident;
 	struct shader_cache *shaders; /* NULL: they are not kept */
 	struct connections *connections;
 	const char *drop_section; /* for tests: passed over when loading; NULL: none */
@@ -213,6 +215,8 @@ static int process_create_device(struct process *p)
 		.plain_shaders = o->plain_shaders,
 		.exact_only = o->exact_only,
 		.stats = p->stats,
+		.memory = p->resident.fd < 0 ? NULL : resident_bytes,
+		.memory_data = &p->resident,
 	};
 	if (!config.renderer_ops)
 		return -ENOENT;
@@ -315,6 +319,10 @@ static int process_serve(struct process *p)
 	if (err < 0)
 		return process_fail(p, err, "no shared memory for counters", "is memory short?");
 	process_keep_shaders(p);
+	err = resident_open(&p->resident);
+	if (err < 0)
+		log_warning("what the driver keeps cannot be limited: /proc/self/statm: %s",
+			strerror(-err));
 	err = process_create_device(p);
 	if (err < 0)
 		return process_fail(p, err, "the renderer did not start",
@@ -349,6 +357,7 @@ static void process_finish(struct process *p)
 	connections_destroy(p->connections);
 	succession_destroy(p->succession);
 	trimmer_destroy(p->trimmer);
+	resident_close(&p->resident);
 	shader_cache_destroy(p->shaders);
 	if (p->device && p->screens)
 		device_remove_display(p->device, p->screens);
@@ -360,7 +369,7 @@ static void process_finish(struct process *p)
 
 int main(int argc, char **argv)
 {
-	struct process p = {.stats_fd = -1};
+	struct process p = {.stats_fd = -1, .resident.fd = -1};
 	int status = options_parse(&p.options, argc, argv);
 
 	if (status)

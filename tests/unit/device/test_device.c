@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -320,6 +321,47 @@ static void test_scanout_limits(void **state)
 	assert_int_equal(device_set_scanout(f->client, 0, 2, &rows[0].rect), -EINVAL);
 }
 
+static uint64_t memory_now(void *data)
+{
+	return *(uint64_t *)data;
+}
+
+static void pass_a_look(void)
+{
+	const struct timespec wait = {.tv_nsec = 11000000};
+	nanosleep(&wait, NULL);
+}
+
+/* What nobody counts has an end, for the context that makes it. */
+static void test_memory_that_nobody_counts(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t memory = 50u << 20;
+	uint64_t most = memory + FIXTURE_QUOTA + DEVICE_DRIVER_FREE + DEVICE_SPARE;
+	uint32_t nop[] = {0};
+
+	f->dev->config.memory = memory_now;
+	f->dev->config.memory_data = &memory;
+	quota_begin(f->dev);
+	assert_int_equal(device_context_create(f->client, 1, 0, "x", 1), 0);
+	assert_int_equal(device_context_create(f->client, 2, 0, "y", 1), 0);
+	memory = most - DEVICE_GROWN / 2;
+	pass_a_look();
+	assert_int_equal(device_submit(f->client, 1, nop, 1), 0);
+	memory = most + 1;
+	pass_a_look();
+	assert_int_equal(device_submit(f->client, 2, nop, 1), 0); /* not its doing */
+	pass_a_look();
+	assert_int_equal(device_submit(f->client, 1, nop, 1), 0); /* it was run, and is the last */
+	assert_true(device_context_lost(f->client, 1));
+	assert_false(device_context_lost(f->client, 2));
+	assert_int_equal(f->stats.quota_refusals_total, 1);
+	memory = most;
+	pass_a_look();
+	assert_int_equal(device_submit(f->client, 2, nop, 1), 0);
+	assert_false(device_context_lost(f->client, 2));
+}
+
 static void test_screens_take_up_vram(void **state)
 {
 	struct fixture *f = *state;
@@ -434,6 +476,7 @@ int main(void)
 		TEST(test_only_what_changed_reaches_the_display),
 		TEST(test_scanout_limits),
 		TEST(test_screens_take_up_vram),
+		TEST(test_memory_that_nobody_counts),
 		TEST(test_cursor),
 		TEST(test_edid),
 		TEST(test_uuid_is_stable_and_different),
