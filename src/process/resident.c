@@ -5,7 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 /* A sanitizer keeps more than the program does: with one, nothing is known. */
@@ -29,14 +29,13 @@ void resident_close(struct resident *r)
 uint64_t resident_bytes(void *data)
 {
 	const struct resident *r = data;
-	unsigned long all, resident, shared;
-	char text[128];
+	char text[128], *at = text;
 	ssize_t n = r->fd < 0 ? -1 : pread(r->fd, text, sizeof(text) - 1, 0);
 
 	if (n <= 0)
 		return 0;
 	text[n] = '\0';
-	if (sscanf(text, "%lu %lu %lu", &all, &resident, &shared) != 3 || shared > resident)
-		return 0;
-	return (uint64_t)(resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
+	strtoul(at, &at, 10); /* address space */
+	uint64_t resident = strtoul(at, &at, 10), shared = strtoul(at, &at, 10);
+	return shared < resident ? (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }

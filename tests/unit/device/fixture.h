@@ -11,9 +11,9 @@
 #include "protocol/stats.h"
 #include "renderer/format.h"
 
-#define FIXTURE_TEXTURE (3072u + 160 + 48) /* that a texture of one level takes beside its texels  \
-					    */
-#define FIXTURE_QUOTA ((1u << 20) + FIXTURE_TEXTURE)
+/* What a texture of one level takes beside its texels. */
+#define FIXTURE_TEXTURE (3072u + 160 + 48)
+#define FIXTURE_QUOTA   ((1u << 20) + FIXTURE_TEXTURE)
 
 struct seen_display {
 	unsigned modes, updates, cursors;

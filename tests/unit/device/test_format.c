@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "renderer/format.h"
 
+#include "base/checked.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -120,11 +122,10 @@ static unsigned __int128 texels_of(const struct renderer_resource_desc *d)
 	while (d->nr_samples > 1 && (samples < 4 || samples < d->nr_samples))
 		samples *= 2;
 	for (uint32_t level = 0; level <= d->last_level; level++) {
-		uint64_t w = d->width >> level ? d->width >> level : 1,
-			 h = d->height >> level ? d->height >> level : 1;
+		uint64_t w = MAX(d->width >> level, 1u), h = MAX(d->height >> level, 1u);
 		uint64_t layers = d->array_size;
 		if (d->target == PIPE_TEXTURE_3D)
-			layers = d->depth >> level ? d->depth >> level : 1;
+			layers = MAX(d->depth >> level, 1u);
 		else if (d->target == PIPE_TEXTURE_CUBE && layers < 6)
 			layers = 6;
 		sum += (unsigned __int128)((w + b.width - 1) / b.width) *
