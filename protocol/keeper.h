@@ -54,7 +54,8 @@
 	X(RESUME, KEEPER, 1)     /* struct keeper_connection; fd: a predecessor's connection */    \
 	X(LOAD_PRECOPY, KEEPER, 0) /* no payload: load the precopied contents given so far */      \
 	X(LOAD, KEEPER, 0)       /* struct keeper_load: all was given, take over */                \
-	X(LOAD_FILE, KEEPER, 1)  /* struct keeper_load; fd: a snapshot file to load instead */
+	X(LOAD_FILE, KEEPER, 1)  /* struct keeper_load; fd: a snapshot file to load instead */     \
+	X(SHADERS, KEEPER, 1)    /* no payload; fd: archive of compiled shaders, to read only */
 
 #define KEEPER_CONTROL_MESSAGES(X)                                                                 \
 	/* vgpud → keeper */                                                                       \
@@ -100,7 +101,7 @@ enum keeper_control_message {
 
 struct keeper_ready {
 	uint32_t version;
-	uint32_t pad;
+	uint32_t driver; /* whose compiled shaders it can use: protocol/shaders.h; 0: nobody's */
 	char renderer[KEEPER_TEXT_MAX];
 };
 

@@ -38,6 +38,7 @@ enum keeper_side { KEEPER_FROM_DEVICE, KEEPER_FROM_KEEPER, KEEPER_FROM_CONTROL }
 #define KEEPER_SIZE_LOAD_PRECOPY 0
 #define KEEPER_SIZE_LOAD         sizeof(struct keeper_load)
 #define KEEPER_SIZE_LOAD_FILE    sizeof(struct keeper_load)
+#define KEEPER_SIZE_SHADERS      0
 
 #define KEEPER_SIZE_HELLO      sizeof(struct keeper_hello)
 #define KEEPER_SIZE_BIND       sizeof(struct keeper_bind)

@@ -6,9 +6,9 @@
 static int list(struct cli *cli, int argc, char **argv)
 {
 	static const struct cli_column columns[] = {{"NAME", "name"}, {"GPU", "gpu"},
-		{"TYPE", "type"}, {"METHOD", "method"}, {"STATE", "state"}, {"PID", "pid"},
-		{"USED MiB", "vram_used_mib"}, {"VRAM MiB", "vram_mib"}, {"BOUND TO", "bound_to"},
-		{"RENDERER", "renderer"}};
+		{"TYPE", "type"}, {"METHOD", "method"}, {"TENANT", "tenant"}, {"STATE", "state"},
+		{"PID", "pid"}, {"USED MiB", "vram_used_mib"}, {"VRAM MiB", "vram_mib"},
+		{"BOUND TO", "bound_to"}, {"RENDERER", "renderer"}};
 	struct cli_words words;
 
 	int r = cli_parse(cli, argc, argv, NULL, 0, 0, &words, NULL);

@@ -175,8 +175,9 @@ static void api_vgpu_create(struct api *api, struct http_request *request, const
 		http_reply_error(request, &err);
 		return;
 	}
-	if (json_unpack_ex(body, &where, JSON_STRICT, "{s:s, s:s, s?s, s?s}", "name", &create.name,
-		    "gpu", &create.gpu, "type", &create.type, "method", &create.method) < 0) {
+	if (json_unpack_ex(body, &where, JSON_STRICT, "{s:s, s:s, s?s, s?s, s?s}", "name",
+		    &create.name, "gpu", &create.gpu, "type", &create.type, "method",
+		    &create.method, "tenant", &create.tenant) < 0) {
 		error_set(&err, EINVAL, "create: %s (see docs/api.md)", where.text);
 		http_reply_error(request, &err);
 		return;

@@ -29,7 +29,8 @@ struct key {
 	uint64_t least, most; /* VALUE_TEXT: most bytes with the end */
 };
 
-#define CONFIG_IDLE_MAX (366u * 86400u)
+#define CONFIG_IDLE_MAX    (366u * 86400u)
+#define CONFIG_SHADERS_MAX (1u << 20)
 
 #define TEXT(s, field) VALUE_TEXT, offsetof(struct s, field), 0, sizeof(((struct s *)0)->field)
 
@@ -40,6 +41,8 @@ static const struct key node_keys[] = {
 	{"renderer", TEXT(config, renderer)},
 	{"soft_gpus", VALUE_NUMBER, offsetof(struct config, soft_gpus), 0, 16},
 	{"soft_vram_mib", VALUE_NUMBER, offsetof(struct config, soft_vram_mib), 64, 1u << 24},
+	{"shader_cache_mib", VALUE_NUMBER, offsetof(struct config, shader_cache_mib), 0,
+		CONFIG_SHADERS_MAX},
 	{"lockdown", VALUE_LOCKDOWN, offsetof(struct config, lockdown), 0,
 		sizeof(((struct config *)0)->lockdown)},
 	{"shares", VALUE_SHARES, offsetof(struct config, shares), 0,
@@ -93,6 +96,7 @@ void config_init(struct config *config)
 	*config = (struct config){.group = "vgpu",
 		.renderer = "virgl",
 		.soft_gpus = 1,
+		.shader_cache_mib = 64,
 		.lockdown = "strict",
 		.shares = "auto",
 		.libvirt_create = true};

@@ -28,8 +28,9 @@ struct config {
 	char device[CONFIG_PATH_MAX];
 	char renderer[16];
 	uint64_t soft_gpus;
-	uint64_t soft_vram_mib; /* of each soft GPU; 0: from the node's memory */
-	char lockdown[16];      /* strict, best-effort or off: see vgpu-device(8) */
+	uint64_t shader_cache_mib; /* of each tenant; 0: none is kept */
+	uint64_t soft_vram_mib;    /* of each soft GPU; 0: from the node's memory */
+	char lockdown[16];         /* strict, best-effort or off: see vgpu-device(8) */
 	bool dmabuf;
 	char shares[12];           /* auto, groups or accounts: what enforces those of soft GPUs */
 	uint32_t hibernate_idle_s; /* a vGPU idle for longer is hibernated; 0: never */

@@ -122,7 +122,12 @@ static int spawn_fork(
 	return read(told_r, ret_pid, sizeof(*ret_pid)) == sizeof(*ret_pid) ? 0 : -EIO;
 }
 
-static int spawn_args(const struct link_spawn *spawn, char **argv, char *group, size_t group_size)
+/* Of the arguments, those that are made here. */
+struct spawn_numbers {
+	char group[16], mib[24];
+};
+
+static int spawn_args(const struct link_spawn *spawn, char **argv, struct spawn_numbers *numbers)
 {
 	const char *fixed[] = {spawn->keeper, "--run-dir", spawn->dir, "--name", spawn->name,
 		"--uuid", spawn->uuid, "--device", spawn->device, "--lock-fd", "3", "--control-fd",
@@ -133,14 +138,26 @@ static int spawn_args(const struct link_spawn *spawn, char **argv, char *group, 
 		argv[n] = (char *)(uintptr_t)fixed[n];
 	if (spawn->group != (gid_t)-1) {
 		static char option[] = "--group";
-		snprintf(group, group_size, "%u", spawn->group);
+		snprintf(numbers->group, sizeof(numbers->group), "%u", spawn->group);
 		argv[n++] = option;
-		argv[n++] = group;
+		argv[n++] = numbers->group;
 	}
 	if (spawn->cpu_group[0]) {
 		static char option[] = "--cpu-group";
 		argv[n++] = option;
 		argv[n++] = (char *)(uintptr_t)spawn->cpu_group;
+	}
+	if (spawn->shaders[0]) {
+		static char folder[] = "--shaders", mib[] = "--shaders-mib",
+			    by_user[] = "--shaders-by-user";
+		snprintf(numbers->mib, sizeof(numbers->mib), "%llu",
+			(unsigned long long)spawn->shaders_mib);
+		argv[n++] = folder;
+		argv[n++] = (char *)(uintptr_t)spawn->shaders;
+		argv[n++] = mib;
+		argv[n++] = numbers->mib;
+		if (spawn->shaders_by_user)
+			argv[n++] = by_user;
 	}
 	static char separator[] = "--";
 	argv[n++] = separator;
@@ -159,14 +176,15 @@ static int link_create(sd_event *event, int fd, pid_t pid, const struct link_ops
 int link_start(sd_event *event, const struct link_spawn *spawn, const struct link_ops *ops,
 	void *data, struct link **ret)
 {
-	char *argv[SPAWN_ARGS], group[16];
+	char *argv[SPAWN_ARGS];
+	struct spawn_numbers numbers;
 	int control[2];
 	pid_t pid = 0;
 
 	cleanup_close int lock = lock_open(spawn->dir);
 	if (lock < 0)
 		return lock;
-	int r = spawn_args(spawn, argv, group, sizeof(group));
+	int r = spawn_args(spawn, argv, &numbers);
 	if (r < 0)
 		return r;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, control) < 0)

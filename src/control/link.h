@@ -36,6 +36,9 @@ struct link_spawn {
 	char *const *device_args; /* ends with NULL */
 	gid_t group;              /* (gid_t)-1: none */
 	const char *cpu_group;    /* file that takes the pids of device processes; "" : none */
+	const char *shaders;      /* the tenant's folder; "" : none */
+	uint64_t shaders_mib;
+	bool shaders_by_user; /* each user is a tenant */
 };
 
 /* Starts a keeper. -EBUSY: one is running for that folder. */

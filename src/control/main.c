@@ -3,6 +3,7 @@
 #include "control/handover.h"
 #include "control/http.h"
 #include "control/tcp.h"
+#include "control/tenant.h"
 #include "control/vgpud.h"
 
 #include "base/checked.h"
@@ -126,25 +127,25 @@ static int open_run_dir(struct vgpud *d, const struct options *o, struct error *
 }
 
 /*
- * Where device processes leave what they found out for those after them. Without it they serve as
- * well; each finds it out for itself.
+ * Where device processes leave what they found out or compiled for those after them. Without it
+ * they serve as well; each does it for itself.
  */
-static void open_formats_dir(struct vgpud *d)
+static void open_kept_dir(const struct vgpud *d, const char *name, char *ret)
 {
 	char path[PATH_MAX + 16], real[PATH_MAX];
 	struct error err = {0};
 
-	snprintf(path, sizeof(path), "%s/formats", d->state_dir);
+	snprintf(path, sizeof(path), "%s/%s", d->state_dir, name);
 	int r = make_dir(path, 0700, &err);
 	if (r == 0 && !realpath(path, real))
 		r = error_set(&err, errno, "%s: %s", path, strerror(errno));
-	if (r == 0 && strlen(real) >= sizeof(d->formats_dir))
+	if (r == 0 && strlen(real) >= VGPUD_FORMATS_MAX)
 		r = error_set(
 			&err, ENAMETOOLONG, "%s: too long (give a shorter --state-dir)", path);
 	if (r == 0)
-		memcpy(d->formats_dir, real, strlen(real) + 1);
+		memcpy(ret, real, strlen(real) + 1);
 	else
-		log_warning("what is found out about formats is not kept: %s", err.text);
+		log_warning("%s are not kept: %s", name, err.text);
 }
 
 /* One vgpud for one run directory. */
@@ -358,7 +359,8 @@ static int prepare(struct vgpud *d, struct options *o, struct servers *s, struct
 	if (r < 0)
 		return r;
 	snprintf(d->state_dir, sizeof(d->state_dir), "%s", o->state_dir);
-	open_formats_dir(d);
+	open_kept_dir(d, "formats", d->formats_dir);
+	open_kept_dir(d, "shaders", d->shaders_dir);
 	snprintf(path, sizeof(path), "%s/vgpud.db", o->state_dir);
 	r = store_open(path, &d->store, err);
 	if (r == 0)
@@ -367,6 +369,8 @@ static int prepare(struct vgpud *d, struct options *o, struct servers *s, struct
 		r = vgpud_reconcile(d, err);
 	if (r == 0)
 		report_unknown(d);
+	if (r == 0)
+		tenant_clean(d);
 	if (r == 0 && vgpud_watch_idle(d) < 0)
 		log_warning("idle vGPUs are not hibernated: no timer");
 	if (r == 0)

@@ -122,6 +122,11 @@ static int request_check(struct vgpud *d, const struct vgpu_request *request, co
 		return error_set(err, EINVAL,
 			"%s: method '%.32s' does not exist (choose forward or emulate)", what,
 			request->method);
+	if (request->tenant && !name_valid(request->tenant))
+		return error_set(err, EINVAL,
+			"%s: this is no name for a tenant (use up to %d letters, digits, '.', '_', "
+			"'-', beginning with a letter or digit)",
+			what, VGPU_NAME_LONGEST);
 	struct gpu_use use = vgpud_gpu_use(d, gpu->name, type->name);
 	r = types_admit(gpu, type, method, &use, what, err);
 	*ret = (struct definition){.method = method, .phase = PHASE_CREATING, .type = *type};
@@ -149,6 +154,7 @@ int vgpu_create(struct vgpud *d, const struct vgpu_request *request, vgpu_done d
 			what);
 	snprintf(def.name, sizeof(def.name), "%s", request->name);
 	snprintf(def.gpu, sizeof(def.gpu), "%s", request->gpu);
+	snprintf(def.tenant, sizeof(def.tenant), "%s", request->tenant ?: "");
 	r = sd_id128_randomize(&id);
 	if (r < 0)
 		return error_set(err, -r, "%s: no UUID: %s (try again)", what, strerror(-r));

@@ -106,6 +106,7 @@ json_t *render_vgpu(const struct vgpu *v)
 		def->uuid, "gpu", def->gpu, "type", def->type.name, "method",
 		method_names[def->method], "state", vgpu_state(v));
 
+	json_object_set_new(json, "tenant", text_or_null(def->tenant));
 	json_object_set_new(json, "pid", number_or_null(s->device_pid));
 	json_object_set_new(json, "keeper_pid", number_or_null(s->keeper_pid));
 	json_object_set_new(json, "renderer", text_or_null(s->renderer));

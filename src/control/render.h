@@ -49,6 +49,7 @@
 	X(gpu, "string", "")                                                                       \
 	X(type, "string", "")                                                                      \
 	X(method, "string", "forward or emulate")                                                  \
+	X(tenant, "string or null", "whose it is; those of one share compiled shaders")            \
 	X(state, "string",                                                                         \
 		"creating, starting, ready, bound, hibernated, moving, recovering, failed, "       \
 		"stopping or deleting")                                                            \

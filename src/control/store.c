@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STORE_VERSION 3
+#define STORE_VERSION 4
 #define STORE_BUSY_MS 2000
 
 struct store {
@@ -27,21 +27,29 @@ static const char schema[] =
 	" name TEXT PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, gpu TEXT NOT NULL,"
 	" method INTEGER NOT NULL, phase INTEGER NOT NULL, type TEXT NOT NULL,"
 	" vram_mib INTEGER NOT NULL, max_width INTEGER NOT NULL, max_height INTEGER NOT NULL,"
-	" heads INTEGER NOT NULL, moving_to TEXT NOT NULL, moves_before INTEGER NOT NULL)"
-	" STRICT, WITHOUT ROWID;" GPUS_TABLE "PRAGMA user_version = 3;"
+	" heads INTEGER NOT NULL, moving_to TEXT NOT NULL, moves_before INTEGER NOT NULL,"
+	" tenant TEXT NOT NULL)"
+	" STRICT, WITHOUT ROWID;" GPUS_TABLE "PRAGMA user_version = 4;"
 	"COMMIT;";
 
-/* Version 1 knew no moves. */
-static const char from_version_1[] =
-	"BEGIN;"
-	"ALTER TABLE vgpus ADD COLUMN moving_to TEXT NOT NULL DEFAULT '';"
-	"ALTER TABLE vgpus ADD COLUMN moves_before INTEGER NOT NULL DEFAULT 0;" GPUS_TABLE
-	"PRAGMA user_version = 3;"
-	"COMMIT;";
-
-/* Version 2 knew no policies. */
-static const char from_version_2[] = "BEGIN;" GPUS_TABLE "PRAGMA user_version = 3;"
-				     "COMMIT;";
+/* From each version to the next, or further; each is done whole or not at all. */
+static const char *const steps[STORE_VERSION] = {
+	[0] = schema,
+	/* Version 1 knew no moves. */
+	[1] = "BEGIN;"
+	      "ALTER TABLE vgpus ADD COLUMN moving_to TEXT NOT NULL DEFAULT '';"
+	      "ALTER TABLE vgpus ADD COLUMN moves_before INTEGER NOT NULL DEFAULT 0;"
+	      "PRAGMA user_version = 2;"
+	      "COMMIT;",
+	/* Version 2 knew no policies. */
+	[2] = "BEGIN;" GPUS_TABLE "PRAGMA user_version = 3;"
+	      "COMMIT;",
+	/* Version 3 knew no tenants. */
+	[3] = "BEGIN;"
+	      "ALTER TABLE vgpus ADD COLUMN tenant TEXT NOT NULL DEFAULT '';"
+	      "PRAGMA user_version = 4;"
+	      "COMMIT;",
+};
 
 static int store_error(struct store *store, const char *what, struct error *err)
 {
@@ -88,13 +96,12 @@ static int store_prepare(struct store *store, const char *path, struct error *er
 		store, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;", path, err);
 	if (r < 0)
 		return r;
-	int version = store_version(store);
-	if (version == 0)
-		return store_exec(store, schema, path, err);
-	if (version == 1)
-		return store_exec(store, from_version_1, path, err);
-	if (version == 2)
-		return store_exec(store, from_version_2, path, err);
+	int version;
+	while ((version = store_version(store)) >= 0 && version < STORE_VERSION) {
+		r = store_exec(store, steps[version], path, err);
+		if (r < 0)
+			return r;
+	}
 	if (version < 0)
 		return store_error(store, path, err);
 	if (version != STORE_VERSION)
@@ -153,8 +160,8 @@ static sqlite3_stmt *store_statement(struct store *store, const char *sql)
 int store_insert(
 	struct store *store, const struct definition *def, const char *what, struct error *err)
 {
-	sqlite3_stmt *s = store_statement(
-		store, "INSERT OR REPLACE INTO vgpus VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0)");
+	sqlite3_stmt *s = store_statement(store,
+		"INSERT OR REPLACE INTO vgpus VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', 0, ?)");
 	const struct type *type = &def->type;
 
 	if (s) {
@@ -168,6 +175,7 @@ int store_insert(
 		sqlite3_bind_int64(s, 8, type->max_width);
 		sqlite3_bind_int64(s, 9, type->max_height);
 		sqlite3_bind_int64(s, 10, type->heads);
+		sqlite3_bind_text(s, 11, def->tenant, -1, SQLITE_STATIC);
 	}
 	return store_finish(store, s, what, err);
 }
@@ -244,8 +252,9 @@ static bool read_row(sqlite3_stmt *s, struct definition *def)
 	def->type.heads = (uint32_t)sqlite3_column_int64(s, 9);
 	copy_text(s, 10, def->moving_to, sizeof(def->moving_to));
 	def->moves_before = (uint32_t)sqlite3_column_int64(s, 11);
-	if (!name_valid(def->name) || method < 0 || method >= METHOD_COUNT || phase < 0 ||
-		phase >= PHASE_COUNT)
+	copy_text(s, 12, def->tenant, sizeof(def->tenant));
+	if (!name_valid(def->name) || (def->tenant[0] && !name_valid(def->tenant)) || method < 0 ||
+		method >= METHOD_COUNT || phase < 0 || phase >= PHASE_COUNT)
 		return false;
 	def->method = (enum method)method;
 	def->phase = (enum phase)phase;
@@ -256,7 +265,7 @@ int store_each(struct store *store, store_row_fn fn, void *data, struct error *e
 {
 	sqlite3_stmt *s = store_statement(store, "SELECT name, uuid, gpu, method, phase, type, "
 						 "vram_mib, max_width, max_height, heads, "
-						 "moving_to, moves_before "
+						 "moving_to, moves_before, tenant "
 						 "FROM vgpus ORDER BY name");
 	struct definition def;
 	int r = 0, step = SQLITE_ERROR;

@@ -19,6 +19,7 @@ enum phase { PHASE_CREATING, PHASE_DEFINED, PHASE_DELETING, PHASE_COUNT };
 struct definition {
 	char name[VGPU_NAME_LONGEST + 1];
 	char uuid[40];
+	char tenant[VGPU_NAME_LONGEST + 1]; /* "": none */
 	char gpu[TYPES_NAME_MAX];
 	enum method method;
 	enum phase phase;

@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "control/share_stop.h"
+#include "control/tenant.h"
 #include "control/vgpu.h"
 
 #include <errno.h>
@@ -193,7 +194,9 @@ static void vgpu_gone(struct vgpu *v)
 	char gpu[TYPES_NAME_MAX];
 	snprintf(gpu, sizeof(gpu), "%s", v->def.gpu);
 	struct vgpud *d = v->d;
+	const struct definition def = v->def;
 	vgpu_free(v);
+	tenant_forget(d, &def);
 	vgpud_share_changed(d, gpu);
 	if (gone.done)
 		gone.done(gone.data, created ? NULL : &why);
@@ -469,9 +472,10 @@ void vgpu_device_args(const struct vgpu *v, const struct gpu *gpu, struct vgpu_d
 static int vgpu_start_keeper(struct vgpu *v, const struct gpu *gpu)
 {
 	struct vgpu_device_args options = {0};
-	char cpu_group[CGROUP_PATH_MAX];
+	char cpu_group[CGROUP_PATH_MAX], shaders[VGPUD_PATH_MAX];
 
 	vgpu_device_args(v, gpu, &options);
+	tenant_folder(v->d, &v->def, shaders, sizeof(shaders));
 	vgpu_share_prepare(v, cpu_group, sizeof(cpu_group));
 	struct link_spawn spawn = {.keeper = v->d->keeper_path,
 		.device = v->d->device_path,
@@ -480,7 +484,10 @@ static int vgpu_start_keeper(struct vgpu *v, const struct gpu *gpu)
 		.uuid = v->def.uuid,
 		.device_args = options.args,
 		.group = v->d->group,
-		.cpu_group = cpu_group};
+		.cpu_group = cpu_group,
+		.shaders = shaders,
+		.shaders_mib = v->d->config.shader_cache_mib,
+		.shaders_by_user = !v->def.tenant[0]};
 	int r = vgpu_make_dir(v);
 	return r < 0 ? r : link_start(v->d->event, &spawn, &vgpu_link_ops, v, &v->link);
 }

@@ -108,6 +108,7 @@ struct vgpud {
 	struct balance *balances[VGPUD_MAX_GPUS]; /* NULL: none */
 	sd_event_source *balance_timer;           /* NULL: no GPU is in equal-share */
 	char state_dir[PATH_MAX];
+	char shaders_dir[VGPUD_FORMATS_MAX]; /* protocol/shaders.h; "": they are not kept */
 	char formats_dir[VGPUD_FORMATS_MAX]; /* protocol/formats.h; "": they are not kept */
 	sd_event_source *idle_timer;         /* the policy of hibernation; NULL: nobody has one */
 	struct vgpu *vgpus;                  /* sorted by name */
@@ -139,6 +140,7 @@ struct vgpu_request {
 	const char *name, *gpu;
 	const char *type;   /* NULL: what the GPU carries, else its default */
 	const char *method; /* NULL: the GPU's default */
+	const char *tenant; /* NULL: none */
 };
 /* Checks now; what passes is created and `done` called when it is ready or has failed. */
 int vgpu_create(struct vgpud *d, const struct vgpu_request *request, vgpu_done done, void *data,

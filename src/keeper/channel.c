@@ -31,6 +31,7 @@ static const char *on_ready(struct device_process *d, struct packet *p)
 	packet_text(ready->renderer, sizeof(ready->renderer));
 	memcpy(d->renderer, ready->renderer, sizeof(d->renderer));
 	d->ready = true;
+	d->driver = ready->driver;
 	d->kill_at = 0;
 	if (d == k->next) {
 		takeover_event(k, EVENT_NEXT_READY, NULL);

@@ -34,6 +34,7 @@
 #include "keeper/custody.h"
 #include "keeper/hold.h"
 #include "keeper/outbox.h"
+#include "keeper/shaders.h"
 #include "keeper/takeover.h"
 #include "protocol/keeper_table.h"
 
@@ -74,6 +75,9 @@ struct keeper_config {
 	gid_t group;           /* of the sockets clients use; (gid_t)-1: unchanged */
 	const char *cpu_group; /* file that takes the pids of device processes; NULL: none */
 	uint32_t hang_ms, step_ms, recoveries, delay_ms;
+	const char *shaders_dir; /* of its tenant; NULL: compiled shaders end with the binding */
+	uint64_t shaders_bytes;  /* of all in there */
+	bool shaders_by_user;    /* each user is a tenant */
 };
 
 struct rusage;
@@ -105,6 +109,7 @@ struct device_process {
 	uint32_t served; /* number of the binding it has served; 0: none yet */
 	bool restored;   /* it holds a snapshot that nobody is connected to */
 	bool ready;      /* it has said so */
+	uint32_t driver; /* whose compiled shaders it can use; 0: nobody's */
 	bool replaced;   /* it was killed to make room for the next */
 	bool quitting;   /* QUIT was sent */
 	bool staging;    /* what it puts into custody does not count yet: it is in `staged` */
@@ -150,6 +155,7 @@ struct keeper {
 	struct device_args next_args;   /* of those that follow the next one */
 	struct takeover takeover;
 	struct hold hold;
+	struct keeper_shaders shaders;
 	struct control control;
 	struct custody custody;
 	struct binding binding;

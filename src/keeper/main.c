@@ -32,6 +32,7 @@ static void keeper_on_timer(void *data)
 	takeover_check_time(k, now);
 	peers_check_time(k, now);
 	watch_check_time(k, now);
+	shaders_check_time(k, now);
 	if (fstat(STDERR_FILENO, &log) == 0 && S_ISREG(log.st_mode) &&
 		log.st_size > KEEPER_LOG_MAX && ftruncate(STDERR_FILENO, 0) < 0)
 		log_warning("the log cannot be shortened: %s", strerror(errno));
@@ -45,6 +46,7 @@ void keeper_set_timer(struct keeper *k)
 	uint64_t next = MIN(MIN(device_next_time(k), peers_next_time(k)), now + 60000);
 
 	next = MIN(next, MIN(takeover_next_time(k), watch_next_time(k)));
+	next = MIN(next, shaders_next_time(k));
 
 	loop_set_timer(k->loop, next > now ? next - now : 0, keeper_on_timer, k);
 }
@@ -181,6 +183,7 @@ static int keeper_run(const struct keeper_config *config)
 	device_init_all(&k);
 	takeover_init(&k.takeover);
 	hold_init(&k.hold);
+	shaders_init(&k.shaders);
 	keeper_raise_limits();
 	int r = keeper_open(&k);
 	if (r == 0)
@@ -195,6 +198,7 @@ static int keeper_run(const struct keeper_config *config)
 	r = loop_run(k.loop);
 	peers_unlisten(&k);
 	unlinkat(k.dir_fd, "keeper.sock", 0);
+	shaders_finish(&k);
 	custody_finish(&k.custody);
 	log_info("ended");
 	return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
@@ -231,7 +235,10 @@ enum {
 	HANG_MS,
 	STEP_MS,
 	RECOVERIES,
-	DELAY_MS
+	DELAY_MS,
+	SHADERS,
+	SHADERS_MIB,
+	SHADERS_BY_USER
 };
 static const struct option options[] = {
 	{"run-dir", required_argument, NULL, RUN_DIR},
@@ -246,6 +253,9 @@ static const struct option options[] = {
 	{"step-ms", required_argument, NULL, STEP_MS},
 	{"recoveries", required_argument, NULL, RECOVERIES},
 	{"delay-ms", required_argument, NULL, DELAY_MS},
+	{"shaders", required_argument, NULL, SHADERS},
+	{"shaders-mib", required_argument, NULL, SHADERS_MIB},
+	{"shaders-by-user", no_argument, NULL, SHADERS_BY_USER},
 	{0},
 };
 
@@ -287,6 +297,17 @@ static bool parse_args(int argc, char **argv, struct keeper_config *config)
 			if (!parse_count(optarg, counts[c - HANG_MS]))
 				return false;
 			break;
+		case SHADERS:
+			config->shaders_dir = optarg;
+			break;
+		case SHADERS_MIB:
+			if (!parse_number(optarg, 10, 1u << 20, &config->shaders_bytes))
+				return false;
+			config->shaders_bytes <<= 20;
+			break;
+		case SHADERS_BY_USER:
+			config->shaders_by_user = true;
+			break;
 		default:
 			return false;
 		}
@@ -304,7 +325,8 @@ int main(int argc, char **argv)
 		.hang_ms = KEEPER_HANG_MS,
 		.step_ms = KEEPER_STEP_MS,
 		.recoveries = KEEPER_RECOVERIES,
-		.delay_ms = KEEPER_DELAY_MS};
+		.delay_ms = KEEPER_DELAY_MS,
+		.shaders_bytes = KEEPER_SHADERS_BYTES};
 
 	const char *hang = getenv("VGPU_HANG_LIMIT_MS"); /* tests have no time */
 
@@ -315,7 +337,9 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: vgpu-keeper --run-dir DIR --name N --uuid U --device PATH "
 				"[--group GID] [--cpu-group FILE] [--control-fd N] [--lock-fd N] "
 				"[--hang-ms N] "
-				"[--step-ms N] [--recoveries N] [--delay-ms N] [-- ARGS...]\n");
+				"[--step-ms N] [--recoveries N] [--delay-ms N] "
+				"[--shaders DIR [--shaders-mib N] [--shaders-by-user]] "
+				"[-- ARGS...]\n");
 		return 2;
 	}
 	return keeper_run(&config);

@@ -48,6 +48,7 @@ static void binding_ended(struct keeper *k)
 	k->holder_source = NULL;
 	close_fd(&k->holder_pidfd);
 	log_info("the binding has ended");
+	shaders_binding_ended(k);
 	if (++k->binding_number == 0)
 		k->binding_number = 1;
 	custody_drop_kinds(&k->custody, CUSTODY_STATE);
@@ -144,8 +145,13 @@ static void connection_send(struct connection *c)
 
 	if (device_renew(k))
 		return; /* the next device process gets it */
+	int r = 0;
+	if (k->current->served != k->binding_number)
+		r = shaders_give(k->current);
+	if (r == -EAGAIN)
+		return;
 	k->current->served = k->binding_number;
-	int r = device_send(k->current, KEEPER_DEVICE_CONNECTION, &c->info, c->fd);
+	r = device_send(k->current, KEEPER_DEVICE_CONNECTION, &c->info, c->fd);
 	c->sent = r == 0;
 	if (r < 0 && r != -EAGAIN)
 		connection_free(c);
@@ -338,7 +344,7 @@ void peers_go_on(struct keeper *k, bool taken_over)
 
 void peers_send_waiting(struct keeper *k)
 {
-	if (k->state != KEEPER_STATE_READY || takeover_holds(k))
+	if (k->state != KEEPER_STATE_READY || takeover_holds(k) || shaders_wait(k))
 		return;
 	for (unsigned i = 0; i < KEEPER_MAX_CONNECTIONS; i++) {
 		if (k->connections[i].id && !k->connections[i].sent)

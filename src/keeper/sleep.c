@@ -67,6 +67,7 @@ void sleep_saved(struct keeper *k, const void *payload)
 	t->bytes = saved->bytes;
 	t->lossy = saved->lossy;
 	memcpy(t->why, saved->text, sizeof(t->why));
+	shaders_collect(k);
 	takeover_enter(k, PHASE_HIBERNATE_END, 0);
 	device_kill(k->current, "its state is in a file");
 }
@@ -224,6 +225,8 @@ void sleep_ready(struct keeper *k, const void *payload)
 
 	lseek(t->file_fd, 0, SEEK_SET);
 	takeover_enter(k, PHASE_WAKE_LOAD, k->config->step_ms * KEEPER_FILE_STEPS);
+	if (k->shaders.given && !custody_get(&k->custody, KEEPER_CUSTODY_SHADERS, 0))
+		shaders_give(k->current); /* they were too large to be kept in memory */
 	takeover_give(k->current, false, CUSTODY_ALL & ~CUSTODY_BIT(SCREEN), 0, 0, t->file_fd);
 }
 

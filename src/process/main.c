@@ -250,7 +250,8 @@ static bool process_idle(void *data)
 /* The keeper believes what is said before READY. */
 static int process_ready(const struct process *p)
 {
-	struct keeper_ready ready = {.version = KEEPER_PROTOCOL_VERSION};
+	struct keeper_ready ready = {
+		.version = KEEPER_PROTOCOL_VERSION, .driver = shader_cache_driver(p->shaders)};
 
 	snprintf(ready.renderer, sizeof(ready.renderer), "%s",
 		device_renderer_description(p->device));

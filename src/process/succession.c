@@ -70,11 +70,11 @@ int succession_new_memory(const char *name)
 	return fd < 0 ? -errno : fd;
 }
 
-static_assert(SHADER_CACHE_FILES == KEEPER_MAX_SHADERS, "each file has a place in custody");
+static_assert(SHADERS_DRIVER_FILES == KEEPER_MAX_SHADERS, "each file has a place in custody");
 
 void succession_put_shaders(struct succession *s)
 {
-	for (unsigned i = 0; i < SHADER_CACHE_FILES && !s->shaders_put; i++) {
+	for (unsigned i = 0; i < SHADERS_DRIVER_FILES && !s->shaders_put; i++) {
 		int fd = shader_cache_fd(s->shaders, i);
 		if (fd >= 0)
 			succession_put(s, KEEPER_CUSTODY_SHADERS, i, 0, fd);
@@ -328,6 +328,9 @@ bool succession_message(struct succession *s, struct packet *packet)
 		return true;
 	case KEEPER_DEVICE_CHECK:
 		leaving_check(s);
+		return true;
+	case KEEPER_DEVICE_SHADERS:
+		taking_over_archive(s, packet->fd);
 		return true;
 	case KEEPER_DEVICE_GIVE:
 		taking_over_give(s, payload, packet->fd);

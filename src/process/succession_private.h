@@ -118,6 +118,8 @@ void leaving_forget_rounds(struct succession *s);
 
 /* ---- taking_over.c ---- */
 void taking_over_give(struct succession *s, const struct keeper_custody *what, int fd);
+/* What earlier processes of the tenant compiled. Takes `fd`. */
+void taking_over_archive(struct succession *s, int fd);
 void taking_over_resume(struct succession *s, const struct keeper_connection *info, int fd);
 void taking_over_rounds(struct succession *s);
 void taking_over_load(struct succession *s, const struct keeper_load *load, int file_fd);

@@ -52,6 +52,18 @@ static void taking_over_shaders(struct succession *s, uint32_t file, int fd)
 			strerror(-n));
 }
 
+void taking_over_archive(struct succession *s, int fd)
+{
+	int n = shader_cache_give_archive(s->shaders, fd);
+
+	if (n < 0)
+		log_limited(&s->log, LOG_LEVEL_INFO,
+			"what the tenant's processes compiled was not taken over: %s",
+			strerror(-n));
+	else
+		log_debug("compiled shaders of the tenant taken over: %d", n);
+}
+
 void taking_over_give(struct succession *s, const struct keeper_custody *what, int fd)
 {
 	if (what->kind == KEEPER_CUSTODY_SHADERS) {

@@ -67,8 +67,8 @@ static void own_files(const char *folder)
 
 static void check(const struct shader_cache *cache)
 {
-	int index = shader_cache_fd(cache, SHADER_CACHE_INDEX);
-	int data = shader_cache_fd(cache, SHADER_CACHE_DATA);
+	int index = shader_cache_fd(cache, SHADERS_INDEX);
+	int data = shader_cache_fd(cache, SHADERS_DATA);
 	struct stat st, st_data;
 
 	if (fstat(index, &st) < 0 || fstat(data, &st_data) < 0 || (st.st_size - MAGIC) % ENTRY)
@@ -107,9 +107,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	close(here);
 	for (unsigned round = 0; round < 2; round++) {
-		shader_cache_give(cache, SHADER_CACHE_INDEX, file_of(data, n));
-		shader_cache_give(cache, SHADER_CACHE_DATA, file_of(data + n, size - n));
-		shader_cache_give(cache, SHADER_CACHE_TEXTS, file_of(data, TEXTS < n ? TEXTS : n));
+		shader_cache_give(cache, SHADERS_INDEX, file_of(data, n));
+		shader_cache_give(cache, SHADERS_DATA, file_of(data + n, size - n));
+		shader_cache_give(cache, SHADERS_TEXTS, file_of(data, TEXTS < n ? TEXTS : n));
 		check(cache);
 	}
 	shader_cache_destroy(cache);

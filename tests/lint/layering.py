@@ -26,10 +26,12 @@ LAYERS = {
     "device": {"base", "protocol", "stream", "renderer", "display", "state"},
     "frontend": {"base", "protocol", "device", "display", "renderer", "state"},
     "isolation": {"base"},
+    # compiled shaders outside the driver: keepers store them, device processes use them
+    "shaders": {"base", "protocol"},
     "process": {"base", "protocol", "device", "display", "renderer", "stream", "frontend",
-                "isolation", "state"},
+                "isolation", "state", "shaders"},
     # the control plane: shares protocol/ and base/ with the data plane and nothing else
-    "keeper": {"base", "protocol"},
+    "keeper": {"base", "protocol", "shaders"},
     # host: `doctor` answers without a vgpud; state: `inspect` reads files
     "cli": {"base", "protocol", "host", "state"},
     "host": {"base"},

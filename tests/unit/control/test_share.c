@@ -156,7 +156,8 @@ static void test_policies_are_kept(void **state)
 	/* A database of a vgpud that knew no policies. */
 	assert_int_equal(store_open(path, &store, &err), 0);
 	store_close(store);
-	run_sql(path, "DROP TABLE gpus; PRAGMA user_version = 2;");
+	run_sql(path,
+		"DROP TABLE gpus; ALTER TABLE vgpus DROP COLUMN tenant; PRAGMA user_version = 2;");
 	assert_int_equal(store_open(path, &store, &err), 0);
 	assert_int_equal(store_get_policy(store, "soft0", &sched, &err), 0);
 	assert_int_equal(sched.policy, SCHED_BEST_EFFORT);

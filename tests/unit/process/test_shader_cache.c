@@ -36,7 +36,7 @@ struct index_entry {
 } __attribute__((packed));
 
 struct files {
-	int fd[SHADER_CACHE_FILES];
+	int fd[SHADERS_DRIVER_FILES];
 };
 
 struct fixture {
@@ -48,12 +48,12 @@ struct fixture {
 
 static void files_magic(const struct files *files)
 {
-	assert_int_equal(write(files->fd[SHADER_CACHE_DATA], MAGIC, 16), 16);
-	assert_int_equal(write(files->fd[SHADER_CACHE_INDEX], MAGIC, 16), 16);
-	assert_int_equal(ftruncate(files->fd[SHADER_CACHE_TEXTS], TEXTS_BYTES), 0);
+	assert_int_equal(write(files->fd[SHADERS_DATA], MAGIC, 16), 16);
+	assert_int_equal(write(files->fd[SHADERS_INDEX], MAGIC, 16), 16);
+	assert_int_equal(ftruncate(files->fd[SHADERS_TEXTS], TEXTS_BYTES), 0);
 }
 
-static uint64_t size_of(const struct files *files, enum shader_cache_file which)
+static uint64_t size_of(const struct files *files, enum shaders_driver_file which)
 {
 	struct stat st;
 	assert_int_equal(fstat(files->fd[which], &st), 0);
@@ -72,24 +72,23 @@ static void files_add(const struct files *files, unsigned number, size_t bytes)
 {
 	struct index_entry entry = {.header = {8, 1, 0, 8}};
 	uint32_t header[4] = {(uint32_t)bytes, 1, 0x1234, (uint32_t)bytes};
-	int data = files->fd[SHADER_CACHE_DATA];
+	int data = files->fd[SHADERS_DATA];
 	cleanup_free char *payload = malloc(bytes + 1);
 
 	memset(payload, (int)number, bytes);
 	key_of(entry.key, number);
-	entry.offset = size_of(files, SHADER_CACHE_DATA) + 40;
+	entry.offset = size_of(files, SHADERS_DATA) + 40;
 	lseek(data, 0, SEEK_END);
 	assert_int_equal(write(data, entry.key, 40), 40);
 	assert_int_equal(write(data, header, sizeof(header)), sizeof(header));
 	assert_int_equal(write(data, payload, bytes), bytes);
-	lseek(files->fd[SHADER_CACHE_INDEX], 0, SEEK_END);
-	assert_int_equal(
-		write(files->fd[SHADER_CACHE_INDEX], &entry, sizeof(entry)), sizeof(entry));
+	lseek(files->fd[SHADERS_INDEX], 0, SEEK_END);
+	assert_int_equal(write(files->fd[SHADERS_INDEX], &entry, sizeof(entry)), sizeof(entry));
 }
 
 static unsigned files_count(const struct files *files)
 {
-	uint64_t size = size_of(files, SHADER_CACHE_INDEX) - 16;
+	uint64_t size = size_of(files, SHADERS_INDEX) - 16;
 	assert_int_equal(size % sizeof(struct index_entry), 0);
 	return (unsigned)(size / sizeof(struct index_entry));
 }
@@ -102,8 +101,8 @@ static void files_check(const struct files *files, size_t bytes)
 		char key[40];
 		uint32_t header[4];
 		uint8_t last;
-		int data = files->fd[SHADER_CACHE_DATA];
-		assert_int_equal(pread(files->fd[SHADER_CACHE_INDEX], &entry, sizeof(entry),
+		int data = files->fd[SHADERS_DATA];
+		assert_int_equal(pread(files->fd[SHADERS_INDEX], &entry, sizeof(entry),
 					 (off_t)(16 + i * sizeof(entry))),
 			sizeof(entry));
 		assert_int_equal(pread(data, key, 40, (off_t)entry.offset - 40), 40);
@@ -117,7 +116,7 @@ static void files_check(const struct files *files, size_t bytes)
 
 static void files_in_memory(struct files *files)
 {
-	for (unsigned i = 0; i < SHADER_CACHE_FILES; i++) {
+	for (unsigned i = 0; i < SHADERS_DRIVER_FILES; i++) {
 		files->fd[i] = memfd_create("file", MFD_CLOEXEC);
 		assert_true(files->fd[i] >= 0);
 	}
@@ -128,7 +127,7 @@ static void files_open(struct files *files, const char *folder)
 {
 	static const char *const names[] = {"foz_cache.foz", "foz_cache_idx.foz", "index"};
 
-	for (unsigned i = 0; i < SHADER_CACHE_FILES; i++) {
+	for (unsigned i = 0; i < SHADERS_DRIVER_FILES; i++) {
 		char path[128];
 		snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
 		files->fd[i] = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -139,7 +138,7 @@ static void files_open(struct files *files, const char *folder)
 
 static void files_close(struct files *files)
 {
-	for (unsigned i = 0; i < SHADER_CACHE_FILES; i++)
+	for (unsigned i = 0; i < SHADERS_DRIVER_FILES; i++)
 		close_fd(&files->fd[i]);
 }
 
@@ -181,9 +180,17 @@ static int give(struct fixture *f, const struct files *files)
 {
 	int r = 0;
 
-	for (unsigned i = 0; i < SHADER_CACHE_FILES; i++)
+	for (unsigned i = 0; i < SHADERS_DRIVER_FILES; i++)
 		r = shader_cache_give(f->cache, i, fcntl(files->fd[i], F_DUPFD_CLOEXEC, 0));
 	return r;
+}
+
+static void expect_text(const struct fixture *f, unsigned place, const uint8_t *expected)
+{
+	uint8_t text[20];
+
+	assert_int_equal(pread(f->own.fd[SHADERS_TEXTS], text, 20, 8 + (off_t)place * 20), 20);
+	assert_memory_equal(text, expected, 20);
 }
 
 static void test_added(void **state)
@@ -195,13 +202,18 @@ static void test_added(void **state)
 	files_add(&f->own, 7, 100);
 	for (unsigned i = 1; i <= 5; i++)
 		files_add(&f->other, i, 100);
-	assert_int_equal(pwrite(f->other.fd[SHADER_CACHE_TEXTS], "known", 5, 4000), 5);
+	/* Of a text whose hash begins with 200, 0; a place that is another's counts for none. */
+	static const uint8_t text[20] = {200, 0, 7}, strange[20] = {1, 1, 7};
+	assert_int_equal(pwrite(f->other.fd[SHADERS_TEXTS], text, 20, 8 + 200 * 20), 20);
+	assert_int_equal(pwrite(f->other.fd[SHADERS_TEXTS], strange, 20, 8 + 100 * 20), 20);
+	static const uint8_t before[20] = {9, 0, 3}, none[20];
+	assert_int_equal(pwrite(f->own.fd[SHADERS_TEXTS], before, 20, 8 + 9 * 20), 20);
 	assert_int_equal(give(f, &f->other), 5);
 	assert_int_equal(files_count(&f->own), 6);
 	files_check(&f->own, 100);
-	char text[5];
-	assert_int_equal(pread(f->own.fd[SHADER_CACHE_TEXTS], text, 5, 4000), 5);
-	assert_memory_equal(text, "known", 5);
+	expect_text(f, 200, text);
+	expect_text(f, 100, none);
+	expect_text(f, 9, before);
 	/* The driver goes on behind them. */
 	files_add(&f->own, 8, 100);
 	files_check(&f->own, 100);
@@ -226,7 +238,7 @@ static void test_added_once(void **state)
 static void test_cut_off(void **state)
 {
 	struct fixture *f = *state;
-	int data = f->other.fd[SHADER_CACHE_DATA], index = f->other.fd[SHADER_CACHE_INDEX];
+	int data = f->other.fd[SHADERS_DATA], index = f->other.fd[SHADERS_INDEX];
 
 	for (unsigned i = 1; i <= 3; i++)
 		files_add(&f->other, i, 100);
@@ -234,7 +246,7 @@ static void test_cut_off(void **state)
 	assert_int_equal(give(f, &f->other), 2);
 	files_check(&f->own, 100);
 	assert_int_equal(ftruncate(data, 16 + 156 + 80), 0);
-	assert_int_equal(ftruncate(f->own.fd[SHADER_CACHE_INDEX], 16), 0);
+	assert_int_equal(ftruncate(f->own.fd[SHADERS_INDEX], 16), 0);
 	assert_int_equal(give(f, &f->other), 1);
 	files_check(&f->own, 100);
 	assert_int_equal(ftruncate(index, 3), 0);
@@ -249,7 +261,7 @@ static void set_entry(struct fixture *f, uint32_t bytes, uint64_t offset)
 	struct index_entry entry = {.header = {bytes, 1, 0, bytes}, .offset = offset};
 
 	key_of(entry.key, 99);
-	assert_int_equal(pwrite(f->other.fd[SHADER_CACHE_INDEX], &entry, sizeof(entry), 16), 64);
+	assert_int_equal(pwrite(f->other.fd[SHADERS_INDEX], &entry, sizeof(entry), 16), 64);
 }
 
 static void test_hostile(void **state)
@@ -266,13 +278,13 @@ static void test_hostile(void **state)
 	set_entry(f, 9, 16);
 	assert_int_equal(give(f, &f->other), 0);
 	set_entry(f, 8, 56);
-	assert_int_equal(pwrite(f->other.fd[SHADER_CACHE_DATA], huge, 16, 56), 16);
+	assert_int_equal(pwrite(f->other.fd[SHADERS_DATA], huge, 16, 56), 16);
 	assert_int_equal(give(f, &f->other), 0);
 	assert_int_equal(files_count(&f->own), 0);
 	struct files strange = f->other;
-	strange.fd[SHADER_CACHE_INDEX] = eventfd(0, EFD_CLOEXEC);
+	strange.fd[SHADERS_INDEX] = eventfd(0, EFD_CLOEXEC);
 	assert_true(give(f, &strange) < 0);
-	close(strange.fd[SHADER_CACHE_INDEX]);
+	close(strange.fd[SHADERS_INDEX]);
 	assert_int_equal(shader_cache_give(f->cache, 3, -1), -EINVAL);
 }
 
@@ -283,7 +295,7 @@ static void test_full(void **state)
 	struct rlimit before, limit;
 
 	files_add(&f->own, 1, 1000);
-	uint64_t full = size_of(&f->own, SHADER_CACHE_DATA);
+	uint64_t full = size_of(&f->own, SHADERS_DATA);
 	files_add(&f->other, 2, 1000);
 	signal(SIGXFSZ, SIG_IGN);
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
@@ -292,7 +304,7 @@ static void test_full(void **state)
 	int r = give(f, &f->other);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
 	assert_int_equal(r, -ENOSPC);
-	assert_int_equal(size_of(&f->own, SHADER_CACHE_DATA), full);
+	assert_int_equal(size_of(&f->own, SHADERS_DATA), full);
 	assert_int_equal(files_count(&f->own), 1);
 	assert_int_equal(give(f, &f->other), 1);
 	files_check(&f->own, 1000);
@@ -306,11 +318,11 @@ static void test_not_kept(void **state)
 	assert_non_null(mkdtemp(root));
 	assert_int_equal(shader_cache_begin(open(root, O_PATH | O_CLOEXEC), &cache), 0);
 	assert_int_equal(shader_cache_open(cache), -ENOENT);
-	assert_int_equal(shader_cache_fd(cache, SHADER_CACHE_DATA), -1);
-	assert_int_equal(shader_cache_give(cache, SHADER_CACHE_DATA, dup(0)), 0);
+	assert_int_equal(shader_cache_fd(cache, SHADERS_DATA), -1);
+	assert_int_equal(shader_cache_give(cache, SHADERS_DATA, dup(0)), 0);
 	shader_cache_destroy(cache);
-	assert_int_equal(shader_cache_fd(NULL, SHADER_CACHE_DATA), -1);
-	assert_int_equal(shader_cache_give(NULL, SHADER_CACHE_DATA, dup(0)), 0);
+	assert_int_equal(shader_cache_fd(NULL, SHADERS_DATA), -1);
+	assert_int_equal(shader_cache_give(NULL, SHADERS_DATA, dup(0)), 0);
 	shader_cache_destroy(NULL);
 	assert_int_equal(rmdir(root), 0);
 }

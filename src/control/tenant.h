@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_CONTROL_TENANT_H
+#define VGPU_CONTROL_TENANT_H
+
+/*
+ * Who shares compiled shaders: the vGPUs of one tenant, each through its keeper. A vGPU without a
+ * tenant shares with none; its keeper then tells its users apart. Each tenant has a folder in
+ * STATE_DIR/shaders (protocol/shaders.h), from the start of its first vGPU's keeper until its last
+ * vGPU is deleted.
+ */
+
+#include "control/vgpud.h"
+
+/* The folder of `def`'s tenant, made if it is not there; "": nothing is shared or kept. */
+void tenant_folder(const struct vgpud *d, const struct definition *def, char *ret, size_t size);
+/* A vGPU of that definition is no more: its folder goes unless another one is of that tenant. */
+void tenant_forget(const struct vgpud *d, const struct definition *def);
+/* At start: folders that no vGPU has, and all when nothing shall be kept, are removed. */
+void tenant_clean(const struct vgpud *d);
+
+#endif

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tenants in the database, and their folders. */
+#include "control/tenant.h"
+
+#include <ftw.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct place {
+	char dir[40], db[64];
+	struct vgpud d;
+};
+
+static int place_make(void **state)
+{
+	struct place *p = calloc(1, sizeof(*p));
+
+	strcpy(p->dir, "/tmp/vgpu-tenant-XXXXXX");
+	assert_non_null(mkdtemp(p->dir));
+	snprintf(p->db, sizeof(p->db), "%s/db", p->dir);
+	snprintf(p->d.shaders_dir, sizeof(p->d.shaders_dir), "%s/shaders", p->dir);
+	assert_int_equal(mkdir(p->d.shaders_dir, 0700), 0);
+	p->d.config.shader_cache_mib = 1;
+	*state = p;
+	return 0;
+}
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *where)
+{
+	return remove(path);
+}
+
+static int place_end(void **state)
+{
+	struct place *p = *state;
+
+	assert_int_equal(nftw(p->dir, remove_one, 4, FTW_DEPTH | FTW_PHYS), 0);
+	free(p);
+	return 0;
+}
+
+static struct definition definition(const char *name, const char *tenant)
+{
+	struct definition def = {
+		.method = METHOD_FORWARD, .phase = PHASE_DEFINED, .type = {.vram_mib = 64}};
+
+	snprintf(def.name, sizeof(def.name), "%s", name);
+	snprintf(def.uuid, sizeof(def.uuid), "uuid-of-%.20s", name);
+	snprintf(def.tenant, sizeof(def.tenant), "%s", tenant);
+	return def;
+}
+
+/* ---- the database ---- */
+
+static void run_sql(const char *path, const char *sql)
+{
+	sqlite3 *db;
+
+	assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+	sqlite3_close(db);
+}
+
+struct rows {
+	struct definition def[4];
+	unsigned n;
+};
+
+static int add_row(void *data, const struct definition *def)
+{
+	struct rows *rows = data;
+
+	assert_true(rows->n < 4);
+	rows->def[rows->n++] = *def;
+	return 0;
+}
+
+static void read_rows(const char *path, struct rows *ret)
+{
+	struct store *store;
+	struct error err;
+
+	*ret = (struct rows){0};
+	assert_int_equal(store_open(path, &store, &err), 0);
+	assert_int_equal(store_each(store, add_row, ret, &err), 0);
+	store_close(store);
+}
+
+static void insert(const char *path, const struct definition *def)
+{
+	struct store *store;
+	struct error err;
+
+	assert_int_equal(store_open(path, &store, &err), 0);
+	assert_int_equal(store_insert(store, def, "test", &err), 0);
+	store_close(store);
+}
+
+static void test_a_database_without_tenants(void **state)
+{
+	static const char *const older[] = {
+		"PRAGMA user_version = 3;",
+		"DROP TABLE gpus; PRAGMA user_version = 2;",
+		"DROP TABLE gpus; ALTER TABLE vgpus DROP COLUMN moving_to;"
+		"ALTER TABLE vgpus DROP COLUMN moves_before; PRAGMA user_version = 1;",
+	};
+	const struct place *p = *state;
+	const struct definition a = definition("a", ""), b = definition("b", "blue");
+	struct rows rows;
+
+	for (size_t i = 0; i < sizeof(older) / sizeof(*older); i++) {
+		unlink(p->db);
+		insert(p->db, &a);
+		run_sql(p->db, "ALTER TABLE vgpus DROP COLUMN tenant;");
+		run_sql(p->db, older[i]);
+		insert(p->db, &b);
+		read_rows(p->db, &rows);
+		assert_int_equal(rows.n, 2);
+		assert_string_equal(rows.def[0].name, "a");
+		assert_string_equal(rows.def[0].tenant, "");
+		assert_string_equal(rows.def[1].tenant, "blue");
+	}
+	/* One that no vgpud wrote could name any folder. */
+	run_sql(p->db, "UPDATE vgpus SET tenant = '../..' WHERE name = 'b';");
+	read_rows(p->db, &rows);
+	assert_int_equal(rows.n, 1);
+}
+
+/* ---- folders ---- */
+
+static bool there(const struct place *p, const char *name)
+{
+	char path[160];
+
+	snprintf(path, sizeof(path), "%s/%s", p->d.shaders_dir, name);
+	return access(path, F_OK) == 0;
+}
+
+static void make(const struct place *p, const struct definition *def, const char *expected)
+{
+	char path[VGPUD_PATH_MAX], file[VGPUD_PATH_MAX + 16];
+	struct stat st;
+
+	tenant_folder(&p->d, def, path, sizeof(path));
+	assert_true(there(p, expected));
+	assert_string_equal(path + strlen(p->d.shaders_dir) + 1, expected);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0700);
+	snprintf(file, sizeof(file), "%s/archive", path);
+	FILE *f = fopen(file, "we");
+	assert_non_null(f);
+	fclose(f);
+}
+
+static void test_it_goes_with_the_last_vgpu(void **state)
+{
+	struct place *p = *state;
+	struct vgpu a = {.def = definition("a", "blue")}, b = {.def = definition("b", "blue")};
+	struct vgpu c = {.def = definition("c", "")};
+	const struct definition gone = definition("old", "");
+	char path[VGPUD_PATH_MAX];
+
+	a.next = &b;
+	b.next = &c;
+	p->d.vgpus = &a;
+	make(p, &a.def, "tenant-blue");
+	make(p, &b.def, "tenant-blue");
+	make(p, &c.def, "vgpu-uuid-of-c");
+	make(p, &gone, "vgpu-uuid-of-old"); /* of a vgpud that was killed while it deleted one */
+	tenant_clean(&p->d);
+	assert_false(there(p, "vgpu-uuid-of-old"));
+	p->d.vgpus = &b;
+	tenant_forget(&p->d, &a.def);
+	assert_true(there(p, "tenant-blue") && there(p, "vgpu-uuid-of-c"));
+	p->d.vgpus = &c;
+	tenant_forget(&p->d, &b.def);
+	assert_true(!there(p, "tenant-blue") && there(p, "vgpu-uuid-of-c"));
+	p->d.config.shader_cache_mib = 0;
+	tenant_folder(&p->d, &c.def, path, sizeof(path));
+	assert_string_equal(path, "");
+	tenant_clean(&p->d);
+	assert_false(there(p, "vgpu-uuid-of-c"));
+}
+
+/* A tenant called like another's folder. */
+static void test_names_that_look_like_others(void **state)
+{
+	struct place *p = *state;
+	struct vgpu a = {.def = definition("a", "vgpu-uuid-of-b")},
+		    b = {.def = definition("b", "")};
+
+	a.next = &b;
+	p->d.vgpus = &a;
+	make(p, &a.def, "tenant-vgpu-uuid-of-b");
+	make(p, &b.def, "vgpu-uuid-of-b");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(
+			test_a_database_without_tenants, place_make, place_end),
+		cmocka_unit_test_setup_teardown(
+			test_it_goes_with_the_last_vgpu, place_make, place_end),
+		cmocka_unit_test_setup_teardown(
+			test_names_that_look_like_others, place_make, place_end),
+	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
