@@ -77,6 +77,7 @@ struct keeper_config {
 	uint32_t hang_ms, step_ms, recoveries, delay_ms;
 	const char *shaders_dir; /* of its tenant; NULL: compiled shaders end with the binding */
 	uint64_t shaders_bytes;  /* of all in there */
+	uint32_t shaders_ms;     /* between two looks at what a long binding compiled */
 	bool shaders_by_user;    /* each user is a tenant */
 };
 

@@ -236,6 +236,7 @@ enum {
 	STEP_MS,
 	RECOVERIES,
 	DELAY_MS,
+	SHADERS_MS,
 	SHADERS,
 	SHADERS_MIB,
 	SHADERS_BY_USER
@@ -253,6 +254,7 @@ static const struct option options[] = {
 	{"step-ms", required_argument, NULL, STEP_MS},
 	{"recoveries", required_argument, NULL, RECOVERIES},
 	{"delay-ms", required_argument, NULL, DELAY_MS},
+	{"shaders-ms", required_argument, NULL, SHADERS_MS},
 	{"shaders", required_argument, NULL, SHADERS},
 	{"shaders-mib", required_argument, NULL, SHADERS_MIB},
 	{"shaders-by-user", no_argument, NULL, SHADERS_BY_USER},
@@ -261,8 +263,8 @@ static const struct option options[] = {
 
 static bool parse_args(int argc, char **argv, struct keeper_config *config)
 {
-	uint32_t *const counts[] = {
-		&config->hang_ms, &config->step_ms, &config->recoveries, &config->delay_ms};
+	uint32_t *const counts[] = {&config->hang_ms, &config->step_ms, &config->recoveries,
+		&config->delay_ms, &config->shaders_ms};
 
 	for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
 		switch (c) {
@@ -294,6 +296,7 @@ static bool parse_args(int argc, char **argv, struct keeper_config *config)
 		case STEP_MS:
 		case RECOVERIES:
 		case DELAY_MS:
+		case SHADERS_MS:
 			if (!parse_count(optarg, counts[c - HANG_MS]))
 				return false;
 			break;
@@ -326,6 +329,7 @@ int main(int argc, char **argv)
 		.step_ms = KEEPER_STEP_MS,
 		.recoveries = KEEPER_RECOVERIES,
 		.delay_ms = KEEPER_DELAY_MS,
+		.shaders_ms = KEEPER_SHADERS_MS,
 		.shaders_bytes = KEEPER_SHADERS_BYTES};
 
 	const char *hang = getenv("VGPU_HANG_LIMIT_MS"); /* tests have no time */
@@ -334,12 +338,13 @@ int main(int argc, char **argv)
 	if (hang && !parse_count(hang, &config.hang_ms))
 		log_warning("VGPU_HANG_LIMIT_MS=%s is no number of milliseconds", hang);
 	if (!parse_args(argc, argv, &config)) {
-		fprintf(stderr, "usage: vgpu-keeper --run-dir DIR --name N --uuid U --device PATH "
-				"[--group GID] [--cpu-group FILE] [--control-fd N] [--lock-fd N] "
-				"[--hang-ms N] "
-				"[--step-ms N] [--recoveries N] [--delay-ms N] "
-				"[--shaders DIR [--shaders-mib N] [--shaders-by-user]] "
-				"[-- ARGS...]\n");
+		fprintf(stderr,
+			"usage: vgpu-keeper --run-dir DIR --name N --uuid U --device PATH "
+			"[--group GID] [--cpu-group FILE] [--control-fd N] [--lock-fd N] "
+			"[--hang-ms N] "
+			"[--step-ms N] [--recoveries N] [--delay-ms N] "
+			"[--shaders DIR [--shaders-mib N] [--shaders-by-user] [--shaders-ms N]] "
+			"[-- ARGS...]\n");
 		return 2;
 	}
 	return keeper_run(&config);

@@ -92,7 +92,7 @@ int shaders_give(struct device_process *d)
 	s->given = folder >= 0;
 	s->driver = d->driver;
 	s->index_bytes = 0;
-	s->look_at = s->given ? clock_ms() + KEEPER_SHADERS_MS : 0;
+	s->look_at = s->given ? clock_ms() + k->config->shaders_ms : 0;
 	return 0;
 }
 
@@ -265,7 +265,7 @@ void shaders_check_time(struct keeper *k, uint64_t now)
 		syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
 	}
 	if (s->look_at && now >= s->look_at) {
-		s->look_at = now + KEEPER_SHADERS_MS;
+		s->look_at = now + k->config->shaders_ms;
 		shaders_collect(k);
 	}
 }

@@ -52,10 +52,9 @@ static int append(int fd, const void *data, size_t n)
 static int piece_flush(
 	struct piece *piece, const struct shader_adding *adding, const struct shaders_list *list)
 {
-	const struct shaders_entry *entries = list->entries + piece->first;
-
 	if (!piece->entries)
 		return 0;
+	const struct shaders_entry *entries = list->entries + piece->first;
 	int r = append(adding->data, piece->bytes, piece->n);
 	if (!r)
 		r = append(adding->index, entries, piece->entries * sizeof(*entries));
