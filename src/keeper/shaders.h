@@ -26,7 +26,7 @@
 
 #define KEEPER_SHADERS_MS    30000u        /* between two looks at what a long binding compiled */
 #define KEEPER_SHADERS_BYTES (64ull << 20) /* of a tenant, where nobody says */
-#define KEEPER_MERGE_MS      10000u        /* a child that takes longer is killed */
+#define KEEPER_MERGE_MS      5000u         /* a child that takes longer is killed */
 
 struct keeper;
 struct device_process;

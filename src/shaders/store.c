@@ -212,8 +212,8 @@ static int merge_replace(struct merge *m)
 		return -errno;
 	int r = merge_write(m, fd);
 	bool changed = r > 0 || (r == 0 && m->more_texts);
-	/* On the disk before it has the name: a file cut off by a power failure would be none. */
-	if (changed && (fdatasync(fd) < 0 || renameat(m->folder, fresh, m->folder, m->name) < 0))
+	/* Nobody waits for the disk: what a power failure leaves of it is found out by its sums. */
+	if (changed && renameat(m->folder, fresh, m->folder, m->name) < 0)
 		r = -errno;
 	if (!changed || r < 0)
 		unlinkat(m->folder, fresh, 0);

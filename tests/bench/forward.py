@@ -6,9 +6,9 @@
 Every round runs each scene once on each side, one right after the other because the machine's speed
 drifts; the order of the sides rotates from run to run. The renderer is asserted in every run. --via
 says how our side is started: `device` is a vgpu-device that this program feeds as the keeper would,
-`node` is vgpud and `vgpuctl run`. Every side starts cold: Mesa's shader cache on disk is off, because a
-vGPU's sandbox has no files and a run of seconds would compare compiling with not compiling;
---peer-caches leaves it on for the others. Results also go to build/bench/forward.json. --check fails when
+`node` is vgpud and `vgpuctl run`. Every side starts cold: Mesa's shader cache on disk is off, and so is
+what vgpud keeps for a vGPU's next binding, because a run of seconds would compare compiling with not
+compiling; --peer-caches leaves both on (there is none via `device`). Results also go to build/bench/forward.json. --check fails when
 the targets are missed.
 """
 import argparse
@@ -93,8 +93,11 @@ class VgpuDevice:
 class VgpuNode:
     name, renderer = "vgpu", "virgl"
 
+    def __init__(self, caches):
+        self.config = None if caches else "[node]\nshader_cache_mib = 0\n"
+
     def start(self, folder):
-        self.node = node_module.Node().start()
+        self.node = node_module.Node(self.config).start()
         self.node.create("bench")
 
     def stop(self):
@@ -210,7 +213,7 @@ def parse():
     parser.add_argument("--via", choices=["device", "node"],
                         default="node" if have_node() else "device")
     parser.add_argument("--peer-caches", action="store_true",
-                        help="leave the others their shader cache on disk")
+                        help="leave all their shader caches")
     parser.add_argument("--check", action="store_true", help="fail when a target is missed")
     return parser.parse_args()
 
@@ -220,7 +223,8 @@ def main():
     if not options.peer_caches:
         os.environ["MESA_SHADER_CACHE_DISABLE"] = "true"
     peers = [{"native": Native, "stock": Stock}[name]() for name in options.peers]
-    sides = [peers[0], VgpuNode() if options.via == "node" else VgpuDevice(), *peers[1:]]
+    ours = VgpuNode(options.peer_caches) if options.via == "node" else VgpuDevice()
+    sides = [peers[0], ours, *peers[1:]]
     started = []
     # Not in /tmp: the stock server's clients get a place of their own there.
     (cache.BUILD / "bench").mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled shaders come along to the process that follows, and end with the binding."""
+"""Compiled shaders come along to the process that follows within a binding."""
 import os
 
 import pytest
@@ -37,7 +37,7 @@ def test_they_come_along(shared_node, references, vgpu):
         glstate.compare(references.of(*options), run.finish())
 
 
-def test_the_next_binding_has_none_of_them(shared_node, vgpu):
+def test_a_process_that_nobody_holds_has_none_of_them(shared_node, vgpu):
     fresh = kept(shared_node.vgpu(vgpu)["pid"])
     with glstate.Run(shared_node, vgpu, *FEW, "--frames", 4) as run:
         run.finish()
