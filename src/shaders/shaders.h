@@ -87,8 +87,9 @@ int archive_end(struct archive_writer *w, const struct shaders_text *texts, size
  * Adds what is new in the driver's files `fds` to the archive `name` in that folder; the oldest
  * entries give way when it would be larger than SHADERS_FILE_MAX or `budget` bytes, and other
  * archives, those longest unused first, when the folder would be larger than `budget`. Blocks on
- * the folder's lock. How many were added, or -errno (-EBADMSG: those are not a driver's files);
- * whenever it ends the archive is the old one or the new one, whole.
+ * the folder's lock. How many were added (a few that would not pay may wait until there are more),
+ * or -errno (-EBADMSG: those are not a driver's files); whenever it ends the archive is the old one
+ * or the new one, whole.
  */
 int store_merge(int folder, const char *name, uint32_t driver,
 	const int fds[static SHADERS_DRIVER_FILES], uint64_t budget);

@@ -11,28 +11,24 @@
  * hands it in anew.
  */
 
-#include "shaders/shaders.h"
+#include "shaders/internal.h"
 
 #include "base/checked.h"
 #include "base/cleanup.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#define LOCK_NAME    ".lock"
-#define FRESH_SUFFIX ".new"
-#define NAME_BYTES   64u
-#define ARCHIVES_MAX 16u /* in one folder */
-#define TEXTS_PART   4u  /* of an archive, at most one in so many bytes */
+#define TEXTS_PART   4u   /* of an archive, at most one in so many bytes */
+#define MANY_ENTRIES 4u   /* new ones: worth writing an archive anew */
+#define SMALL_PART   256u /* of an archive: fewer bytes than one in so many are not */
 #define PLACES       65536u
 
 struct merge {
@@ -59,16 +55,6 @@ static int check_files(const int *fds)
 			return -EBADMSG;
 	}
 	return 0;
-}
-
-static int folder_lock(int folder)
-{
-	cleanup_close int fd =
-		openat(folder, LOCK_NAME, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-
-	if (fd < 0 || flock(fd, LOCK_EX) < 0)
-		return -errno;
-	return TAKE_FD(fd);
 }
 
 static void merge_open_old(struct merge *m)
@@ -175,6 +161,21 @@ static size_t merge_first(const struct merge *m)
 	return i;
 }
 
+/*
+ * An archive is written as a whole, and llvmpipe has a shader or two whose keys differ in every
+ * process: these shall not make each binding write a large one, nor fill it.
+ */
+static bool merge_is_worth_it(const struct merge *m)
+{
+	uint64_t fresh = 0, old = 0;
+
+	for (size_t i = 0; i < m->come.n; i++)
+		fresh += entry_bytes(&m->come.entries[i]);
+	for (size_t i = 0; i < m->old.n; i++)
+		old += entry_bytes(&m->old.entries[i]);
+	return m->more_texts || m->come.n >= MANY_ENTRIES || fresh > old / SMALL_PART;
+}
+
 /* How many of the new ones are in it, or -errno. */
 static int merge_write(struct merge *m, int fd)
 {
@@ -220,75 +221,6 @@ static int merge_replace(struct merge *m)
 	return r;
 }
 
-/* ---- room in the folder ---- */
-
-struct folder_use {
-	uint64_t bytes;
-	unsigned archives;
-	char oldest[NAME_BYTES]; /* "": none but the one that stays */
-	struct timespec used;
-};
-
-static bool is_fresh(const char *name)
-{
-	size_t n = strlen(name), suffix = strlen(FRESH_SUFFIX);
-	return n > suffix && !strcmp(name + n - suffix, FRESH_SUFFIX);
-}
-
-static bool earlier(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec != b->tv_sec ? a->tv_sec < b->tv_sec : a->tv_nsec < b->tv_nsec;
-}
-
-static void folder_count(int folder, const char *name, const char *stays, struct folder_use *use)
-{
-	struct stat st;
-
-	if (name[0] == '.' || fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return;
-	if (is_fresh(name) || strlen(name) >= sizeof(use->oldest)) {
-		unlinkat(folder, name, 0); /* of one that was killed: the lock is ours */
-		return;
-	}
-	use->bytes += (uint64_t)st.st_size;
-	use->archives++;
-	if (strcmp(name, stays) != 0 && (!use->oldest[0] || earlier(&st.st_mtim, &use->used))) {
-		snprintf(use->oldest, sizeof(use->oldest), "%s", name);
-		use->used = st.st_mtim;
-	}
-}
-
-static int folder_look(int folder, const char *stays, struct folder_use *ret)
-{
-	const struct dirent *entry;
-
-	*ret = (struct folder_use){0};
-	int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	if (!dir) {
-		int r = -errno;
-		close_fd(&fd);
-		return r;
-	}
-	while ((entry = readdir(dir)))
-		folder_count(folder, entry->d_name, stays, ret);
-	closedir(dir);
-	return 0;
-}
-
-static int folder_make_room(int folder, const char *stays, uint64_t budget)
-{
-	struct folder_use use;
-	int r = folder_look(folder, stays, &use);
-
-	while (!r && use.oldest[0] && (use.bytes > budget || use.archives > ARCHIVES_MAX)) {
-		r = unlinkat(folder, use.oldest, 0) < 0 ? -errno : 0;
-		if (!r)
-			r = folder_look(folder, stays, &use);
-	}
-	return r;
-}
-
 int store_merge(int folder, const char *name, uint32_t driver,
 	const int fds[static SHADERS_DRIVER_FILES], uint64_t budget)
 {
@@ -307,7 +239,7 @@ int store_merge(int folder, const char *name, uint32_t driver,
 	r = merge_find_entries(&m);
 	if (!r)
 		r = merge_find_texts(&m);
-	if (!r && (m.come.n || m.more_texts))
+	if (!r && merge_is_worth_it(&m))
 		r = merge_replace(&m);
 	else if (!r)
 		utimensat(folder, name, NULL, AT_SYMLINK_NOFOLLOW); /* it was used */

@@ -246,6 +246,29 @@ static void test_the_oldest_give_way(void **state)
 	files_close(&other);
 }
 
+/* Some drivers have a shader that is another one each time. */
+static void test_a_few_do_not_make_a_large_one_new(void **state)
+{
+	const struct fixture *f = *state;
+
+	for (unsigned key = 1; key <= 30; key++)
+		files_add(&f->files, key, 100000);
+	assert_int_equal(merge(f), 30);
+	for (unsigned key = 31; key <= 33; key++) {
+		files_add(&f->files, key, 100);
+		assert_int_equal(merge(f), 0);
+	}
+	files_add(&f->files, 34, 100);
+	assert_int_equal(merge(f), 4);
+	files_add(&f->files, 35, 20000); /* one that is large */
+	assert_int_equal(merge(f), 1);
+	files_add_text(&f->files, 1, 1);
+	assert_int_equal(merge(f), 0);
+	unsigned texts;
+	assert_int_equal(count(f, &texts), 35);
+	assert_int_equal(texts, 1);
+}
+
 static void test_other_archives_give_way(void **state)
 {
 	const struct fixture *f = *state;
@@ -527,6 +550,7 @@ int main(void)
 		TEST(a_reader_keeps_what_it_has),
 		TEST(at_the_same_time),
 		TEST(the_oldest_give_way),
+		TEST(a_few_do_not_make_a_large_one_new),
 		TEST(other_archives_give_way),
 		TEST(only_so_many_archives),
 		TEST(headers_that_lie),
