@@ -4,7 +4,7 @@
 
 /*
  * Compiled shaders of one tenant, from one binding to the next and from one of its vGPUs to another
- * (docs/decisions/0012-tenants.md).
+ * (docs/decisions/0013-tenants.md).
  *
  *   binding begins ─ SHADERS: the archive, to read ─▶ device process ─▶ its own private files
  *   every KEEPER_SHADERS_MS, and when the binding ends: the private files, which are in custody ─▶
