@@ -367,10 +367,10 @@ static int prepare(struct vgpud *d, struct options *o, struct servers *s, struct
 		r = vgpud_share_open(d, err);
 	if (r == 0)
 		r = vgpud_reconcile(d, err);
-	if (r == 0)
+	if (r == 0) {
 		report_unknown(d);
-	if (r == 0)
 		tenant_clean(d);
+	}
 	if (r == 0 && vgpud_watch_idle(d) < 0)
 		log_warning("idle vGPUs are not hibernated: no timer");
 	if (r == 0)

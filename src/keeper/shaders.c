@@ -18,8 +18,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CHILD_FDS     3   /* the driver's files, in the child, from here on */
-#define CHILD_FD_FREE 10  /* parked while they are arranged */
+#define CHILD_FDS     3  /* the driver's files, in the child, from here on */
+#define CHILD_FD_FREE 10 /* parked while they are arranged */
 #define CHILD_CPU_S   5u /* and then the kernel ends it */
 
 void shaders_init(struct keeper_shaders *s)

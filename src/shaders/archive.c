@@ -91,7 +91,7 @@ static int tables_read(int fd, const struct shaders_file *head, struct shaders_l
 
 int archive_read(int fd, uint32_t driver, struct shaders_list *ret)
 {
-	struct shaders_file head;
+	struct shaders_file head = {0};
 
 	*ret = (struct shaders_list){0};
 	int r = head_read(fd, driver, &head);

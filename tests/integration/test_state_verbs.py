@@ -276,7 +276,9 @@ def test_no_state_is_left_behind(node):
     node.good("snapshot", "a", os.path.join(node.dir, "f"))
     node.good("hibernate", "a")
     left = [n for n in os.listdir(node.state_dir) if not n.startswith("vgpud.db")]
-    assert left == ["formats"] and os.listdir(os.path.join(node.state_dir, "formats")) == []
+    assert sorted(left) == ["formats", "shaders"]
+    assert os.listdir(os.path.join(node.state_dir, "formats")) == []
+    assert [files for _, _, files in os.walk(os.path.join(node.state_dir, "shaders")) if files] == []
 
 
 def test_restore_gives_the_keeper_the_file(node):
