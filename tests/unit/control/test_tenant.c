@@ -110,8 +110,8 @@ static void test_a_database_without_tenants(void **state)
 	static const char *const older[] = {
 		"PRAGMA user_version = 3;",
 		"DROP TABLE gpus; PRAGMA user_version = 2;",
-		"DROP TABLE gpus; ALTER TABLE vgpus DROP COLUMN moving_to;"
-		"ALTER TABLE vgpus DROP COLUMN moves_before; PRAGMA user_version = 1;",
+		("DROP TABLE gpus; ALTER TABLE vgpus DROP COLUMN moving_to;"
+		 "ALTER TABLE vgpus DROP COLUMN moves_before; PRAGMA user_version = 1;"),
 	};
 	const struct place *p = *state;
 	const struct definition a = definition("a", ""), b = definition("b", "blue");

@@ -71,7 +71,7 @@ static int merge(const struct fixture *f)
 
 static int open_archive(const struct fixture *f, const char *name, int flags)
 {
-	return openat(f->folder, name, flags | O_CLOEXEC);
+	return openat(f->folder, name, flags | O_CLOEXEC, 0600);
 }
 
 static unsigned key_of(const struct shaders_entry *entry)
@@ -506,6 +506,7 @@ static void test_what_an_interrupted_one_left(void **state)
 
 	cleanup_close int mine = open_archive(f, NAME ".new", O_RDWR | O_CREAT);
 	cleanup_close int other = open_archive(f, "user1.new", O_RDWR | O_CREAT);
+	assert_true(mine >= 0 && other >= 0);
 	files_add(&f->files, 1, 40);
 	assert_int_equal(merge(f), 1);
 	assert_int_equal(files_in(f), 2);
