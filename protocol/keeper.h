@@ -55,7 +55,8 @@
 	X(LOAD_PRECOPY, KEEPER, 0) /* no payload: load the precopied contents given so far */      \
 	X(LOAD, KEEPER, 0)       /* struct keeper_load: all was given, take over */                \
 	X(LOAD_FILE, KEEPER, 1)  /* struct keeper_load; fd: a snapshot file to load instead */     \
-	X(SHADERS, KEEPER, 1)    /* no payload; fd: archive of compiled shaders, to read only */
+	X(SHADERS, KEEPER, 1)    /* no payload; fd: archive of compiled shaders, to read only */   \
+	X(GRANT, KEEPER, 1)      /* struct keeper_grant; fd: that part of its time slices */
 
 #define KEEPER_CONTROL_MESSAGES(X)                                                                 \
 	/* vgpud → keeper */                                                                       \
@@ -67,6 +68,7 @@
 	X(GET_STATS, CONTROL, 0) /* no payload */                                                  \
 	X(GROUP, CONTROL, 0)     /* struct keeper_group: the device processes' from now on */      \
 	X(HOLD, CONTROL, 0)      /* struct keeper_hold; has no answer, see there */                \
+	X(GRANT, CONTROL, 1)     /* struct keeper_grant; fd: for all device processes; no answer */ \
 	X(STOP, CONTROL, 0)      /* no payload: end the device process and the keeper */           \
 	X(MOVE, CONTROL, 0)      /* struct keeper_move: to a new device process; DONE follows */   \
 	X(SNAPSHOT, CONTROL, 1)  /* struct keeper_save; fd: file to write; DONE follows */         \
@@ -267,6 +269,23 @@ struct keeper_group {
  */
 struct keeper_hold {
 	uint64_t ns;
+};
+
+/*
+ * What a device process needs to wait for its time slices (protocol/slice_pages.h), in three
+ * messages in this order. vgpud makes them; the keeper gives them to each device process when that
+ * begins to serve. One that takes over is not gated until then: its guest waits for it.
+ */
+enum keeper_grant_part {
+	KEEPER_GRANT_PAGE,  /* memfd, struct slice_page; sealed against writing */
+	KEEPER_GRANT_CLAIM, /* memfd, struct slice_claim */
+	KEEPER_GRANT_WAKE,  /* eventfd; with it they count */
+	KEEPER_GRANT_PARTS
+};
+
+struct keeper_grant {
+	uint32_t part;
+	uint32_t pad;
 };
 
 struct keeper_screen {

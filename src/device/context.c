@@ -378,8 +378,9 @@ int context_run(struct context *ctx, uint32_t *dwords, size_t n)
 int device_submit(struct device_client *client, uint32_t handle, uint32_t *dwords, size_t n)
 {
 	struct device *dev = client->device;
-	struct context *ctx = device_find_context(client, handle);
 
+	device_enter(dev);
+	struct context *ctx = device_find_context(client, handle);
 	if (!ctx)
 		return -ENOENT;
 	if (dev->replay.skip)

@@ -100,6 +100,11 @@ void device_destroy(struct device *dev)
 	free(dev);
 }
 
+void device_set_gate(struct device *dev, const struct device_gate *gate)
+{
+	dev->gate = gate;
+}
+
 const char *device_renderer_description(struct device *dev)
 {
 	return dev->ops->description(dev->renderer);

@@ -44,6 +44,16 @@ struct state_section;
 struct state_writer;
 struct vgpu_stats;
 
+/* Who says when the driver may be given work. */
+struct device_gate {
+	void *data;
+	/*
+	 * Work is about to be given; returns when it may be. Until then it blocks, and may call
+	 * device_finish_all().
+	 */
+	void (*enter)(void *data);
+};
+
 struct device_config {
 	const char *name;    /* of the vGPU, for log lines */
 	uint64_t vram_bytes; /* quota over everything that costs host memory */
@@ -86,6 +96,10 @@ int device_poll_fd(struct device *dev);
 /* Retires fences; their callbacks run inside. */
 void device_poll(struct device *dev);
 bool device_fences_pending(const struct device *dev);
+/* Without waiting: is everything that the driver was given complete? Asks it to say so when not. */
+bool device_settled(struct device *dev);
+/* From now on. `gate` (NULL: work may be given at any time) stays the caller's. */
+void device_set_gate(struct device *dev, const struct device_gate *gate);
 
 /* ---- clients ---- */
 

@@ -165,6 +165,16 @@ void device_finish_all(struct device *dev)
 	device_idle(dev);
 }
 
+bool device_settled(struct device *dev)
+{
+	/* Without a fence behind all of it nobody can tell; without memory for one it is not. */
+	if (dev->unfenced && fence_point(dev) < 0)
+		return false;
+	if (dev->fence_done < dev->fence_last)
+		device_poll(dev);
+	return dev->fence_done >= dev->fence_last;
+}
+
 void device_finish(struct device_client *client, uint32_t ctx)
 {
 	device_finish_all(client->device);

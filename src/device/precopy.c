@@ -59,6 +59,7 @@ int device_precopy(
 
 	if (!dev->ops->content_read || dev->replay.on)
 		return -EBUSY;
+	device_enter(dev);
 	int err = state_resources(dev, &resources, &n);
 	if (err < 0)
 		return err;

@@ -130,6 +130,7 @@ struct device {
 	struct promised_capset promised[DEVICE_MAX_CAPSETS];
 	uint32_t n_promised;
 
+	const struct device_gate *gate; /* NULL: open */
 	struct journal *journal;
 	bool journal_full; /* a payload found no room: the later ones stay out, too */
 	uint64_t
@@ -247,7 +248,13 @@ int context_emit(void *data, uint32_t *dwords, size_t n);
 /* Decides what becomes of a transfer inside a stream (struct stream_resource_ops). */
 int context_transfer(void *data, const struct stream_transfer *t);
 
-/* Everything given to the driver is complete, due callbacks have run. */
+/* Before anything that makes the driver work: waits until it may. */
+static inline void device_enter(const struct device *dev)
+{
+	if (dev->gate)
+		dev->gate->enter(dev->gate->data);
+}
+
 /* Around whatever can hang: tells the keeper since when. */
 void device_busy(struct device *dev);
 void device_idle(struct device *dev);

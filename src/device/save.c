@@ -503,6 +503,7 @@ int device_save(struct device *dev, struct state_writer *w, bool precopied, bool
 
 	if (!dev->ops->content_read || dev->replay.on)
 		return -EBUSY;
+	device_enter(dev);
 	device_finish_all(dev);
 	save_forget_lost(dev);
 	if (state_is_refused(dev))

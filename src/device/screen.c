@@ -271,9 +271,10 @@ int screen_refresh(struct device *dev, uint32_t head)
 int device_flush(struct device_client *client, uint32_t handle, const struct display_rect *rect)
 {
 	struct device *dev = client->device;
-	struct resource *res = device_find_resource(client, handle);
 	int err = 0;
 
+	device_enter(dev);
+	struct resource *res = device_find_resource(client, handle);
 	if (!res)
 		return -ENOENT;
 	if (!range_inside(rect->x, rect->w, res->desc.width) ||

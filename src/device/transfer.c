@@ -247,6 +247,7 @@ static int transfer_name(struct device_client *client, enum device_transfer_dire
 int device_transfer(struct device_client *client, enum device_transfer_direction direction,
 	const struct renderer_transfer *t)
 {
+	device_enter(client->device);
 	struct resource *res = device_find_resource(client, t->resource_id);
 	struct renderer_transfer own = *t;
 	uint64_t bytes;

@@ -167,6 +167,12 @@ static void on_hold(struct keeper *k, struct packet *p)
 	hold_ask(k, hold->ns);
 }
 
+static void on_grant(struct keeper *k, struct packet *p)
+{
+	if (grant_take(k, (void *)p->payload, p->fd) == 0)
+		p->fd = -1;
+}
+
 static void on_stop(struct keeper *k, struct packet *p)
 {
 	k->stopping = true;
@@ -182,6 +188,7 @@ static const control_handler handlers[KEEPER_CONTROL_MESSAGE_COUNT] = {
 	[KEEPER_CONTROL_GET_STATS] = on_get_stats,
 	[KEEPER_CONTROL_GROUP] = on_group,
 	[KEEPER_CONTROL_HOLD] = on_hold,
+	[KEEPER_CONTROL_GRANT] = on_grant,
 	[KEEPER_CONTROL_STOP] = on_stop,
 	[KEEPER_CONTROL_MOVE] = job_request,
 	[KEEPER_CONTROL_SNAPSHOT] = job_request,

@@ -160,9 +160,10 @@ struct keeper {
 	struct control control;
 	struct custody custody;
 	struct binding binding;
-	uint32_t binding_number; /* of the present or next binding; from 1 */
-	int stats_fd;            /* counters of this or the last device process; or -1 */
-	int group_fd;            /* takes the pids of device processes; or -1 */
+	uint32_t binding_number;           /* of the present or next binding; from 1 */
+	int stats_fd;                      /* counters of this or the last device process; or -1 */
+	int group_fd;                      /* takes the pids of device processes; or -1 */
+	int grant_fds[KEEPER_GRANT_PARTS]; /* of their time slices; or -1 */
 	int holder_pidfd;
 	struct loop_source *holder_source;
 	struct connection connections[KEEPER_MAX_CONNECTIONS];
@@ -245,6 +246,13 @@ uint64_t watch_idle_ns(struct keeper *k);
 /* All that run and that will; `path` is a file that takes pids. 0 or -errno. */
 int group_join(struct keeper *k, const char *path);
 void group_enter(const struct keeper *k); /* by a new process, itself */
+
+/* grant.c: what device processes wait for their time slices with */
+void grant_init(struct keeper *k);
+/* Takes `fd` unless it is refused: -EPROTO. */
+int grant_take(struct keeper *k, const struct keeper_grant *grant, int fd);
+/* The current one begins to serve; also where it has them already. */
+void grant_give(struct keeper *k);
 
 /* peers.c: VMs and processes */
 int peers_listen(struct keeper *k);

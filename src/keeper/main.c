@@ -181,6 +181,7 @@ static int keeper_run(const struct keeper_config *config)
 		.stats_fd = -1,
 		.notices = {.burst = 200, .interval_ms = 100}};
 	device_init_all(&k);
+	grant_init(&k);
 	takeover_init(&k.takeover);
 	hold_init(&k.hold);
 	shaders_init(&k.shaders);

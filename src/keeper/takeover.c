@@ -143,6 +143,7 @@ void takeover_enter(struct keeper *k, enum takeover_phase phase, uint64_t ms)
 
 void takeover_serve(struct keeper *k, const void *payload)
 {
+	grant_give(k);
 	watch_begin(k);
 	peers_send_waiting(k);
 }
@@ -152,6 +153,7 @@ void takeover_done(struct keeper *k, bool taken_over)
 	if (k->state == KEEPER_STATE_READY)
 		k->failure[0] = '\0'; /* what ended the one before it is over */
 	takeover_enter(k, PHASE_SERVING, 0);
+	grant_give(k);
 	if (k->state == KEEPER_STATE_READY)
 		watch_begin(k);
 	peers_go_on(k, taken_over);

@@ -4,6 +4,7 @@
 #include "frontend/vhost_user/vhost_user.h"
 #include "frontend/vtest/vtest.h"
 #include "process/channel.h"
+#include "process/gate.h"
 #include "process/succession.h"
 #include "state/journal.h"
 #include "state/section.h"
@@ -41,6 +42,7 @@ struct connections {
 	struct loop *loop;
 	int channel_fd;
 	struct succession *succession;
+	struct gate *gate;
 	struct loop_source *source;
 	struct vtest_budget vtest_budget;
 	struct connection *list;
@@ -309,6 +311,15 @@ static void connections_disconnect(const struct connections *all, struct keeper_
 	}
 }
 
+static void connections_grant(
+	const struct connections *all, const struct keeper_grant *grant, int fd)
+{
+	int err = all->gate ? gate_take(all->gate, grant, fd) : close(fd);
+
+	if (err < 0)
+		log_warning("the time slices of this vGPU are not kept: %s", strerror(-err));
+}
+
 static void connections_dispatch(struct connections *all, struct packet *packet)
 {
 	switch (packet->type) {
@@ -320,6 +331,9 @@ static void connections_dispatch(struct connections *all, struct packet *packet)
 		break;
 	case KEEPER_DEVICE_DISCONNECT:
 		connections_disconnect(all, (struct keeper_closed *)packet->payload);
+		break;
+	case KEEPER_DEVICE_GRANT:
+		connections_grant(all, (const struct keeper_grant *)packet->payload, packet->fd);
 		break;
 	default: /* the table lets nothing else pass but QUIT */
 		if (!succession_message(all->succession, packet))
@@ -440,6 +454,11 @@ void connections_close(struct connections *all, uint32_t id)
 	if (c)
 		connection_over(c, "");
 	connections_reap(all);
+}
+
+void connections_set_gate(struct connections *all, struct gate *gate)
+{
+	all->gate = gate;
 }
 
 int connections_create(struct device *dev, struct loop *loop, int channel_fd,

@@ -15,6 +15,7 @@
 #define CONNECTIONS_MAX_FDS 65536u
 
 struct connections;
+struct gate;
 struct journal_record;
 struct keeper_connection;
 struct state_reader;
@@ -24,6 +25,8 @@ struct succession;
 int connections_create(struct device *dev, struct loop *loop, int channel_fd,
 	struct succession *succession, struct connections **ret);
 void connections_destroy(struct connections *connections); /* NULL-safe */
+/* What the keeper grants goes there; NULL: nowhere. Not owned. */
+void connections_set_gate(struct connections *connections, struct gate *gate);
 void connections_reap(struct connections *connections);
 
 /* Serves a new connection; takes `fd`. What goes wrong is told to the keeper. */

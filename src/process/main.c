@@ -15,6 +15,7 @@
 #include "process/channel.h"
 #include "process/connections.h"
 #include "process/formats.h"
+#include "process/gate.h"
 #include "process/options.h"
 #include "process/resident.h"
 #include "process/screens.h"
@@ -57,6 +58,7 @@ struct process {
 	struct resident resident;
 	struct shader_cache *shaders; /* NULL: they are not kept */
 	struct connections *connections;
+	struct gate *gate;
 	const char *drop_section; /* for tests: passed over when loading; NULL: none */
 };
 
@@ -244,7 +246,9 @@ static bool process_idle(void *data)
 	if (device_poll_fd(p->device) < 0 && device_fences_pending(p->device))
 		device_poll(p->device);
 	trimmer_idle(p->trimmer);
-	return succession_idle(p->succession);
+	bool more = succession_idle(p->succession);
+	gate_idle(p->gate);
+	return more;
 }
 
 /* The keeper believes what is said before READY. */
@@ -285,6 +289,12 @@ static int process_prepare(struct process *p)
 			p->device, p->loop, p->options.keeper_fd, p->succession, &p->connections);
 	if (!err)
 		succession_set_connections(p->succession, p->connections);
+	if (!err)
+		err = gate_create(p->device, p->loop, &p->gate);
+	if (!err) {
+		device_set_gate(p->device, gate_for_device(p->gate));
+		connections_set_gate(p->connections, p->gate);
+	}
 	if (!err && device_poll_fd(p->device) >= 0)
 		err = loop_add_fd(
 			p->loop, device_poll_fd(p->device), EPOLLIN, process_poll_fences, p, NULL);
@@ -355,7 +365,10 @@ static int process_probe(struct process *p)
 
 static void process_finish(struct process *p)
 {
+	if (p->device)
+		device_set_gate(p->device, NULL);
 	connections_destroy(p->connections);
+	gate_destroy(p->gate);
 	succession_destroy(p->succession);
 	trimmer_destroy(p->trimmer);
 	resident_close(&p->resident);
