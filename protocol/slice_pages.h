@@ -44,6 +44,7 @@ struct slice_page {
 struct slice_claim {
 	uint32_t wants; /* 0 or not */
 	uint32_t pad;
+	uint64_t inside; /* the slice in which it gave the driver work last */
 	uint64_t returned;
 };
 

@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/parse.h"
 #include "control/tcp.h"
+#include "scheduler/frames.h"
 
 #include <errno.h>
 #include <ini.h>
@@ -19,6 +20,7 @@ enum value_kind {
 	VALUE_BOOL,
 	VALUE_LOCKDOWN,
 	VALUE_SHARES,
+	VALUE_SHARING,
 	VALUE_LOOPBACK
 };
 
@@ -69,6 +71,8 @@ static const struct key metrics_keys[] = {
 static const struct key gpu_keys[] = {
 	{"mixed", VALUE_BOOL, offsetof(struct config_gpu, mixed)},
 	{"vram_mib", VALUE_NUMBER, offsetof(struct config_gpu, vram_mib), 64, 1u << 24},
+	{"sharing", VALUE_SHARING, offsetof(struct config_gpu, sharing), 0,
+		sizeof(((struct config_gpu *)0)->sharing)},
 	{0},
 };
 
@@ -83,6 +87,7 @@ static const struct key type_keys[] = {
 		CONFIG_IDLE_MAX},
 	{"weight", VALUE_NUMBER32, offsetof(struct type, weight), 1, SCHED_WEIGHT_MAX},
 	{"share_percent", VALUE_NUMBER32, offsetof(struct type, share_percent), 1, 100},
+	{"max_fps", VALUE_NUMBER32, offsetof(struct type, max_fps), 0, FRAMES_RATE_MAX},
 	{0},
 };
 
@@ -146,6 +151,8 @@ static const char *set_value(void *base, const struct key *key, const char *valu
 	if (key->kind == VALUE_SHARES && strcmp(value, "auto") != 0 &&
 		strcmp(value, "groups") != 0 && strcmp(value, "accounts") != 0)
 		return "is none of auto, groups and accounts";
+	if (key->kind == VALUE_SHARING && strcmp(value, "cpu") != 0 && strcmp(value, "slices") != 0)
+		return "is neither cpu nor slices";
 	if (key->kind == VALUE_LOOPBACK && *value && !tcp_parse_loopback(value, &address))
 		return "is no loopback address with a port, as 127.0.0.1:9470 or [::1]:9470 are";
 	if (key->kind == VALUE_NUMBER || key->kind == VALUE_NUMBER32)

@@ -19,6 +19,7 @@ struct config_gpu {
 	char name[TYPES_NAME_MAX];
 	bool mixed;
 	uint64_t vram_mib; /* 0: what the GPU has */
+	char sharing[8];   /* cpu or slices; "" : as its kind needs it */
 };
 
 struct config {

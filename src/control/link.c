@@ -400,6 +400,11 @@ pid_t link_keeper_pid(const struct link *link)
 	return link->pid;
 }
 
+int link_fd(const struct link *link)
+{
+	return link->fd;
+}
+
 void link_destroy(struct link *link)
 {
 	if (!link)

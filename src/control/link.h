@@ -55,6 +55,9 @@ bool link_keeper_runs(const char *dir);
 /* The keeper's process, as known without its word; 0: not known. Its own while its lock is held. */
 pid_t link_keeper_pid(const struct link *link);
 
+/* Its socket, to say HOLD from another thread; -1: it is lost. */
+int link_fd(const struct link *link);
+
 void link_destroy(struct link *link); /* NULL-safe; requests under way are answered -ECONNRESET */
 
 /* `fd` (or -1) is the callee's to take by setting *fd to -1. */

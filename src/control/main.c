@@ -234,7 +234,12 @@ static void read_gpus(struct vgpud *d)
 		struct gpu *gpu = &d->gpus[d->n_gpus++];
 		*gpu = (struct gpu){.kind = host->kind,
 			.vram_mib = own && own->vram_mib ? own->vram_mib : host->vram_mib,
+			.slices = host->render_node[0] || (own && !strcmp(own->sharing, "slices")),
 			.mixed = own && own->mixed};
+		if (host->render_node[0] && own && !strcmp(own->sharing, "cpu"))
+			log_warning("[gpu %s] sharing = cpu: its time is not CPU time, so it is "
+				    "shared in slices",
+				host->name);
 		snprintf(gpu->name, sizeof(gpu->name), "%s", host->name);
 		memcpy(gpu->driver, host->driver, sizeof(gpu->driver));
 		memcpy(gpu->pci_address, host->pci_address, sizeof(gpu->pci_address));
@@ -418,6 +423,7 @@ static int serve(struct options *o)
 	}
 	sd_event_source_disable_unref(d.idle_timer);
 	vgpud_share_close(&d);
+	slicing_close(&d);
 	vgpud_free_vgpus(&d); /* the keepers stay */
 	handover_destroy(s.handover);
 	if (s.api)

@@ -78,12 +78,13 @@ json_t *render_type(const struct vgpud *d, const struct type *type)
 
 	double share = type->share_percent ?: 100.0 / MAX(type->max_instances, 1u);
 
-	return json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:i, s:i, s:o, s:i, s:f}", "name",
+	return json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:i, s:i, s:o, s:i, s:f, s:i}", "name",
 		type->name, "gpu", type->gpu, "vram_mib", number(type->vram_mib), "max_instances",
 		(int)type->max_instances, "available_instances",
 		gpu ? (int)types_available(gpu, type, &use) : 0, "max_width", (int)type->max_width,
 		"max_height", (int)type->max_height, "heads", (int)type->heads, "hibernate_idle_s",
-		number(idle_s), "weight", (int)type->weight, "share_percent", share);
+		number(idle_s), "weight", (int)type->weight, "share_percent", share, "max_fps",
+		(int)type->max_fps);
 }
 
 static uint64_t vram_used_mib(const struct vgpu *v)

@@ -27,7 +27,7 @@
 	X(vgpus, "number", "how many it carries")                                                  \
 	X(policy, "string", "best-effort, equal-share or fixed-share")                             \
 	X(slice_ms, "number or null", "slice of that policy; null with best-effort")               \
-	X(enforced_by, "string or null", "cgroup-v1, cgroup-v2 or accounts; null: nothing")        \
+	X(enforced_by, "string or null", "cgroup-v1, cgroup-v2, accounts or slices; null: nothing") \
 	X(mixed, "boolean", "whether vGPUs of several types may share it")
 
 #define RENDER_TYPE_FIELDS(X)                                                                      \
@@ -41,7 +41,8 @@
 	X(heads, "number", "screens")                                                              \
 	X(hibernate_idle_s, "number", "a vGPU idle for longer is hibernated; 0: never")            \
 	X(weight, "number", "in equal-share, beside those of others")                              \
-	X(share_percent, "number", "of the GPU, in fixed-share")
+	X(share_percent, "number", "of the GPU, in fixed-share")                                   \
+	X(max_fps, "number", "frames a second at most; 0: no limit")
 
 #define RENDER_VGPU_FIELDS(X)                                                                      \
 	X(name, "string", "")                                                                      \

@@ -71,7 +71,7 @@ uint32_t vgpud_share_cpus(const struct vgpud *d)
 
 static bool gpu_is_grouped(const struct vgpud *d, const struct gpu *gpu)
 {
-	return d->share.by == SHARE_BY_GROUPS && gpu && gpu->enforcer;
+	return d->share.by == SHARE_BY_GROUPS && gpu && gpu->enforcer && !gpu->slices;
 }
 
 /*
@@ -186,10 +186,12 @@ static int share_apply(struct vgpud *d, const struct gpu *gpu)
 	return r;
 }
 
-static const char *share_enforcer(const struct share *share)
+static const char *share_enforcer(const struct share *share, const struct gpu *gpu)
 {
 	static const char *const groups[] = {NULL, "cgroup-v1", "cgroup-v2"};
 
+	if (gpu->slices)
+		return "slices";
 	if (share->by == SHARE_BY_GROUPS)
 		return groups[share->cgroup.version];
 	return share->by == SHARE_BY_ACCOUNTS ? "accounts" : NULL;
@@ -198,14 +200,19 @@ static const char *share_enforcer(const struct share *share)
 static void share_refresh(struct vgpud *d, struct gpu *gpu)
 {
 	bool wanted = gpu->sched.policy != SCHED_BEST_EFFORT;
-	int r = wanted && d->share.by == SHARE_BY_GROUPS ? share_apply(d, gpu) : 0;
+	int r = 0;
+
+	if (gpu->slices)
+		r = slicing_apply(d, gpu);
+	else if (wanted && d->share.by == SHARE_BY_GROUPS)
+		r = share_apply(d, gpu);
 
 	if (r < 0)
 		log_warning("the shares of %s cannot be enforced: %s", gpu->name, strerror(-r));
 	if (r < 0 && gpu->enforcer)
 		events_add(&d->events, "", "%s: its policy is not enforced any more: %s", gpu->name,
 			strerror(-r));
-	gpu->enforcer = wanted && r == 0 ? share_enforcer(&d->share) : NULL;
+	gpu->enforcer = wanted && r == 0 ? share_enforcer(&d->share, gpu) : NULL;
 	if (gpu_is_grouped(d, gpu) && gpu->sched.policy == SCHED_EQUAL_SHARE)
 		vgpud_share_watch(d);
 	vgpud_share_stop_watch(d);
@@ -264,6 +271,8 @@ static bool share_procs(struct vgpu *v, char *ret, size_t size)
 	if (!gpu)
 		return false;
 	share_refresh(v->d, gpu);
+	if (!gpu->slices)
+		slicing_leave(v); /* it may have come from a GPU that has them */
 	if (!v->d->share.usable)
 		return false;
 	vgpu_group(v, name, sizeof(name));
@@ -326,11 +335,8 @@ static int policy_check(const struct vgpud *d, const struct gpu *gpu, const stru
 			sched->slice_ms, SCHED_SLICE_MIN_MS, SCHED_SLICE_MAX_MS);
 	if (sched->policy == SCHED_BEST_EFFORT)
 		return 0;
-	if (gpu->render_node[0])
-		return error_set(err, ENOTSUP,
-			"gpu policy %s: %s cannot be enforced on a render node (leave it at "
-			"best-effort)",
-			name, policy);
+	if (gpu->slices)
+		return 0;
 	if (d->share.by == SHARE_BY_NOTHING)
 		return error_set(err, ENOTSUP,
 			"gpu policy %s: %s cannot be enforced: %s (give vgpud a control group of "
@@ -362,7 +368,9 @@ int vgpud_set_policy(
 		return r;
 	struct sched_gpu old = gpu->sched;
 	gpu->sched = sched;
-	if (sched.policy != SCHED_BEST_EFFORT && d->share.by == SHARE_BY_GROUPS)
+	if (gpu->slices)
+		r = slicing_apply(d, gpu);
+	else if (sched.policy != SCHED_BEST_EFFORT && d->share.by == SHARE_BY_GROUPS)
 		r = share_apply(d, gpu);
 	if (r < 0)
 		error_set(err, -r, "gpu policy %s: the kernel refuses: %s (see `vgpuctl doctor`)",
@@ -425,7 +433,8 @@ int vgpud_share_open(struct vgpud *d, struct error *err)
 		} else if (r < 0) {
 			return r;
 		}
-		if (gpu->sched.policy != SCHED_BEST_EFFORT && d->share.by == SHARE_BY_NOTHING)
+		if (gpu->sched.policy != SCHED_BEST_EFFORT && d->share.by == SHARE_BY_NOTHING &&
+			!gpu->slices)
 			log_warning("%s is shared as best-effort, not as chosen: %s", gpu->name,
 				d->share.why);
 	}

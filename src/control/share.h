@@ -8,6 +8,8 @@
  * vgpud is there or not. One group for each GPU that has a policy, in it one for each vGPU; keepers
  * put device processes there and stay outside. With best-effort there are no groups.
  *
+ * GPUs that are shared by time slices (slicing.h) are in no groups; policies are chosen for both.
+ *
  * Where no groups can be made, or the configuration says so, vgpud keeps accounts and has those
  * stopped that took too much (share_stop.h). Where it says that groups it must be and there are
  * none, only best-effort can be chosen. A policy that was chosen before and cannot be enforced any

@@ -109,7 +109,7 @@ static int on_time(sd_event_source *source, uint64_t usec, void *data)
 
 	for (size_t i = 0; i < d->n_gpus; i++) {
 		const struct gpu *gpu = &d->gpus[i];
-		bool shared = d->share.by == SHARE_BY_GROUPS && gpu->enforcer &&
+		bool shared = d->share.by == SHARE_BY_GROUPS && gpu->enforcer && !gpu->slices &&
 			      gpu->sched.policy == SCHED_EQUAL_SHARE &&
 			      vgpud_gpu_use(d, gpu->name, NULL).vgpus > 1;
 		struct balance *b = shared ? balance_of(d, gpu) : NULL;

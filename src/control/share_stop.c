@@ -53,7 +53,7 @@ struct share_stop {
 
 static bool stop_is_enforced(const struct vgpud *d, const struct gpu *gpu)
 {
-	return d->share.by == SHARE_BY_ACCOUNTS && !gpu->render_node[0] && gpu->enforcer &&
+	return d->share.by == SHARE_BY_ACCOUNTS && !gpu->slices && gpu->enforcer &&
 	       gpu->sched.policy != SCHED_BEST_EFFORT;
 }
 

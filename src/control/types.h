@@ -40,7 +40,8 @@ struct gpu {
 	char pci_address[16];
 	char render_node[64];
 	uint64_t vram_mib;
-	bool mixed; /* vGPUs of several types may share it (rule 2) */
+	bool slices; /* its time is shared in slices, as a render node's; else its CPU time is */
+	bool mixed;  /* vGPUs of several types may share it (rule 2) */
 	struct sched_gpu sched;
 	const char *enforcer; /* of its policy; NULL: there is none */
 };
@@ -55,6 +56,7 @@ struct type {
 	uint32_t hibernate_idle_s; /* 0: never; TYPES_IDLE_NODE */
 	uint32_t weight;           /* 1..SCHED_WEIGHT_MAX */
 	uint32_t share_percent;    /* in fixed-share; 0: one part in max_instances */
+	uint32_t max_fps;          /* frames a second; 0: no limit */
 };
 
 /* What is on a GPU now. */

@@ -173,6 +173,7 @@ static void vgpu_free(struct vgpu *v)
 	link_destroy(v->link);
 	sd_event_source_disable_unref(v->timer);
 	close_fd(&v->stats_fd);
+	slicing_leave(v);
 	free(v);
 }
 
@@ -360,6 +361,7 @@ static void vgpu_on_status(void *data, const struct keeper_status *status)
 	if (first)
 		vgpu_share_join(v);
 	vgpud_share_stop_watch(v->d);
+	slicing_status(v);
 	if (v->def.phase == PHASE_DEFINED)
 		vgpu_report_change(v, &was, first);
 	if (!status->device_pid)
@@ -411,6 +413,7 @@ static void vgpu_on_lost(void *data)
 	struct vgpu *v = data;
 
 	link_destroy(TAKE_PTR(v->link));
+	slicing_lost(v);
 	if (!v->spoke && link_keeper_runs(v->dir)) {
 		vgpu_try_later(v, 1);
 	} else if (link_keeper_runs(v->dir)) {
@@ -434,7 +437,7 @@ void vgpu_device_args(const struct vgpu *v, const struct gpu *gpu, struct vgpu_d
 	static char name[] = "--name", renderer[] = "--renderer", vram[] = "--vram-mib",
 		    heads[] = "--heads", width[] = "--max-width", height[] = "--max-height",
 		    node[] = "--render-node", dmabuf[] = "--dmabuf", lockdown[] = "--lockdown",
-		    exact[] = "--exact-only", formats[] = "--formats";
+		    exact[] = "--exact-only", formats[] = "--formats", fps[] = "--max-fps";
 	char *options[] = {name, renderer, vram, heads, width, height};
 	bool hardware = gpu->render_node[0] && v->def.method == METHOD_FORWARD;
 	unsigned n = 0;
@@ -454,6 +457,13 @@ void vgpu_device_args(const struct vgpu *v, const struct gpu *gpu, struct vgpu_d
 		ret->args[n++] = (char *)(uintptr_t)gpu->render_node;
 		if (config->dmabuf)
 			ret->args[n++] = dmabuf;
+	}
+	/* As its type is now: its guest has not seen it. */
+	const struct type *now = vgpud_find_type(v->d, type->name);
+	if (now && now->max_fps) {
+		snprintf(ret->text[6], TYPES_NAME_MAX, "%u", now->max_fps);
+		ret->args[n++] = fps;
+		ret->args[n++] = ret->text[6];
 	}
 	if (v->def.method == METHOD_EMULATE)
 		ret->args[n++] = exact;

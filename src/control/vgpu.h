@@ -6,8 +6,8 @@
 
 #include "control/vgpud.h"
 
-#define VGPU_DEVICE_TEXTS 6
-#define VGPU_DEVICE_ARGS  24
+#define VGPU_DEVICE_TEXTS 7
+#define VGPU_DEVICE_ARGS  26
 
 /* Finds its keeper or starts one; may free it when it was to be deleted. */
 void vgpu_start(struct vgpu *v);

@@ -17,6 +17,7 @@
 #include "control/events.h"
 #include "control/link.h"
 #include "control/share.h"
+#include "control/slicing.h"
 #include "control/store.h"
 #include "control/types.h"
 #include "metrics/account.h"
@@ -84,6 +85,7 @@ struct vgpu {
 	bool spoke;              /* the keeper, on this link */
 	bool foreign;            /* its folder is another definition's keeper's */
 	struct vgpu_share share;
+	struct vgpu_slices slices;
 	unsigned silent;  /* attempts in a row at which its keeper said nothing */
 	pid_t keeper_pid; /* 0: not known; its own while its lock is held */
 	struct vgpu_waiter ready[VGPU_WAITERS]; /* for READY, or failure */
@@ -105,8 +107,9 @@ struct vgpud {
 	size_t n_types;
 	struct store *store;
 	struct share share;
-	struct balance *balances[VGPUD_MAX_GPUS]; /* NULL: none */
-	sd_event_source *balance_timer;           /* NULL: no GPU is in equal-share */
+	struct balance *balances[VGPUD_MAX_GPUS];     /* NULL: none */
+	struct slice_thread *slicers[VGPUD_MAX_GPUS]; /* NULL: none */
+	sd_event_source *balance_timer;               /* NULL: no GPU is in equal-share */
 	char state_dir[PATH_MAX];
 	char shaders_dir[VGPUD_FORMATS_MAX]; /* protocol/shaders.h; "": they are not kept */
 	char formats_dir[VGPUD_FORMATS_MAX]; /* protocol/formats.h; "": they are not kept */

@@ -71,7 +71,10 @@ int device_create(const struct device_config *config, const struct device_events
 		.plain_shaders = config->plain_shaders,
 		.exact_only = config->exact_only,
 	};
-	int err = dev->ops->create(&renderer_config, &device_renderer_events, dev, &dev->renderer);
+	int err = pace_init(dev, config->max_fps);
+	if (!err)
+		err = dev->ops->create(
+			&renderer_config, &device_renderer_events, dev, &dev->renderer);
 	if (err < 0) {
 		free(dev);
 		return err;
@@ -225,11 +228,6 @@ void device_client_destroy(struct device_client *client)
 	idmap_finish(&client->contexts);
 	vgpu_stats_add(&dev->config.stats->clients, (uint64_t)-1);
 	free(client);
-}
-
-void device_client_frame(struct device_client *client)
-{
-	account_frame(client->device, &client->frame_ns);
 }
 
 uint32_t device_pick_id(const struct idmap *used, uint32_t wanted, uint32_t *next)

@@ -49,7 +49,7 @@ struct device_gate {
 	void *data;
 	/*
 	 * Work is about to be given; returns when it may be. Until then it blocks, and may call
-	 * device_finish_all().
+	 * device_drain().
 	 */
 	void (*enter)(void *data);
 };
@@ -61,6 +61,7 @@ struct device_config {
 	uint32_t max_width, max_height;
 	const struct renderer_ops *renderer_ops;
 	const char *render_node;  /* NULL: software */
+	uint32_t max_fps;         /* of a screen, of all clients together; 0: no limit */
 	bool dmabuf_scanout;      /* opt-in */
 	bool plain_shaders;       /* see struct renderer_config */
 	bool exact_only;          /* likewise: method emulate */
@@ -98,6 +99,14 @@ void device_poll(struct device *dev);
 bool device_fences_pending(const struct device *dev);
 /* Without waiting: is everything that the driver was given complete? Asks it to say so when not. */
 bool device_settled(struct device *dev);
+/*
+ * Completions are held back for so many ns more, as the frame-rate limit says; 0: none are. Then,
+ * or whenever, those that are due are let go.
+ */
+uint64_t device_held_ns(const struct device *dev);
+void device_let_go_due(struct device *dev);
+/* Blocks until the driver has done all it was given. Callbacks run but for those held back. */
+void device_drain(struct device *dev);
 /* From now on. `gate` (NULL: work may be given at any time) stays the caller's. */
 void device_set_gate(struct device *dev, const struct device_gate *gate);
 
@@ -174,8 +183,11 @@ int device_context_detach(struct device_client *client, uint32_t ctx, uint32_t h
  */
 int device_submit(struct device_client *client, uint32_t ctx, uint32_t *dwords, size_t n);
 bool device_context_lost(struct device_client *client, uint32_t ctx);
-/* The client finished a frame without flushing a screen (vtest); counted in frames_total. */
-void device_client_frame(struct device_client *client);
+/*
+ * The client finished a frame without flushing a screen (vtest); counted in frames_total. Returns
+ * for how many ns the client is not to be served, where the type limits frames.
+ */
+uint64_t device_client_frame(struct device_client *client);
 /* Work of a client was ready for so long and not executed; see protocol/stats.h. */
 void device_waited(struct device *dev, uint64_t ns);
 

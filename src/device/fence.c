@@ -69,7 +69,7 @@ int device_fence(struct device_client *client, uint32_t ctx_handle, struct devic
 	fence->client = client;
 	fence->id = dev->fence_last;
 	fence->next = NULL;
-	if (fence->id <= dev->fence_done && !dev->fences) {
+	if (fence->id <= dev->fence_done && !dev->fences && !pace_holds(dev)) {
 		fence_run(fence);
 		return 0;
 	}
@@ -91,16 +91,11 @@ static void fences_progress(struct device *dev)
 	device_idle(dev);
 }
 
-void fences_complete(struct device *dev, uint64_t done)
+static void fences_run(struct device *dev)
 {
 	bool progress = false;
 
-	if (done > dev->fence_done) {
-		dev->fence_done = done;
-		account_fence_done(dev);
-	}
-	fence_finished(dev);
-	while (dev->fences && dev->fences->id <= dev->fence_done) {
+	while (dev->fences && dev->fences->id <= dev->fence_done && !pace_holds(dev)) {
 		struct device_fence *fence = dev->fences;
 		dev->fences = fence->next;
 		if (!dev->fences)
@@ -110,6 +105,16 @@ void fences_complete(struct device *dev, uint64_t done)
 	}
 	if (progress)
 		fences_progress(dev);
+}
+
+void fences_complete(struct device *dev, uint64_t done)
+{
+	if (done > dev->fence_done) {
+		dev->fence_done = done;
+		account_fence_done(dev);
+	}
+	fence_finished(dev);
+	fences_run(dev);
 }
 
 void fences_flush_client(struct device_client *client)
@@ -153,7 +158,12 @@ void device_poll(struct device *dev)
 	account_work(dev);
 }
 
-void device_finish_all(struct device *dev)
+void device_let_go_due(struct device *dev)
+{
+	fences_run(dev);
+}
+
+void device_drain(struct device *dev)
 {
 	/* Not by the list of fences: a client may have taken its own off unfinished. */
 	if (!dev->unfenced && dev->fence_done >= dev->fence_last)
@@ -173,6 +183,13 @@ bool device_settled(struct device *dev)
 	if (dev->fence_done < dev->fence_last)
 		device_poll(dev);
 	return dev->fence_done >= dev->fence_last;
+}
+
+void device_finish_all(struct device *dev)
+{
+	pace_let_go(dev);
+	device_drain(dev);
+	fences_run(dev);
 }
 
 void device_finish(struct device_client *client, uint32_t ctx)

@@ -8,6 +8,7 @@
 
 #include "base/idmap.h"
 #include "base/log.h"
+#include "scheduler/frames.h"
 #include "stream/save.h"
 #include "stream/stream.h"
 
@@ -85,6 +86,7 @@ struct screen {
 	struct display_cursor cursor;
 	uint32_t *cursor_image; /* DISPLAY_CURSOR_SIZE squared; NULL: there was none */
 	uint64_t frame_ns;      /* when it last showed a frame; 0: none yet */
+	struct frames pace;
 };
 
 struct device_client {
@@ -157,6 +159,8 @@ struct device {
 	} finishing;                               /* fence 0: there is none */
 	uint64_t working_since;                    /* measured by fences; 0: the driver is idle */
 	struct device_fence *fences, **fences_end; /* waiting, in order */
+	uint64_t held_until;       /* none of them is run before; 0: nothing is held back */
+	struct frames client_pace; /* of all clients that flush no screen */
 
 	struct {
 		const struct display_ops *ops;
@@ -282,6 +286,12 @@ void account_frame(struct device *dev, uint64_t *last_ns);
 void account_work(struct device *dev);
 void account_fenced(struct device *dev);     /* fence_last has risen */
 void account_fence_done(struct device *dev); /* fence_done has */
+
+/* pace.c: the frame-rate limit. -EINVAL. */
+int pace_init(struct device *dev, uint32_t max_fps);
+void pace_screen(struct device *dev, struct screen *screen); /* it shows a frame */
+bool pace_holds(struct device *dev);                         /* are completions held back now? */
+void pace_let_go(struct device *dev);
 
 /* Runs the callbacks of every waiting fence of the client, complete or not. */
 void fences_flush_client(struct device_client *client);

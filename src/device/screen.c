@@ -286,7 +286,7 @@ int device_flush(struct device_client *client, uint32_t handle, const struct dis
 		int r = screen_flush(dev, head, rect);
 		if (r < 0)
 			err = r;
-		account_frame(dev, &dev->screens[head].frame_ns);
+		pace_screen(dev, &dev->screens[head]);
 	}
 	return err;
 }

@@ -51,6 +51,8 @@ static bool gate_may(struct gate *g, uint64_t now)
 		return true;
 	}
 	if (now < until && until != g->returned) {
+		if (g->inside != until)
+			SLICE_STORE(&g->claim->inside, until);
 		g->inside = until;
 		return true;
 	}
@@ -72,7 +74,7 @@ static void gate_tell(struct gate *g, bool wants)
 static void gate_return(struct gate *g, bool wants)
 {
 	if (g->inside)
-		device_finish_all(g->device);
+		device_drain(g->device);
 	g->inside = 0;
 	gate_tell(g, wants);
 }

@@ -18,6 +18,7 @@
 #include "process/gate.h"
 #include "process/options.h"
 #include "process/resident.h"
+#include "process/pacer.h"
 #include "process/screens.h"
 #include "process/shader_cache.h"
 #include "process/succession.h"
@@ -59,6 +60,7 @@ struct process {
 	struct shader_cache *shaders; /* NULL: they are not kept */
 	struct connections *connections;
 	struct gate *gate;
+	struct pacer *pacer;
 	const char *drop_section; /* for tests: passed over when loading; NULL: none */
 };
 
@@ -211,6 +213,7 @@ static int process_create_device(struct process *p)
 		.heads = o->heads,
 		.max_width = o->max_width,
 		.max_height = o->max_height,
+		.max_fps = o->max_fps,
 		.renderer_ops = renderer_find(o->renderer),
 		.render_node = o->render_node,
 		.dmabuf_scanout = o->dmabuf,
@@ -247,6 +250,7 @@ static bool process_idle(void *data)
 		device_poll(p->device);
 	trimmer_idle(p->trimmer);
 	bool more = succession_idle(p->succession);
+	pacer_idle(p->pacer);
 	gate_idle(p->gate);
 	return more;
 }
@@ -289,6 +293,8 @@ static int process_prepare(struct process *p)
 			p->device, p->loop, p->options.keeper_fd, p->succession, &p->connections);
 	if (!err)
 		succession_set_connections(p->succession, p->connections);
+	if (!err)
+		err = pacer_create(p->device, p->loop, &p->pacer);
 	if (!err)
 		err = gate_create(p->device, p->loop, &p->gate);
 	if (!err) {
@@ -369,6 +375,7 @@ static void process_finish(struct process *p)
 		device_set_gate(p->device, NULL);
 	connections_destroy(p->connections);
 	gate_destroy(p->gate);
+	pacer_destroy(p->pacer);
 	succession_destroy(p->succession);
 	trimmer_destroy(p->trimmer);
 	resident_close(&p->resident);

@@ -35,6 +35,8 @@ static const struct option_row {
 		"widest screen, pixels (default 1920)"},
 	{"max-height", "N", OPTION_NUMBER, AT(max_height), 64, 16384,
 		"highest screen, pixels (default 1200)"},
+	{"max-fps", "N", OPTION_NUMBER, AT(max_fps), 0, 1000,
+		"frames a second at most (default 0: no limit)"},
 	{"dmabuf", NULL, OPTION_YES, AT(dmabuf), 0, 0, "show screens as dma-bufs where possible"},
 	{"plain-shaders", NULL, OPTION_YES, AT(plain_shaders), 0, 0,
 		"leave translated shaders as they are (slower)"},

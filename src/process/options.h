@@ -15,6 +15,7 @@ struct options {
 	uint32_t vram_mib;
 	uint32_t heads;
 	uint32_t max_width, max_height;
+	uint32_t max_fps; /* 0: no limit */
 	bool dmabuf;
 	const char *lockdown; /* strict, best-effort or off */
 	bool plain_shaders;

@@ -78,10 +78,26 @@ void slices_remove(struct slices *s, uint32_t id)
 	slices_entitle(s);
 }
 
+int slices_set_params(struct slices *s, uint32_t id, const struct sched_vgpu *params)
+{
+	struct slices_vgpu *v = id ? slices_find(s, id) : NULL;
+
+	if (!v || sched_check_vgpu(params) < 0)
+		return v ? -EINVAL : -ENOENT;
+	v->params = *params;
+	slices_entitle(s);
+	return 0;
+}
+
 bool slices_open(const struct slices *s)
 {
 	return s->gpu.policy == SCHED_BEST_EFFORT ||
 	       (s->gpu.policy == SCHED_EQUAL_SHARE && slices_members(s) <= 1);
+}
+
+static uint64_t slices_cost(const struct slices_vgpu *v, uint64_t used_ns)
+{
+	return used_ns * SCHED_WEIGHT_MAX / v->due.weight;
 }
 
 int slices_want(struct slices *s, uint32_t id, bool wants)
@@ -90,8 +106,9 @@ int slices_want(struct slices *s, uint32_t id, bool wants)
 
 	if (!v)
 		return -ENOENT;
+	uint64_t credit = slices_cost(v, SLICES_CREDIT_NS);
 	if (wants && !v->wants)
-		v->count = MAX(v->count, s->count);
+		v->count = MAX(v->count, s->count > credit ? s->count - credit : 0);
 	v->wants = wants;
 	return 0;
 }
@@ -147,6 +164,41 @@ int slices_next(struct slices *s, uint64_t now, struct slices_grant *ret)
 	return 0;
 }
 
+static uint64_t slices_account(struct slices_vgpu *v, uint64_t used_ns)
+{
+	used_ns = MIN(used_ns, 3600 * SCHED_STEP_MAX_NS);
+	v->count += slices_cost(v, used_ns);
+	v->budget_ns -= (int64_t)used_ns;
+	return used_ns;
+}
+
+bool slices_preempt(const struct slices *s, uint64_t used_ns)
+{
+	const struct slices_vgpu *holder = s->holder ? slices_find(s, s->holder) : NULL;
+
+	if (!holder || s->gpu.policy != SCHED_EQUAL_SHARE)
+		return false;
+	uint64_t slice_ns = sched_slice_ns(&s->gpu, slices_members(s));
+	uint64_t count = holder->count + slices_cost(holder, used_ns);
+	for (unsigned i = 0; i < SCHED_VGPUS_MAX; i++) {
+		const struct slices_vgpu *v = &s->vgpus[i];
+		if (v->id && v != holder && v->wants &&
+			v->count + slices_cost(v, slice_ns) <= count)
+			return true;
+	}
+	return false;
+}
+
+int slices_charge(struct slices *s, uint32_t id, uint64_t used_ns)
+{
+	struct slices_vgpu *v = id ? slices_find(s, id) : NULL;
+
+	if (!v)
+		return -ENOENT;
+	v->over_ns += slices_account(v, used_ns);
+	return 0;
+}
+
 int slices_end(struct slices *s, uint32_t id, uint64_t used_ns)
 {
 	struct slices_vgpu *v = id && s->holder == id ? slices_find(s, id) : NULL;
@@ -154,9 +206,7 @@ int slices_end(struct slices *s, uint32_t id, uint64_t used_ns)
 	if (!v)
 		return -ENOENT;
 	s->holder = 0;
-	used_ns = MIN(used_ns, 3600 * SCHED_STEP_MAX_NS);
-	v->count += used_ns * SCHED_WEIGHT_MAX / v->due.weight;
-	v->budget_ns -= (int64_t)used_ns;
+	used_ns = slices_account(v, used_ns);
 	if (used_ns > v->length_ns)
 		v->over_ns += used_ns - v->length_ns;
 	return 0;

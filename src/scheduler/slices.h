@@ -12,9 +12,11 @@
  *
  * Order: each vGPU has a count of what it used divided by its weight, and the lowest count that
  * wants is next; so what one used beyond its slice is charged, and its next slice is shorter by as
- * much. Who comes back from doing nothing starts where the others are: time not wanted is not saved
- * up. In fixed-share a vGPU has a budget that grows with its share of the time, up to
- * SLICES_SAVED_NS, and no turn while that is less than a slice.
+ * much. Who comes back from doing nothing starts where the others are, less SLICES_CREDIT_NS: so
+ * much of the time that it did not want is saved up, because a guest that waits for each frame
+ * wants nothing for a moment after each. Who is behind by a slice when it comes back does not wait
+ * for the end of another's (slices_preempt). In fixed-share a vGPU has a budget that grows with its
+ * share of the time, up to SLICES_SAVED_NS, and no turn while that is less than a slice.
  *
  * Without a hand-shake (slices_open(): whoever wants submits, nothing is asked or told): always in
  * best-effort, and in equal-share while there is one vGPU on the GPU. That changes with
@@ -25,8 +27,9 @@
 
 #include <stdbool.h>
 
-#define SLICES_GRACE_NS (2u * (uint64_t)SCHED_MS)
-#define SLICES_SAVED_NS (40 * (int64_t)SCHED_MS)
+#define SLICES_GRACE_NS  (8u * (uint64_t)SCHED_MS) /* a draw that began in time may end */
+#define SLICES_CREDIT_NS (10u * (uint64_t)SCHED_MS)
+#define SLICES_SAVED_NS  (40 * (int64_t)SCHED_MS)
 
 struct slices_vgpu {
 	uint32_t id; /* 0: free */
@@ -62,6 +65,9 @@ int slices_add(struct slices *s, uint32_t id, const struct sched_vgpu *params);
 /* At any time. One that goes inside its slice ends it: the next call of slices_next() is due. */
 void slices_remove(struct slices *s, uint32_t id);
 
+/* Another weight or share. -EINVAL, -ENOENT. */
+int slices_set_params(struct slices *s, uint32_t id, const struct sched_vgpu *params);
+
 bool slices_open(const struct slices *s);
 
 /* -ENOENT. Who stops wanting inside its slice keeps it until slices_end(). */
@@ -71,9 +77,18 @@ int slices_want(struct slices *s, uint32_t id, bool wants);
 int slices_next(struct slices *s, uint64_t now, struct slices_grant *ret);
 
 /*
+ * Should the slice at hand, of which so much is used, end now because another one has waited for
+ * longer than it ought to?
+ */
+bool slices_preempt(const struct slices *s, uint64_t used_ns);
+
+/*
  * The end of a slice, early or late, of which `used_ns` were used. -ENOENT: it is not that one's
  * slice (it was removed, say), and nothing is charged.
  */
 int slices_end(struct slices *s, uint32_t id, uint64_t used_ns);
+
+/* What one took outside of its slices counts the same. -ENOENT. */
+int slices_charge(struct slices *s, uint32_t id, uint64_t used_ns);
 
 #endif

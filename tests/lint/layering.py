@@ -23,7 +23,7 @@ LAYERS = {
     "renderer": {"base", "protocol"},
     "display": {"base", "protocol"},
     "state": {"base", "protocol"},
-    "device": {"base", "protocol", "stream", "renderer", "display", "state"},
+    "device": {"base", "protocol", "stream", "renderer", "display", "state", "scheduler"},
     "frontend": {"base", "protocol", "device", "display", "renderer", "state"},
     "isolation": {"base"},
     # compiled shaders outside the driver: keepers store them, device processes use them

@@ -119,8 +119,12 @@ struct vtest {
 	const struct frontend_keep *keep; /* NULL: the connection ends with the process */
 	uint32_t connection;              /* the keeper's number */
 	bool frozen;
-	uint64_t ready_ns;        /* work was left to a later turn then; 0: none was */
-	bool image_due;           /* the process wants to make one before the next message */
+	uint64_t ready_ns; /* work was left to a later turn then; 0: none was */
+	bool image_due;    /* the process wants to make one before the next message */
+	uint64_t hold_ns;  /* a frame came too soon: it is not served for so long … */
+	bool held;         /* … from now on, until the timer */
+	int pace_fd;
+	struct loop_source *pace_source; /* NULL: none yet */
 	bool waiting;             /* the journal has no room: nothing is handled until thawed */
 	const void *full_journal; /* that had no room for the message at hand, never looked into */
 	uint64_t full_bytes;      /* what it had */
@@ -256,6 +260,12 @@ void vtest_count_frame(struct vtest *v);
 int vtest_run(struct vtest *v, uint32_t id, void *message, size_t size);
 /* Ends the connection for the reason noted. */
 void vtest_end(struct vtest *v);
+
+/* ---- the frame-rate limit ---- */
+
+/* It is not served from here on, for hold_ns. */
+int vtest_pace_hold(struct vtest *v);
+void vtest_pace_finish(struct vtest *v);
 
 /* ---- session ---- */
 

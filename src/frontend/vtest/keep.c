@@ -133,7 +133,7 @@ void vtest_executed(struct vtest *v)
 void vtest_count_frame(struct vtest *v)
 {
 	if (!vtest_done_before(v))
-		device_client_frame(v->client);
+		v->hold_ns = MAX(v->hold_ns, device_client_frame(v->client));
 }
 
 /* ---- running a predecessor's records ---- */
@@ -257,7 +257,8 @@ void vtest_thaw(struct vtest *v)
 
 	if (!v->frozen)
 		return;
-	v->frozen = v->waiting = v->image_due = false;
+	v->frozen = v->waiting = v->image_due = v->held = false;
+	v->hold_ns = 0;
 	/* What was run again is done; before that shows outside it must not be run once more. */
 	vtest_executed(v);
 	err = vtest_go_on(v);

@@ -246,6 +246,10 @@ static int vtest_turn(struct vtest *v)
 			v->ready_ns = clock_ns();
 			return set_events(v, v->out.first ? EPOLLOUT : 0);
 		}
+		if (v->hold_ns) {
+			err = vtest_pace_hold(v);
+			return err < 0 ? err : set_events(v, v->out.first ? EPOLLOUT : 0);
+		}
 		if (v->image_due)
 			return vtest_leave(v);
 		if (err > 0) {
@@ -285,8 +289,12 @@ void vtest_event(void *data, uint32_t epoll_events)
 	if (v->state == VTEST_STATE_ENDED || v->frozen)
 		return;
 	err = vtest_output_flush(v);
-	if (!err)
-		err = v->waiting ? set_events(v, v->out.first ? EPOLLOUT : 0) : vtest_turn(v);
+	if (epoll_events & (EPOLLHUP | EPOLLERR))
+		v->held = false; /* its peer is gone */
+	if (!err && (v->waiting || v->held))
+		err = set_events(v, v->out.first ? EPOLLOUT : 0);
+	else if (!err)
+		err = vtest_turn(v);
 	if (err < 0)
 		vtest_end(v);
 }
@@ -316,6 +324,7 @@ int vtest_create(struct device *dev, struct loop *loop, struct vtest_budget *bud
 		.next_shared = 1,
 		.next_event = 1,
 		.pool_max = VTEST_POOL_MAX_FDS,
+		.pace_fd = -1,
 	};
 	if (getrandom(seeds, sizeof(seeds), 0) != sizeof(seeds))
 		seeds[0] = seeds[1] = (uint32_t)clock_ns();
@@ -342,6 +351,7 @@ void vtest_destroy(struct vtest *v)
 	/* What is in custody stays there: a successor may be using it. */
 	v->keep = NULL;
 	loop_remove(v->source);
+	vtest_pace_finish(v);
 	/* First the device lets go of fences and backing, then their memory goes. */
 	device_client_destroy(v->client);
 	vtest_syncs_finish(v);

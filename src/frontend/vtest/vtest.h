@@ -25,8 +25,8 @@
  * exceptions are buffers that stand for completion itself (bind CUSTOM: fences and query results;
  * STAGING, QUERY_BUFFER) and handles nobody knows: for those everything submitted must be complete.
  *
- * A frame (frames_total) is a read-back of a display target; on connections that never made one
- * (off-screen programs), a fence that was waited for.
+ * A frame (frames_total, and what a type's frame-rate limit limits) is a read-back of a display
+ * target; on connections that never made one (off-screen programs), a fence that was waited for.
  *
  * Limits: the constants below and those of protocol/vtest.h. One turn of the loop spends at most
  * VTEST_TURN_NS on one connection, beyond the command that is running.

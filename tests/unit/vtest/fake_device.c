@@ -260,9 +260,10 @@ void device_waited(struct device *dev, uint64_t ns)
 	dev->waited_ns += ns;
 }
 
-void device_client_frame(struct device_client *client)
+uint64_t device_client_frame(struct device_client *client)
 {
 	client->dev->frames++;
+	return client->dev->hold_ns;
 }
 
 int device_fence(struct device_client *client, uint32_t ctx, struct device_fence *fence)

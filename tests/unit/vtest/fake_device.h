@@ -24,6 +24,7 @@ struct device {
 
 	unsigned clients, contexts, resources, attached;
 	unsigned submits, finishes, fences, polls, frames, transfers;
+	uint64_t hold_ns; /* what a frame is answered with */
 	uint32_t capset, last_dword;
 	size_t last_n;
 	uint64_t waited_ns;

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One vGPU of an arbiter: its page, what it is stopped for, and its coming and going. */
+#include "control/arbiter_private.h"
+
+#include "base/checked.h"
+
+#include <errno.h>
+
+/* --- pages --- */
+
+void arbiter_page(struct arbiter *a, struct arbiter_vgpu *v, uint64_t until_ns)
+{
+	if (v->until_ns == until_ns)
+		return;
+	v->until_ns = until_ns;
+	SLICE_STORE(&v->page->until_ns, until_ns);
+	__atomic_fetch_add(&v->page->word, 1, __ATOMIC_SEQ_CST);
+	a->ops->wake(a->data, v->page);
+}
+
+void arbiter_withdraw(struct arbiter *a, struct arbiter_vgpu *v)
+{
+	arbiter_page(a, v, ++v->withdrawn);
+}
+
+bool arbiter_returned(const struct arbiter_vgpu *v)
+{
+	return SLICE_LOAD(&v->claim->returned) == v->until_ns;
+}
+
+/* --- force --- */
+
+void arbiter_stop(struct arbiter *a, struct arbiter_vgpu *v, uint64_t now)
+{
+	if (v->held_at && now - v->held_at < ARBITER_RENEW_NS)
+		return;
+	v->held_at = now;
+	a->ops->hold(a->data, v->id, ARBITER_HOLD_NS);
+}
+
+void arbiter_go_on(struct arbiter *a, struct arbiter_vgpu *v)
+{
+	if (!v->held_at)
+		return;
+	v->held_at = 0;
+	a->ops->hold(a->data, v->id, 0);
+}
+
+void arbiter_guilty(struct arbiter *a, struct arbiter_vgpu *v, uint64_t now)
+{
+	v->state = ARBITER_HELD;
+	v->guilty = true;
+	v->calm = 0;
+	arbiter_stop(a, v, now);
+}
+
+void arbiter_forgive(struct arbiter *a, struct arbiter_vgpu *v)
+{
+	v->state = ARBITER_AWAY;
+	v->guilty = false;
+	arbiter_go_on(a, v);
+}
+
+/* --- what is used outside of slices --- */
+
+void arbiter_count(struct arbiter *a, struct arbiter_vgpu *v, uint64_t now)
+{
+	uint64_t used = 0;
+
+	v->counted_at = a->ops->used(a->data, v->id, &used) ? now : 0;
+	v->counted_ns = used;
+}
+
+uint64_t arbiter_used(struct arbiter *a, const struct arbiter_vgpu *v)
+{
+	uint64_t used;
+
+	if (!v->counted_at || !a->ops->used(a->data, v->id, &used) || used < v->counted_ns)
+		return 0;
+	return used - v->counted_ns;
+}
+
+void arbiter_police(struct arbiter *a, struct arbiter_vgpu *v, uint64_t now)
+{
+	uint64_t used = arbiter_used(a, v), passed = now - v->counted_at;
+
+	if (!v->counted_at) {
+		arbiter_count(a, v, now);
+	} else if (used > ARBITER_OUTSIDE_NS + passed / ARBITER_OUTSIDE) {
+		slices_charge(&a->slices, v->id, MIN(used, passed));
+		arbiter_count(a, v, now);
+		arbiter_withdraw(a, v);
+		arbiter_guilty(a, v, now);
+	} else if (passed >= ARBITER_POLICE_NS) {
+		arbiter_count(a, v, now);
+	}
+}
+
+/* --- who is there --- */
+
+static int arbiter_slot(const struct arbiter *a, uint32_t id)
+{
+	for (unsigned i = 0; i < SCHED_VGPUS_MAX; i++) {
+		if (a->vgpus[i].id == id)
+			return (int)i;
+	}
+	return -1;
+}
+
+const struct arbiter_vgpu *arbiter_find(const struct arbiter *a, uint32_t id)
+{
+	int slot = id ? arbiter_slot(a, id) : -1;
+
+	return slot < 0 ? NULL : &a->vgpus[slot];
+}
+
+int arbiter_init(
+	struct arbiter *a, const struct sched_gpu *gpu, const struct arbiter_ops *ops, void *data)
+{
+	*a = (struct arbiter){.ops = ops, .data = data, .open = true};
+	return slices_init(&a->slices, gpu);
+}
+
+int arbiter_add(struct arbiter *a, uint32_t id, const struct sched_vgpu *params,
+	struct slice_page *page, const struct slice_claim *claim)
+{
+	int slot = arbiter_slot(a, 0);
+	int err = slices_add(&a->slices, id, params);
+
+	if (err < 0 || slot < 0)
+		return err < 0 ? err : -ENOSPC;
+	a->vgpus[slot] = (struct arbiter_vgpu){.id = id, .page = page, .claim = claim};
+	page->version = SLICE_VERSION;
+	page->magic = SLICE_MAGIC;
+	page->idle_ns = ARBITER_IDLE_NS;
+	if (a->open)
+		arbiter_page(a, &a->vgpus[slot], SLICE_OPEN);
+	else
+		arbiter_withdraw(a, &a->vgpus[slot]);
+	return 0;
+}
+
+void arbiter_remove(struct arbiter *a, uint32_t id)
+{
+	int slot = id ? arbiter_slot(a, id) : -1;
+
+	if (slot < 0)
+		return;
+	struct arbiter_vgpu *v = &a->vgpus[slot];
+	if (a->has == v)
+		a->has = NULL;
+	slices_remove(&a->slices, id);
+	arbiter_page(a, v, SLICE_OPEN);
+	arbiter_go_on(a, v);
+	*v = (struct arbiter_vgpu){0};
+}
+
+int arbiter_set_policy(struct arbiter *a, const struct sched_gpu *gpu)
+{
+	struct slices old = a->slices;
+	int err = slices_init(&a->slices, gpu);
+
+	if (err < 0) {
+		a->slices = old;
+		return err;
+	}
+	a->has = NULL;
+	for (unsigned i = 0; i < SCHED_VGPUS_MAX; i++) {
+		if (old.vgpus[i].id)
+			slices_add(&a->slices, old.vgpus[i].id, &old.vgpus[i].params);
+	}
+	return 0;
+}
+
+int arbiter_set_params(struct arbiter *a, uint32_t id, const struct sched_vgpu *params)
+{
+	return slices_set_params(&a->slices, id, params);
+}
+
+void arbiter_renew(struct arbiter *a, uint32_t id)
+{
+	struct arbiter_vgpu *v = (struct arbiter_vgpu *)arbiter_find(a, id);
+
+	if (!v)
+		return;
+	v->counted_at = 0;
+	v->held_at = 0; /* it was the other one's */
+}
