@@ -133,7 +133,7 @@ void vtest_executed(struct vtest *v)
 void vtest_count_frame(struct vtest *v)
 {
 	if (!vtest_done_before(v))
-		v->hold_ns = MAX(v->hold_ns, device_client_frame(v->client));
+		v->hold_ns = device_client_frame(v->client);
 }
 
 /* ---- running a predecessor's records ---- */
