@@ -458,10 +458,13 @@ void vgpu_device_args(const struct vgpu *v, const struct gpu *gpu, struct vgpu_d
 		if (config->dmabuf)
 			ret->args[n++] = dmabuf;
 	}
-	/* As its type is now: its guest has not seen it. */
-	const struct type *now = vgpud_find_type(v->d, type->name);
-	if (now && now->max_fps) {
-		snprintf(ret->text[6], TYPES_NAME_MAX, "%u", now->max_fps);
+	/* As the type is now that it has there: its guest has not seen it. */
+	const struct type *there =
+		strcmp(gpu->name, v->def.gpu) == 0
+			? vgpud_find_type(v->d, type->name)
+			: types_like(v->d->types, v->d->n_types, gpu->name, type);
+	if (there && there->max_fps) {
+		snprintf(ret->text[6], TYPES_NAME_MAX, "%u", there->max_fps);
 		ret->args[n++] = fps;
 		ret->args[n++] = ret->text[6];
 	}

@@ -12,8 +12,8 @@
  * flush on; and a guest that waits for its last frame, as all do, draws the next one no sooner. One
  * that does not wait has its share of the GPU, no more.
  *
- * A client's frame is counted when it is complete; the front end then serves that client no more
- * until the time that it is told. All clients of a vGPU have one limit together, each screen has
+ * A client's frame is counted when it is complete; the front end tells the client so, and serves
+ * it, no sooner than it is told here. All clients of a vGPU have one limit together, each screen has
  * one of its own.
  *
  * Whoever needs everything to be complete (saving, a memory map that changes) does not wait for a

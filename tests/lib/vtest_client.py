@@ -4,6 +4,8 @@
     vtest_client.py SOCKET ping [EVERY_S]   asks again and again; prints for each answer the moment it
                                             was asked (ns of CLOCK_MONOTONIC) and the ms it took;
                                             without EVERY_S only those that took over 2 ms
+    vtest_client.py SOCKET submit [EVERY_S] the same, each time behind a debug marker: commands that
+                                            wait for the vGPU's time slice
     vtest_client.py SOCKET mark [AFTER_S]   submits a debug marker, at which tests let a device
                                             process crash, and prints "answered" or "closed"
     vtest_client.py SOCKET deaf [FOR_S]     asks for more answers than fit into its socket, prints
@@ -36,9 +38,17 @@ def ask(client):
     return len(client.recv(12, socket.MSG_WAITALL)) == 12
 
 
-def ping(client, every_s=0.0):
+def marker():
+    """One command: its header, the length of the text, the text."""
+    words = struct.pack("=II4s", SEND_STRING_MARKER | 2 << 16, 4, b"mark")
+    return struct.pack("=II", len(words) // 4, SUBMIT_CMD) + words
+
+
+def ping(client, every_s=0.0, before=b""):
     while True:
         begin = time.monotonic()
+        if before:
+            client.sendall(before)
         if not ask(client):
             return
         took = time.monotonic() - begin
@@ -50,10 +60,12 @@ def ping(client, every_s=0.0):
 
 def mark(client, after_s=0.0):
     time.sleep(after_s)
-    # One command: its header, the length of the text, the text.
-    words = struct.pack("=II4s", SEND_STRING_MARKER | 2 << 16, 4, b"mark")
-    client.sendall(struct.pack("=II", len(words) // 4, SUBMIT_CMD) + words)
+    client.sendall(marker())
     print("answered" if ask(client) else "closed", flush=True)
+
+
+def submit(client, every_s=0.0):
+    ping(client, every_s, marker())
 
 
 def deaf(client, for_s=1.0):
@@ -71,7 +83,7 @@ def deaf(client, for_s=1.0):
 
 
 def main(path, verb, *numbers):
-    {"ping": ping, "mark": mark, "deaf": deaf}[verb](connect(path), *map(float, numbers))
+    {"ping": ping, "submit": submit, "mark": mark, "deaf": deaf}[verb](connect(path), *map(float, numbers))
 
 
 if __name__ == "__main__":

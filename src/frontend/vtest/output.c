@@ -188,7 +188,8 @@ int vtest_output_flush(struct vtest *v)
 
 int vtest_answer(struct vtest *v)
 {
-	int err = v->frozen ? 0 : vtest_output_flush(v);
+	/* That a frame is done which came too soon is told later. */
+	int err = v->frozen || v->hold_ns ? 0 : vtest_output_flush(v);
 
 	for (struct vtest_message *message = v->out.first; message && !err; message = message->next)
 		if (message->pass.fd >= 0 && !message->owned)

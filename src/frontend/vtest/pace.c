@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * The frame-rate limit: after a frame that came too soon the connection is not served for a while.
- * The answer that completed it is on its way; what the client sends next waits, in order. Others
- * are served meanwhile. A connection that is frozen, moved or saved in that while just goes on.
+ * The frame-rate limit: that a frame is done which came too soon is told later, and until then the
+ * connection is not served. Others are. One that is frozen in that while, to be saved or moved,
+ * tells it when it goes on.
  */
 
 #include "frontend/vtest/internal.h"

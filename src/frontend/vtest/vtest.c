@@ -248,7 +248,7 @@ static int vtest_turn(struct vtest *v)
 		}
 		if (v->hold_ns) {
 			err = vtest_pace_hold(v);
-			return err < 0 ? err : set_events(v, v->out.first ? EPOLLOUT : 0);
+			return err < 0 ? err : set_events(v, 0);
 		}
 		if (v->image_due)
 			return vtest_leave(v);
@@ -288,10 +288,12 @@ void vtest_event(void *data, uint32_t epoll_events)
 
 	if (v->state == VTEST_STATE_ENDED || v->frozen)
 		return;
-	err = vtest_output_flush(v);
 	if (epoll_events & (EPOLLHUP | EPOLLERR))
 		v->held = false; /* its peer is gone */
-	if (!err && (v->waiting || v->held))
+	if (v->held)
+		return;
+	err = vtest_output_flush(v);
+	if (!err && v->waiting)
 		err = set_events(v, v->out.first ? EPOLLOUT : 0);
 	else if (!err)
 		err = vtest_turn(v);
