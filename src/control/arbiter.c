@@ -60,10 +60,8 @@ static void slice_begin(
 {
 	a->has = v;
 	a->began_ns = now;
-	uint64_t length = v->guilty ? MAX(grant->length_ns, ARBITER_FORCED_NS) : grant->length_ns;
-	uint64_t until = MAX(now + length, v->until_ns + 1);
-	/* One that is stopped in the middle of something cannot return it in time either. */
-	a->force_ns = v->guilty ? until : now + MAX(grant->force_ns, until - now);
+	uint64_t until = MAX(now + grant->length_ns, v->until_ns + 1);
+	a->force_ns = until + (v->guilty ? ARBITER_FORCED_NS : SLICES_GRACE_NS);
 	a->unless_ns = v->guilty || SLICE_LOAD(&v->claim->wants) ? 0 : v->expected_until;
 	v->state = ARBITER_HAS;
 	v->slices++;

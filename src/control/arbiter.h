@@ -15,9 +15,9 @@
  *             by force, but for its own slices, until it returns one
  *
  * What a slice cost is the time from its grant to its return or its end by force, as seen here; the
- * device process has no say in it. What a process used outside of its slices (by the kernel's
- * account, where there is one) is compared now and then with what the odd message may cost; beyond
- * that it is charged and the process is HELD. One that is idle in ARBITER_CALM slices of its own in
+ * device process has no say in it. What a process uses outside of its slices (by the kernel's
+ * account, where there is one) is charged as well, and beyond what the odd message may cost it is
+ * HELD. One that is idle in ARBITER_CALM slices of its own in
  * a row is AWAY again.
  *
  * A guest that waits for each frame wants nothing for a moment after it, and that is where slices
@@ -34,11 +34,11 @@
 
 #define ARBITER_HOLD_NS    20000000u /* how long one is held, unless that is said again … */
 #define ARBITER_RENEW_NS   10000000u /* … after so long */
-#define ARBITER_FORCED_NS  5000000u  /* to stop one costs time: it has fewer turns, not shorter */
+#define ARBITER_FORCED_NS  4000000u  /* one that was stopped is stopped so long after its slice */
 #define ARBITER_IDLE_NS    500000u   /* without work, and a slice is returned */
 #define ARBITER_POLICE_NS  20000000u
-#define ARBITER_OUTSIDE_NS 4000000u /* may be used outside, and … */
-#define ARBITER_OUTSIDE    8u       /* … a part in so many of the time */
+#define ARBITER_OUTSIDE_NS 3000000u /* may be used outside, and … */
+#define ARBITER_OUTSIDE    16u      /* … a part in so many of the time */
 #define ARBITER_CALM       50u
 #define ARBITER_LEAST_NS   20000u /* any slice costs as much, ours to arrange it included */
 
@@ -65,6 +65,7 @@ struct arbiter_vgpu {
 	unsigned calm;
 	uint64_t held_at;                /* 0: it is not stopped */
 	uint64_t counted_at, counted_ns; /* what it had used then; 0: not known */
+	uint64_t allowed_ns;             /* it may use so much more outside of its slices */
 	uint64_t slices;                 /* it had, since it was added */
 };
 

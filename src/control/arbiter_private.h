@@ -23,7 +23,7 @@ void arbiter_forgive(struct arbiter *a, struct arbiter_vgpu *v);
 void arbiter_count(struct arbiter *a, struct arbiter_vgpu *v, uint64_t now);
 /* Since it was counted; 0 also when that cannot be told. */
 uint64_t arbiter_used(struct arbiter *a, const struct arbiter_vgpu *v);
-/* It has no slice: did it take more than the odd message needs? Then it is guilty, and charged. */
+/* It had no slice since it was counted: is charged, and guilty beyond what is allowed. */
 void arbiter_police(struct arbiter *a, struct arbiter_vgpu *v, uint64_t now);
 
 #endif

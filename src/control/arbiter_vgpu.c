@@ -82,18 +82,19 @@ uint64_t arbiter_used(struct arbiter *a, const struct arbiter_vgpu *v)
 
 void arbiter_police(struct arbiter *a, struct arbiter_vgpu *v, uint64_t now)
 {
-	uint64_t used = arbiter_used(a, v), passed = now - v->counted_at;
+	uint64_t used = arbiter_used(a, v), passed = v->counted_at ? now - v->counted_at : 0;
 
-	if (!v->counted_at) {
-		arbiter_count(a, v, now);
-	} else if (used > ARBITER_OUTSIDE_NS + passed / ARBITER_OUTSIDE) {
+	v->allowed_ns = MIN(v->allowed_ns + passed / ARBITER_OUTSIDE, ARBITER_OUTSIDE_NS);
+	arbiter_count(a, v, now);
+	if (used)
 		slices_charge(&a->slices, v->id, MIN(used, passed));
-		arbiter_count(a, v, now);
-		arbiter_withdraw(a, v);
-		arbiter_guilty(a, v, now);
-	} else if (passed >= ARBITER_POLICE_NS) {
-		arbiter_count(a, v, now);
+	if (used <= v->allowed_ns) {
+		v->allowed_ns -= used;
+		return;
 	}
+	v->allowed_ns = ARBITER_OUTSIDE_NS;
+	arbiter_withdraw(a, v);
+	arbiter_guilty(a, v, now);
 }
 
 /* --- who is there --- */
@@ -129,7 +130,8 @@ int arbiter_add(struct arbiter *a, uint32_t id, const struct sched_vgpu *params,
 
 	if (err < 0 || slot < 0)
 		return err < 0 ? err : -ENOSPC;
-	a->vgpus[slot] = (struct arbiter_vgpu){.id = id, .page = page, .claim = claim};
+	a->vgpus[slot] = (struct arbiter_vgpu){
+		.id = id, .page = page, .claim = claim, .allowed_ns = ARBITER_OUTSIDE_NS};
 	page->version = SLICE_VERSION;
 	page->magic = SLICE_MAGIC;
 	page->idle_ns = ARBITER_IDLE_NS;
