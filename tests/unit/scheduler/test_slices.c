@@ -307,6 +307,70 @@ static void test_nothing_saved(void **state)
 	assert_in_range(node.guests[1].used_ns, 480 * SCHED_MS, 520 * SCHED_MS);
 }
 
+/* What it took outside of its slices lets others go first, and shortens its own. */
+static void test_charged_outside(void **state)
+{
+	struct slices s;
+	struct slices_grant grant;
+
+	slices_init(&s, &(struct sched_gpu){SCHED_EQUAL_SHARE, 10});
+	for (uint32_t id = 1; id <= 2; id++) {
+		slices_add(&s, id, &(struct sched_vgpu){1, 1});
+		slices_want(&s, id, true);
+	}
+	assert_int_equal(slices_charge(&s, 1, 15 * SCHED_MS), 0);
+	assert_int_equal(slices_charge(&s, 3, 1), -ENOENT);
+	for (unsigned i = 0; i < 2; i++) {
+		slices_next(&s, 0, &grant);
+		assert_int_equal(grant.id, 2);
+		slices_end(&s, 2, 10 * SCHED_MS);
+	}
+	slices_next(&s, 0, &grant);
+	assert_int_equal(grant.id, 1);
+	assert_int_equal(grant.length_ns, SCHED_SLICE_MIN_MS * SCHED_MS);
+}
+
+/* Who is behind and comes back does not wait for the end of another's slice; nobody else ends it.
+ */
+static void test_preempt(void **state)
+{
+	struct slices s;
+	struct slices_grant grant;
+
+	slices_init(&s, &(struct sched_gpu){SCHED_EQUAL_SHARE, 2});
+	slices_add(&s, 1, &(struct sched_vgpu){300, 1});
+	slices_add(&s, 2, &(struct sched_vgpu){100, 1});
+	slices_want(&s, 2, true);
+	for (unsigned i = 0; i < 50; i++) {
+		slices_next(&s, 0, &grant);
+		slices_end(&s, 2, grant.length_ns);
+	}
+	slices_next(&s, 0, &grant);
+	assert_false(slices_preempt(&s, grant.length_ns));
+	slices_want(&s, 1, true);
+	assert_true(slices_preempt(&s, 0));
+	slices_end(&s, 2, SCHED_MS);
+	slices_next(&s, 0, &grant);
+	assert_int_equal(grant.id, 1);
+	assert_false(slices_preempt(&s, grant.length_ns));
+}
+
+static void test_other_params(void **state)
+{
+	struct slices s;
+	struct slices_grant grant;
+
+	slices_init(&s, &(struct sched_gpu){SCHED_EQUAL_SHARE, 10});
+	slices_add(&s, 1, &(struct sched_vgpu){100, 1});
+	assert_int_equal(slices_set_params(&s, 1, &(struct sched_vgpu){0, 1}), -EINVAL);
+	assert_int_equal(slices_set_params(&s, 2, &(struct sched_vgpu){1, 1}), -ENOENT);
+	assert_int_equal(slices_set_params(&s, 1, &(struct sched_vgpu){200, 1}), 0);
+	slices_want(&s, 1, true);
+	slices_next(&s, 0, &grant);
+	slices_end(&s, 1, 10 * SCHED_MS);
+	assert_int_equal(s.vgpus[0].count, 10 * SCHED_MS * SCHED_WEIGHT_MAX / 200);
+}
+
 /* --- random schedules --- */
 
 static void change_something(struct node *node)
@@ -391,6 +455,9 @@ int main(void)
 		cmocka_unit_test(test_deleted_in_its_slice),
 		cmocka_unit_test(test_idle_time),
 		cmocka_unit_test(test_nothing_saved),
+		cmocka_unit_test(test_charged_outside),
+		cmocka_unit_test(test_preempt),
+		cmocka_unit_test(test_other_params),
 		cmocka_unit_test(test_random_schedules),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static void test_submit(void **state)
@@ -176,6 +177,66 @@ static void test_asking_never_blocks(void **state)
 	assert_int_equal(p->dev.frames, 1);
 }
 
+static void quit(void *data)
+{
+	loop_quit(data, 0);
+}
+
+static void run_loop(struct peer *p, uint64_t ms)
+{
+	loop_set_timer(p->loop, ms, quit, p->loop);
+	assert_int_equal(loop_run(p->loop), 0);
+}
+
+/* A frame came too soon: that it is done is told later, and nothing is served until then. */
+static void test_a_frame_is_held_back(void **state)
+{
+	struct peer *p = *state;
+
+	munmap(peer_make_buffer(p, 9, BIND_CUSTOM, 8), 8);
+	p->dev.hold_ns = 20000000;
+	SEND(p, VTEST_RESOURCE_BUSY_WAIT, 9, 0);
+	assert_int_equal(p->dev.frames, 1);
+	p->dev.hold_ns = 0;
+	SEND(p, VTEST_SUBMIT_CMD, 1);
+	peer_expect_silence(p);
+	assert_int_equal(p->dev.submits, 0);
+	run_loop(p, 100);
+	EXPECT(p, 1, VTEST_RESOURCE_BUSY_WAIT, 0);
+	assert_int_equal(p->dev.submits, 1);
+}
+
+/* One that is frozen meanwhile tells it when it goes on, and serves what waited. */
+static void test_held_back_and_frozen(void **state)
+{
+	struct peer *p = *state;
+
+	munmap(peer_make_buffer(p, 9, BIND_CUSTOM, 8), 8);
+	p->dev.hold_ns = 3600000000000;
+	SEND(p, VTEST_RESOURCE_BUSY_WAIT, 9, 0);
+	p->dev.hold_ns = 0;
+	SEND(p, VTEST_SUBMIT_CMD, 1);
+	vtest_freeze(p->vtest);
+	peer_expect_silence(p);
+	vtest_thaw(p->vtest);
+	peer_step(p);
+	EXPECT(p, 1, VTEST_RESOURCE_BUSY_WAIT, 0);
+	assert_int_equal(p->dev.submits, 1);
+}
+
+/* A client that is gone is not held on to. */
+static void test_held_back_and_gone(void **state)
+{
+	struct peer *p = *state;
+
+	munmap(peer_make_buffer(p, 9, BIND_CUSTOM, 8), 8);
+	p->dev.hold_ns = 3600000000000;
+	SEND(p, VTEST_RESOURCE_BUSY_WAIT, 9, 0);
+	shutdown(p->fd, SHUT_RDWR);
+	run_loop(p, 50);
+	peer_expect_closed(p, "");
+}
+
 /* The fence asked for before the second submit says nothing about the second submit. */
 static void test_an_old_fence_does_not_cover_new_work(void **state)
 {
@@ -215,6 +276,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_submit, peer_setup_v2),
+		TEST(test_a_frame_is_held_back, peer_setup_v2),
+		TEST(test_held_back_and_frozen, peer_setup_v2),
+		TEST(test_held_back_and_gone, peer_setup_v2),
 		TEST(test_create_is_answered_before_the_submit, peer_setup_v2),
 		TEST(test_create_arrives_while_the_submit_is_pending, peer_setup_v2),
 		TEST(test_no_answer_overtakes_an_unref, peer_setup_v2),
