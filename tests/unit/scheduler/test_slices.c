@@ -368,7 +368,7 @@ static void test_other_params(void **state)
 	slices_want(&s, 1, true);
 	slices_next(&s, 0, &grant);
 	slices_end(&s, 1, 10 * SCHED_MS);
-	assert_int_equal(s.vgpus[0].count, 10 * SCHED_MS * SCHED_WEIGHT_MAX / 200);
+	assert_int_equal(s.vgpus[0].count, 10ull * SCHED_MS * SCHED_WEIGHT_MAX / 200);
 }
 
 /* --- random schedules --- */
