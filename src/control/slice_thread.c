@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/process_times.h"
 #include "control/arbiter.h"
+#include "host/drm_usage.h"
 #include "protocol/keeper_table.h"
 
 #include <errno.h>
@@ -35,7 +36,8 @@ struct slice_vgpu {
 	int wake_fd; /* not owned */
 	int link_fd; /* or -1 */
 	clockid_t clocks[PROCESS_PARTS];
-	unsigned n_clocks; /* 0: what it uses cannot be told */
+	unsigned n_clocks;      /* 0: it draws with a GPU … */
+	struct drm_usage usage; /* … and its driver tells, or what it uses is not known */
 	uint64_t deaf_until;
 	uint64_t turns; /* begun and over, when it last woke us */
 };
@@ -83,13 +85,15 @@ static bool thread_used(void *data, uint32_t id, uint64_t *ret_ns)
 	struct timespec cpu;
 	uint64_t sum = 0;
 
+	if (v && !v->n_clocks)
+		return drm_usage_read(&v->usage, ret_ns);
 	for (unsigned i = 0; v && i < v->n_clocks; i++) {
 		if (clock_gettime(v->clocks[i], &cpu) < 0)
 			return false;
 		sum += (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec;
 	}
 	*ret_ns = sum;
-	return v && v->n_clocks;
+	return v != NULL;
 }
 
 static const struct arbiter_ops thread_ops = {
@@ -253,10 +257,11 @@ void slice_thread_destroy(struct slice_thread *t)
 	thread_unlock(t);
 	pthread_join(t->thread, NULL);
 	for (unsigned i = 0; i < SCHED_VGPUS_MAX; i++) {
-		if (t->vgpus[i].id)
-			arbiter_remove(&t->arbiter, t->vgpus[i].id);
-		if (t->vgpus[i].id)
-			close_fd(&t->vgpus[i].link_fd);
+		if (!t->vgpus[i].id)
+			continue;
+		arbiter_remove(&t->arbiter, t->vgpus[i].id);
+		close_fd(&t->vgpus[i].link_fd);
+		drm_usage_close(&t->vgpus[i].usage);
 	}
 	pthread_mutex_destroy(&t->lock);
 	close_fd(&t->kick_fd);
@@ -304,6 +309,7 @@ void slice_thread_remove(struct slice_thread *t, uint32_t id)
 	pthread_mutex_lock(&t->lock);
 	arbiter_remove(&t->arbiter, id);
 	close_fd(&v->link_fd);
+	drm_usage_close(&v->usage);
 	*v = (struct slice_vgpu){0};
 	thread_unlock(t);
 }
@@ -322,22 +328,38 @@ int slice_thread_set_link(struct slice_thread *t, uint32_t id, int fd)
 	return 0;
 }
 
-void slice_thread_set_process(struct slice_thread *t, uint32_t id, pid_t pid, bool counted)
+/* The process and its children: the one that the keeper started is a monitor. */
+static unsigned process_clocks(const pid_t *pids, unsigned n_pids, clockid_t *ret)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < n_pids; i++)
+		n += clock_getcpuclockid(pids[i], &ret[n]) == 0;
+	return n;
+}
+
+void slice_thread_set_process(struct slice_thread *t, uint32_t id, pid_t pid, bool software)
 {
 	struct slice_vgpu *v = id ? thread_find(t, id) : NULL;
 	pid_t pids[PROCESS_PARTS] = {pid};
 	clockid_t clocks[PROCESS_PARTS];
-	unsigned n = 0;
+	struct drm_usage usage = {0}, old;
+	unsigned n = 0, n_pids = 0;
 
 	if (!v)
 		return;
-	unsigned n_pids =
-		pid && counted ? 1 + process_children(pid, pids + 1, PROCESS_PARTS - 1) : 0;
-	for (unsigned i = 0; i < n_pids; i++)
-		n += clock_getcpuclockid(pids[i], &clocks[n]) == 0;
+	if (pid)
+		n_pids = 1 + process_children(pid, pids + 1, PROCESS_PARTS - 1);
+	if (software)
+		n = process_clocks(pids, n_pids, clocks);
+	for (unsigned i = n_pids; !software && i > 0 && !usage.n; i--)
+		drm_usage_open("/proc", pids[i - 1], &usage);
 	pthread_mutex_lock(&t->lock);
 	memcpy(v->clocks, clocks, n * sizeof(*clocks));
 	v->n_clocks = n;
+	old = v->usage;
+	v->usage = usage;
 	arbiter_renew(&t->arbiter, id);
 	thread_unlock(t);
+	drm_usage_close(&old);
 }

@@ -44,7 +44,7 @@ int slice_thread_add(struct slice_thread *t, uint32_t id, const struct sched_vgp
 void slice_thread_remove(struct slice_thread *t, uint32_t id);
 /* The keeper's control socket, to stop its device process by; duplicated. -1: none now. */
 int slice_thread_set_link(struct slice_thread *t, uint32_t id, int fd);
-/* Its device process from now on; 0: none. `counted`: what it costs is CPU time. */
-void slice_thread_set_process(struct slice_thread *t, uint32_t id, pid_t pid, bool counted);
+/* Its device process from now on; 0: none. `software`: what it costs is CPU time. */
+void slice_thread_set_process(struct slice_thread *t, uint32_t id, pid_t pid, bool software);
 
 #endif

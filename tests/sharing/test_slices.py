@@ -50,7 +50,7 @@ max_fps = 20
 
 class SlicedNode(ConfinedNode):
     def __init__(self, cpu, node=""):
-        super().__init__(cpu)
+        super().__init__(cpu, "auto")
         self.config.write_text(CONFIG.format(node=node))
 
 

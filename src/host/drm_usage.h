@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_HOST_DRM_USAGE_H
+#define VGPU_HOST_DRM_USAGE_H
+
+/*
+ * How long a GPU's engines worked for a process, as its kernel driver says in the fdinfo of the
+ * process' DRM descriptors (Documentation/gpu/drm-usage-stats.rst). The process has no say in it,
+ * and cannot open another one once it is locked down.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define DRM_USAGE_FILES 8
+
+struct drm_usage {
+	int fds[DRM_USAGE_FILES]; /* fdinfo files, one for each client of the driver */
+	unsigned n;
+};
+
+/*
+ * Finds the DRM descriptors of that process below `proc` ("/proc"). False: there are none, its
+ * driver does not tell, or we may not ask; `ret` is empty then.
+ */
+bool drm_usage_open(const char *proc, pid_t pid, struct drm_usage *ret);
+/* Adds up all engines, ns. False: nothing could be read. Allocates nothing. */
+bool drm_usage_read(const struct drm_usage *usage, uint64_t *ret_ns);
+void drm_usage_close(struct drm_usage *usage); /* of an empty one, too */
+
+#endif
