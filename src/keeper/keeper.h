@@ -239,7 +239,7 @@ const char *formats_store(struct device_process *d, const struct keeper_formats 
 void watch_check_time(struct keeper *k, uint64_t now);
 uint64_t watch_next_time(const struct keeper *k);
 bool watch_hangs(struct keeper *k); /* it is at one thing for too long */
-void watch_begin(struct keeper *k);       /* the guest did something just now */
+void watch_begin(struct keeper *k); /* the guest did something just now */
 uint64_t watch_idle_ns(struct keeper *k);
 
 /* group.c: the control group that device processes are in */
