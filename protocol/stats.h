@@ -36,7 +36,9 @@
  */
 #define VGPU_STATS_VALUES(X)                                                                       \
 	X(vram_limit_bytes, GAUGE, "VRAM quota")                                                   \
-	X(vram_used_bytes, GAUGE, "VRAM in use now")                                               \
+	X(vram_used_bytes, GAUGE,                                                                  \
+		"VRAM in use now: textures, buffers, shared memory, screens, objects; contexts "   \
+		"and programs beyond 64 MiB")                                                      \
 	X(vram_peak_bytes, GAUGE, "highest VRAM use so far")                                       \
 	X(clients, GAUGE, "connected clients")                                                     \
 	X(contexts, GAUGE, "rendering contexts now")                                               \

@@ -27,7 +27,8 @@
 	X(vgpus, "number", "how many it carries")                                                  \
 	X(policy, "string", "best-effort, equal-share or fixed-share")                             \
 	X(slice_ms, "number or null", "slice of that policy; null with best-effort")               \
-	X(enforced_by, "string or null", "cgroup-v1, cgroup-v2, accounts or slices; null: nothing") \
+	X(enforced_by, "string or null",                                                           \
+		"cgroup-v1, cgroup-v2, accounts or slices; null: nothing")                         \
 	X(mixed, "boolean", "whether vGPUs of several types may share it")
 
 #define RENDER_TYPE_FIELDS(X)                                                                      \
@@ -57,7 +58,8 @@
 	X(pid, "number or null", "of its device process")                                          \
 	X(keeper_pid, "number or null", "of its keeper")                                           \
 	X(renderer, "string or null", "as the device process says")                                \
-	X(vram_used_mib, "number", "rounded up")                                                   \
+	X(vram_used_mib, "number",                                                                 \
+		"what its guests cost the host, rounded up: see vram_used_bytes")                  \
 	X(vram_mib, "number", "its quota")                                                         \
 	X(bound_to, "string or null", "the VM or process that holds it")                           \
 	X(connections, "number", "of what holds it")                                               \
