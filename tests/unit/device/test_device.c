@@ -326,9 +326,12 @@ static uint64_t memory_now(void *data)
 	return *(uint64_t *)data;
 }
 
-static void pass_a_look(void)
+/* And lets pass what is between two looks. */
+static void hold(uint64_t *memory, uint64_t bytes)
 {
 	const struct timespec wait = {.tv_nsec = 11000000};
+
+	*memory = bytes;
 	nanosleep(&wait, NULL);
 }
 
@@ -336,28 +339,25 @@ static void pass_a_look(void)
 static void test_memory_that_nobody_counts(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t memory[1] = {50u << 20};
-	uint64_t most = memory[0] + FIXTURE_QUOTA + DEVICE_DRIVER_FREE + DEVICE_SPARE;
+	uint64_t memory = 50u << 20;
+	uint64_t most = memory + FIXTURE_QUOTA + DEVICE_DRIVER_FREE + DEVICE_SPARE;
 	uint32_t nop[] = {0};
 
 	f->dev->config.memory = memory_now;
-	f->dev->config.memory_data = memory;
+	f->dev->config.memory_data = &memory;
 	quota_begin(f->dev);
 	assert_int_equal(device_context_create(f->client, 1, 0, "x", 1), 0);
 	assert_int_equal(device_context_create(f->client, 2, 0, "y", 1), 0);
-	memory[0] = most - DEVICE_GROWN / 2;
-	pass_a_look();
+	hold(&memory, most - DEVICE_GROWN / 2);
 	assert_int_equal(device_submit(f->client, 1, nop, 1), 0);
-	memory[0] = most + 1;
-	pass_a_look();
+	hold(&memory, most + 1);
 	assert_int_equal(device_submit(f->client, 2, nop, 1), 0); /* not its doing */
-	pass_a_look();
+	hold(&memory, most + 1);
 	assert_int_equal(device_submit(f->client, 1, nop, 1), 0); /* it was run, and is the last */
 	assert_true(device_context_lost(f->client, 1));
 	assert_false(device_context_lost(f->client, 2));
 	assert_int_equal(f->stats.quota_refusals_total, 1);
-	memory[0] = most;
-	pass_a_look();
+	hold(&memory, most);
 	assert_int_equal(device_submit(f->client, 2, nop, 1), 0);
 	assert_false(device_context_lost(f->client, 2));
 }
