@@ -86,6 +86,7 @@ const struct syscall_row syscall_rows[] = {
 	{CALL(madvise), EQUALS(2, MADV_DONTNEED), BECAUSE("malloc_trim, thread stacks")},
 	{CALL(madvise), EQUALS(2, MADV_FREE), BECAUSE("allocators giving memory back")},
 	{CALL(madvise), EQUALS(2, MADV_DONTDUMP), BECAUSE("guest memory stays out of core dumps")},
+	{CALL(madvise), EQUALS(2, MADV_POPULATE_WRITE), BECAUSE("pages of the journal, many at once")},
 	{CALL(memfd_create), ONLY_BITS(1, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL_BIT),
 		BECAUSE("screens, vtest resources")},
 	{CALL(ftruncate), BECAUSE("size of a memfd")},
