@@ -21,7 +21,7 @@ static json_t *local_checks(const struct error *why)
 		snprintf(slash + 1, sizeof("vgpu-device"), "vgpu-device");
 	if (!slash || access(device, X_OK) < 0)
 		snprintf(device, sizeof(device), "%s/vgpu-device", VGPUD_LIBEXEC);
-	json_t *list = host_doctor(device);
+	json_t *list = host_doctor(device, &host_roots_real);
 	json_array_append_new(list,
 		json_pack("{s:s, s:s, s:s, s:s}", "check", "vgpud", "status", "fail", "detail",
 			why->text, "advice", "start it: `systemctl start vgpud`, or run `vgpud`"));

@@ -8,6 +8,7 @@
 #include "base/parse.h"
 #include "control/doctor.h"
 #include "control/render.h"
+#include "host/report.h"
 #include "metrics/prometheus.h"
 
 #include <ctype.h>
@@ -63,30 +64,11 @@ static void api_gpu_list(struct api *api, struct http_request *request, const ch
 {
 	json_t *list = json_array();
 
-	for (size_t i = 0; i < api->d->n_gpus; i++)
-		json_array_append_new(list, render_gpu(api->d, &api->d->gpus[i]));
-	http_reply_json(request, 200, list);
-}
-
-static const struct gpu *find_gpu(struct api *api, struct http_request *request, const char *name)
-{
-	const struct gpu *gpu = vgpud_find_gpu(api->d, name);
-	struct error err;
-
-	if (!gpu) {
-		error_set(&err, ENOENT,
-			"%.64s: there is no GPU of that name (see `vgpuctl gpu list`)", name);
-		http_reply_error(request, &err);
+	for (size_t i = 0; i < api->d->n_gpus; i++) {
+		if (!api->d->gpus[i].gone)
+			json_array_append_new(list, render_gpu(api->d, &api->d->gpus[i]));
 	}
-	return gpu;
-}
-
-static void api_gpu_show(struct api *api, struct http_request *request, const char *name)
-{
-	const struct gpu *gpu = find_gpu(api, request, name);
-
-	if (gpu)
-		http_reply_json(request, 200, render_gpu(api->d, gpu));
+	http_reply_json(request, 200, list);
 }
 
 static void api_type_list(struct api *api, struct http_request *request, const char *name)
@@ -94,7 +76,7 @@ static void api_type_list(struct api *api, struct http_request *request, const c
 	const char *gpu = http_query(request, "gpu");
 	json_t *list;
 
-	if (gpu && !find_gpu(api, request, gpu))
+	if (gpu && !api_find_gpu(api, request, gpu))
 		return;
 	list = json_array();
 	for (size_t i = 0; i < api->d->n_types; i++) {
@@ -613,6 +595,13 @@ void api_print(FILE *out)
 				  vgpu[] = {RENDER_VGPU_FIELDS(F)},
 				  event[] = {RENDER_EVENT_FIELDS(F)},
 				  check[] = {RENDER_CHECK_FIELDS(F)},
+				  report[] = {REPORT_GPU_FIELDS(F)},
+				  method[] = {REPORT_METHOD_FIELDS(F)},
+				  pci[] = {REPORT_PCI_FIELDS(F)},
+				  iommu[] = {REPORT_IOMMU_FIELDS(F)},
+				  sriov[] = {REPORT_SRIOV_FIELDS(F)},
+				  mdev[] = {REPORT_MDEV_FIELDS(F)},
+				  vendor[] = {REPORT_VENDOR_FIELDS(F)},
 				  stats[] = {METRICS_TABLE(S) RENDER_STATS_FIELDS(F)},
 				  sample[] = {RENDER_SAMPLE_FIELDS(F)},
 				  result[] = {RENDER_RESULT_FIELDS(F)};
@@ -633,6 +622,13 @@ void api_print(FILE *out)
 			routes[i].summary, routes[i].request, routes[i].answer);
 	fprintf(out, "\n## Objects\n");
 	print_fields(out, "GPU", gpu, ARRAY_SIZE(gpu));
+	print_fields(out, "shown GPU (beside those of GPU)", report, ARRAY_SIZE(report));
+	print_fields(out, "method", method, ARRAY_SIZE(method));
+	print_fields(out, "pci", pci, ARRAY_SIZE(pci));
+	print_fields(out, "iommu", iommu, ARRAY_SIZE(iommu));
+	print_fields(out, "sriov", sriov, ARRAY_SIZE(sriov));
+	print_fields(out, "mdev", mdev, ARRAY_SIZE(mdev));
+	print_fields(out, "vendor", vendor, ARRAY_SIZE(vendor));
 	print_fields(out, "type", type, ARRAY_SIZE(type));
 	print_fields(out, "vGPU", vgpu, ARRAY_SIZE(vgpu));
 	print_fields(out, "event", event, ARRAY_SIZE(event));

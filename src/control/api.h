@@ -15,7 +15,9 @@
 /* X(method, path, handler, summary, request, answer) */
 #define API_ROUTES(X)                                                                              \
 	X("GET", "/v1/gpus", api_gpu_list, "The GPUs of this node", "", "an array of GPU")         \
-	X("GET", "/v1/gpus/NAME", api_gpu_show, "One GPU", "", "GPU")                              \
+	X("GET", "/v1/gpus/NAME", api_gpu_show,                                                    \
+		"One GPU, and what its node makes of it: each method possible, or why not", "",    \
+		"shown GPU")                                                                       \
 	X("POST", "/v1/gpus/NAME/policy", api_gpu_policy, "How its vGPUs share it",                \
 		"{policy, slice_ms?}: slice_ms: 1 to 30; by the number of vGPUs if not given",     \
 		"GPU")                                                                             \

@@ -1,10 +1,57 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/api_internal.h"
+#include "control/gpus.h"
 #include "control/render.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #define NO_SLICE (-1) /* nobody chose one */
+
+const struct gpu *api_find_gpu(struct api *api, struct http_request *request, const char *name)
+{
+	const struct gpu *gpu = vgpud_find_gpu(api->d, name);
+	struct error err;
+
+	if (!gpu) {
+		error_set(&err, ENOENT,
+			"%.64s: there is no GPU of that name (see `vgpuctl gpu list`)", name);
+		http_reply_error(request, &err);
+	}
+	return gpu;
+}
+
+static void on_shown(void *data, json_t *report)
+{
+	struct api_call *call = data;
+	const struct gpu *gpu = vgpud_find_gpu(call->api->d, call->name);
+	struct error err;
+
+	if (gpu && report) {
+		json_t *json = render_gpu(call->api->d, gpu);
+		json_object_update(json, report);
+		http_reply_json(call->request, 200, json);
+	} else {
+		error_set(&err, gpu ? ETIMEDOUT : ENOENT, "gpu show %s: %s", call->name,
+			gpu ? "a driver does not answer (see dmesg, and try again)"
+			    : "it is gone from this node (see `vgpuctl gpu list`)");
+		http_reply_error(call->request, &err);
+	}
+	json_decref(report);
+	free(call);
+}
+
+void api_gpu_show(struct api *api, struct http_request *request, const char *name)
+{
+	const struct gpu *gpu = api_find_gpu(api, request, name);
+	struct api_call *call = gpu ? api_call_new(api, request, name) : NULL;
+	struct error err;
+
+	if (call && gpus_show(api->d, gpu, on_shown, call, &err) < 0) {
+		http_reply_error(request, &err);
+		free(call);
+	}
+}
 
 void api_gpu_policy(struct api *api, struct http_request *request, const char *name)
 {

@@ -49,6 +49,8 @@ static const struct key node_keys[] = {
 		sizeof(((struct config *)0)->lockdown)},
 	{"shares", VALUE_SHARES, offsetof(struct config, shares), 0,
 		sizeof(((struct config *)0)->shares)},
+	{"host_root", TEXT(config, host_root)},
+	{"rescan_s", VALUE_NUMBER32, offsetof(struct config, rescan_s), 0, 86400},
 	{"dmabuf", VALUE_BOOL, offsetof(struct config, dmabuf)},
 	{"hibernate_idle_s", VALUE_NUMBER32, offsetof(struct config, hibernate_idle_s), 0,
 		CONFIG_IDLE_MAX},
@@ -104,6 +106,7 @@ void config_init(struct config *config)
 		.shader_cache_mib = 64,
 		.lockdown = "strict",
 		.shares = "auto",
+		.rescan_s = CONFIG_RESCAN_AUTO,
 		.libvirt_create = true};
 }
 
@@ -163,6 +166,18 @@ static const char *set_value(void *base, const struct key *key, const char *valu
 	return NULL;
 }
 
+/* As that of a vGPU; PCI addresses have colons, too. */
+static bool gpu_name_valid(const char *name)
+{
+	char plain[TYPES_NAME_MAX];
+
+	if (strlen(name) >= sizeof(plain))
+		return false;
+	for (size_t i = 0; (plain[i] = name[i] == ':' && i ? '.' : name[i]); i++)
+		;
+	return name_valid(plain);
+}
+
 /* The GPU or type of a section "gpu NAME", "type NAME", made at its first key. */
 static void *section_object(struct parse *p, const char *section, const struct key **ret_keys)
 {
@@ -170,7 +185,7 @@ static void *section_object(struct parse *p, const char *section, const struct k
 	char *name;
 	void *object;
 
-	if (!strncmp(section, "gpu ", 4) && name_valid(section + 4)) {
+	if (!strncmp(section, "gpu ", 4) && gpu_name_valid(section + 4)) {
 		*ret_keys = gpu_keys;
 		for (size_t i = 0; i < c->n_gpus; i++) {
 			if (!strcmp(c->gpus[i].name, section + 4))

@@ -12,8 +12,9 @@
 
 #include <stdbool.h>
 
-#define CONFIG_PATH_MAX 256
-#define CONFIG_MAX      64 /* [gpu] sections; [type] sections */
+#define CONFIG_PATH_MAX    256
+#define CONFIG_RESCAN_AUTO UINT32_MAX /* where the kernel cannot say so */
+#define CONFIG_MAX         64         /* [gpu] sections; [type] sections */
 
 struct config_gpu {
 	char name[TYPES_NAME_MAX];
@@ -33,7 +34,9 @@ struct config {
 	uint64_t soft_vram_mib;    /* of each soft GPU; 0: from the node's memory */
 	char lockdown[16];         /* strict, best-effort or off: see vgpu-device(8) */
 	bool dmabuf;
-	char shares[12];           /* auto, groups or accounts: what enforces those of soft GPUs */
+	char shares[12]; /* auto, groups or accounts: what enforces those of soft GPUs */
+	char host_root[CONFIG_PATH_MAX]; /* where sys, proc, dev are for the inventory; "" : / */
+	uint32_t rescan_s;         /* GPUs are read so often; 0: only when the kernel says so */
 	uint32_t hibernate_idle_s; /* a vGPU idle for longer is hibernated; 0: never */
 	bool libvirt_create;       /* a vGPU for a libvirt domain that has none */
 	char libvirt_gpu[TYPES_NAME_MAX];

@@ -1,29 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/doctor.h"
 
-#include "base/cleanup.h"
-#include "base/clock.h"
+#include "control/child.h"
+#include "control/gpus.h"
 #include "host/doctor.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#define DOCTOR_OUTPUT_MAX 65536u
 
 struct doctor {
 	struct vgpud *d;
-	sd_event_source *io, *timer;
-	int fd;
-	pid_t pid;
-	char output[DOCTOR_OUTPUT_MAX];
-	size_t len;
 	doctor_done done;
 	void *data;
 };
@@ -71,6 +59,17 @@ static void share_checks(const struct vgpud *d, json_t *list)
 	}
 }
 
+static void hotplug_check(const struct vgpud *d, json_t *list)
+{
+	static const char advice[] = "run vgpud outside of containers and user namespaces, or set "
+				     "rescan_s in [node]";
+	char detail[320];
+
+	bool follows = gpus_hotplug(d, detail, sizeof(detail));
+	json_array_append_new(list,
+		check_json("hotplug", follows ? "ok" : "warn", detail, follows ? NULL : advice));
+}
+
 static void node_checks(const struct vgpud *d, json_t *list)
 {
 	char detail[160];
@@ -78,18 +77,21 @@ static void node_checks(const struct vgpud *d, json_t *list)
 	snprintf(detail, sizeof(detail), "answers, %zu GPUs", d->n_gpus);
 	json_array_append_new(list, check_json("vgpud", "ok", detail, NULL));
 	share_checks(d, list);
+	hotplug_check(d, list);
 	for (const struct vgpu *v = d->vgpus; v; v = v->next) {
 		if (strcmp(vgpu_state(v), "failed") != 0)
 			continue;
 		json_array_append_new(list,
 			check_json("vgpu", "warn", vgpu_failure(v),
-				"its next use starts a new device process; see its keeper.log"));
+				v->gpu_fault[0] ? "bring its GPU back, or move it: vgpuctl move"
+						: "its next use starts a new device process; see "
+						  "its keeper.log"));
 	}
 }
 
-static void doctor_finish(struct doctor *doctor)
+static void doctor_finish(void *data, json_t *list)
 {
-	json_t *list = json_loadb(doctor->output, doctor->len, 0, NULL);
+	struct doctor *doctor = data;
 
 	if (!json_is_array(list)) {
 		json_decref(list);
@@ -99,69 +101,28 @@ static void doctor_finish(struct doctor *doctor)
 				      "run `vgpuctl doctor` where it can be watched"));
 	}
 	node_checks(doctor->d, list);
-	kill(doctor->pid, SIGKILL); /* not waited for yet, so still its pid */
-	waitpid(doctor->pid, NULL, 0);
-	sd_event_source_disable_unref(doctor->io);
-	sd_event_source_disable_unref(doctor->timer);
-	close_fd(&doctor->fd);
 	doctor->done(doctor->data, list);
 	free(doctor);
 }
 
-static int on_output(sd_event_source *source, int fd, uint32_t events, void *data)
+static json_t *doctor_work(const void *data)
 {
-	struct doctor *doctor = data;
+	const struct vgpud *d = data;
 
-	ssize_t n = read(fd, doctor->output + doctor->len, sizeof(doctor->output) - doctor->len);
-	if (n > 0)
-		doctor->len += (size_t)n;
-	else if (n == 0 || errno != EAGAIN)
-		doctor_finish(doctor);
-	return 0;
-}
-
-static int on_timeout(sd_event_source *source, uint64_t usec, void *data)
-{
-	doctor_finish(data);
-	return 0;
-}
-
-static void doctor_child(const struct vgpud *d, int fd)
-{
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	json_t *list = host_doctor(d->device_path);
-	char *text = json_dumps(list, JSON_COMPACT);
-	size_t len = text ? strlen(text) : 0;
-	_exit(text && write(fd, text, len) == (ssize_t)len ? 0 : 1);
+	return host_doctor(d->device_path, &d->roots);
 }
 
 int doctor_start(struct vgpud *d, doctor_done done, void *data, struct error *err)
 {
 	struct doctor *doctor = calloc(1, sizeof(*doctor));
-	int pipes[2] = {-1, -1};
+	int r = -ENOMEM;
 
-	if (!doctor || pipe2(pipes, O_CLOEXEC) < 0) {
-		free(doctor);
-		return error_set(err, ENOMEM, "doctor: no pipe or memory (free some)");
+	if (doctor) {
+		*doctor = (struct doctor){.d = d, .done = done, .data = data};
+		r = child_start(
+			&d->children, d->event, doctor_work, d, DOCTOR_MS, doctor_finish, doctor);
 	}
-	*doctor = (struct doctor){.d = d, .fd = pipes[0], .done = done, .data = data};
-	doctor->pid = fork();
-	if (doctor->pid == 0)
-		doctor_child(d, pipes[1]);
-	close(pipes[1]);
-	int r = doctor->pid < 0 ? -errno
-				: sd_event_add_io(d->event, &doctor->io, doctor->fd, EPOLLIN,
-					  on_output, doctor);
-	if (r >= 0)
-		r = sd_event_add_time_relative(d->event, &doctor->timer, CLOCK_MONOTONIC,
-			DOCTOR_MS * 1000ull, 0, on_timeout, doctor);
 	if (r < 0) {
-		if (doctor->pid > 0) {
-			kill(doctor->pid, SIGKILL);
-			waitpid(doctor->pid, NULL, 0);
-		}
-		sd_event_source_disable_unref(doctor->io);
-		close_fd(&doctor->fd);
 		free(doctor);
 		return error_set(err, -r, "doctor: the checks cannot be started: %s (try again)",
 			strerror(-r));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/api.h"
+#include "control/gpus.h"
 #include "control/handover.h"
 #include "control/http.h"
 #include "control/tcp.h"
@@ -8,7 +9,6 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
-#include "host/inventory.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -33,7 +33,8 @@ struct options {
 	const char *config;
 	char state_dir[PATH_MAX];
 	char run_dir[PATH_MAX];
-	long soft_gpus; /* -1: as configured */
+	const char *host_root; /* NULL: as configured */
+	long soft_gpus;        /* -1: as configured */
 };
 
 struct servers {
@@ -221,59 +222,6 @@ static void find_group(struct vgpud *d)
 		log_info("there is no group %s: only root may use this vgpud", d->config.group);
 }
 
-static void read_gpus(struct vgpud *d)
-{
-	static struct host_inventory inventory;
-	struct config *config = &d->config;
-
-	host_inventory_read(
-		&inventory, "/sys", "/dev/dri", (unsigned)config->soft_gpus, config->soft_vram_mib);
-	for (size_t i = 0; i < inventory.count; i++) {
-		const struct host_gpu *host = &inventory.gpus[i];
-		const struct config_gpu *own = config_find_gpu(config, host->name);
-		struct gpu *gpu = &d->gpus[d->n_gpus++];
-		*gpu = (struct gpu){.kind = host->kind,
-			.vram_mib = own && own->vram_mib ? own->vram_mib : host->vram_mib,
-			.slices = host->render_node[0] || (own && !strcmp(own->sharing, "slices")),
-			.mixed = own && own->mixed};
-		if (host->render_node[0] && own && !strcmp(own->sharing, "cpu"))
-			log_warning("[gpu %s] sharing = cpu: its time is not CPU time, so it is "
-				    "shared in slices",
-				host->name);
-		snprintf(gpu->name, sizeof(gpu->name), "%s", host->name);
-		memcpy(gpu->driver, host->driver, sizeof(gpu->driver));
-		memcpy(gpu->pci_address, host->pci_address, sizeof(gpu->pci_address));
-		memcpy(gpu->render_node, host->render_node, sizeof(gpu->render_node));
-		d->n_types += types_ladder(gpu, d->types + d->n_types, TYPES_MAX - d->n_types);
-	}
-}
-
-/* Types of the config file, over the ladder's. */
-static void add_types(struct vgpud *d)
-{
-	for (size_t i = 0; i < d->config.n_types; i++) {
-		struct type type = d->config.types[i];
-		const struct gpu *gpu = vgpud_find_gpu(d, type.gpu);
-		if (!gpu || type.vram_mib > gpu->vram_mib) {
-			log_warning("type %s is left out: %s", type.name,
-				gpu ? "its GPU has less VRAM" : "its GPU is not on this node");
-			continue;
-		}
-		uint64_t fit = MIN(gpu->vram_mib / type.vram_mib, TYPES_INSTANCES);
-		if (!type.max_instances || type.max_instances > fit)
-			type.max_instances = (uint32_t)fit;
-		const struct type *old = vgpud_find_type(d, type.name);
-		if (old)
-			d->types[old - d->types] = type;
-		else if (d->n_types < TYPES_MAX)
-			d->types[d->n_types++] = type;
-	}
-	for (size_t i = 0; i < d->config.n_gpus; i++) {
-		if (!vgpud_find_gpu(d, d->config.gpus[i].name))
-			log_warning("[gpu %s] is not on this node", d->config.gpus[i].name);
-	}
-}
-
 /* A keeper that no definition explains is reported and left alone. */
 static void report_unknown(struct vgpud *d)
 {
@@ -354,8 +302,10 @@ static int prepare(struct vgpud *d, struct options *o, struct servers *s, struct
 	find_group(d);
 	find_program(d->config.keeper, "vgpu-keeper", d->keeper_path, sizeof(d->keeper_path));
 	find_program(d->config.device, "vgpu-device", d->device_path, sizeof(d->device_path));
-	read_gpus(d);
-	add_types(d);
+	r = gpus_set_root(d, o->host_root ? o->host_root : d->config.host_root, err);
+	if (r < 0)
+		return r;
+	gpus_read(d);
 	r = open_run_dir(d, o, err);
 	if (r == 0)
 		r = take_lock(d, &s->lock, err);
@@ -375,6 +325,8 @@ static int prepare(struct vgpud *d, struct options *o, struct servers *s, struct
 	if (r == 0) {
 		report_unknown(d);
 		tenant_clean(d);
+		gpus_check_vgpus(d);
+		gpus_watch(d);
 	}
 	if (r == 0 && vgpud_watch_idle(d) < 0)
 		log_warning("idle vGPUs are not hibernated: no timer");
@@ -423,6 +375,7 @@ static int serve(struct options *o)
 	}
 	sd_event_source_disable_unref(d.idle_timer);
 	vgpud_share_close(&d);
+	gpus_close(&d);
 	slicing_close(&d);
 	vgpud_free_vgpus(&d); /* the keepers stay */
 	handover_destroy(s.handover);
@@ -439,17 +392,18 @@ static int serve(struct options *o)
 
 static const char usage[] =
 	"usage: vgpud [--config FILE] [--state-dir DIR] [--run-dir DIR] [--soft-gpus N]\n"
-	"             [--print-api] [--version] [--help]\n";
+	"             [--host-root DIR] [--print-api] [--version] [--help]\n";
 
 /* -1: go on; else the exit status. */
 static int parse_args(int argc, char **argv, struct options *o)
 {
-	enum { CONFIG = 256, STATE_DIR, RUN_DIR, SOFT_GPUS, PRINT_API, VERSION, HELP };
+	enum { CONFIG = 256, STATE_DIR, RUN_DIR, SOFT_GPUS, HOST_ROOT, PRINT_API, VERSION, HELP };
 	static const struct option options[] = {
 		{"config", required_argument, NULL, CONFIG},
 		{"state-dir", required_argument, NULL, STATE_DIR},
 		{"run-dir", required_argument, NULL, RUN_DIR},
 		{"soft-gpus", required_argument, NULL, SOFT_GPUS},
+		{"host-root", required_argument, NULL, HOST_ROOT},
 		{"print-api", no_argument, NULL, PRINT_API},
 		{"version", no_argument, NULL, VERSION},
 		{"help", no_argument, NULL, HELP},
@@ -474,6 +428,9 @@ static int parse_args(int argc, char **argv, struct options *o)
 				fprintf(stderr, "vgpud: --soft-gpus takes a number from 0 to 16\n");
 				return 2;
 			}
+			break;
+		case HOST_ROOT:
+			o->host_root = optarg;
 			break;
 		case PRINT_API:
 			api_print(stdout);

@@ -14,7 +14,7 @@
 const struct gpu *vgpud_find_gpu(const struct vgpud *d, const char *name)
 {
 	for (size_t i = 0; i < d->n_gpus; i++) {
-		if (!strcmp(d->gpus[i].name, name))
+		if (!d->gpus[i].gone && !strcmp(d->gpus[i].name, name))
 			return &d->gpus[i];
 	}
 	return NULL;
@@ -91,7 +91,7 @@ static int request_type(struct vgpud *d, const struct vgpu_request *request, con
 static int request_check(struct vgpud *d, const struct vgpu_request *request, const char *what,
 	struct definition *ret, struct error *err)
 {
-	const struct type *type;
+	const struct type *type = NULL;
 
 	if (!name_valid(request->name))
 		return error_set(err, EINVAL,
@@ -114,7 +114,9 @@ static int request_check(struct vgpud *d, const struct vgpu_request *request, co
 		return error_set(err, ENOENT,
 			"%s: GPU '%.64s' does not exist (see `vgpuctl gpu list`)", what,
 			request->gpu);
-	int r = request_type(d, request, what, &type, err);
+	int r = gpu_draws(gpu, what, err);
+	if (r == 0)
+		r = request_type(d, request, what, &type, err);
 	if (r < 0)
 		return r;
 	enum method method = request->method ? method_from_name(request->method) : METHOD_FORWARD;

@@ -348,8 +348,9 @@ static int admit_move(const struct vgpu *v, const char *gpu_name, const char *wh
 		return error_set(err, ENOENT,
 			"%s: GPU '%.64s' does not exist (see `vgpuctl gpu list`)", what, gpu_name);
 	*ret = gpu;
-	if (!strcmp(gpu_name, v->def.gpu))
-		return 0;
+	int r = gpu_draws(gpu, what, err);
+	if (r < 0 || !strcmp(gpu_name, v->def.gpu))
+		return r;
 	const struct type *type = types_like(d->types, d->n_types, gpu_name, &v->def.type);
 	if (!type)
 		return error_set(err, ENOTSUP,

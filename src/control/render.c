@@ -57,9 +57,9 @@ json_t *render_gpu(const struct vgpud *d, const struct gpu *gpu)
 
 	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:i, s:s, s:o, s:s?, "
 			 "s:b}",
-		"name", gpu->name, "kind", gpu->kind, "driver", text(gpu->driver), "pci_address",
-		text_or_null(gpu->pci_address), "render_node", text_or_null(gpu->render_node),
-		"state", use.vgpus ? "shared" : "free", "method",
+		"name", gpu->name, "kind", gpu->kind, "driver", text_or_null(gpu->driver),
+		"pci_address", text_or_null(gpu->pci_address), "render_node",
+		text_or_null(gpu->render_node), "state", use.vgpus ? "shared" : "free", "method",
 		use.type ? text(method_names[use.method]) : json_null(), "type",
 		one_type ? text(use.type) : json_null(), "vram_mib", number(gpu->vram_mib),
 		"vram_free_mib", number(left), "vgpus", (int)use.vgpus, "policy",

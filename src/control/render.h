@@ -14,9 +14,9 @@
 
 /* X(name, type, meaning) */
 #define RENDER_GPU_FIELDS(X)                                                                       \
-	X(name, "string", "softN, or made from the PCI address")                                   \
-	X(kind, "string", "soft, pci or render")                                                   \
-	X(driver, "string", "kernel driver; llvmpipe for a soft GPU")                              \
+	X(name, "string", "softN, or made from the PCI address or render node")                    \
+	X(kind, "string", "soft, pci, render, or mdev: a parent of mediated devices")              \
+	X(driver, "string or null", "kernel driver; llvmpipe for a soft GPU; null: none")          \
 	X(pci_address, "string or null", "as lspci shows it")                                      \
 	X(render_node, "string or null", "its device file")                                        \
 	X(state, "string", "free or shared")                                                       \

@@ -65,7 +65,7 @@ uint32_t vgpud_share_cpus(const struct vgpud *d)
 	uint32_t soft = 0;
 
 	for (size_t i = 0; i < d->n_gpus; i++)
-		soft += !d->gpus[i].render_node[0];
+		soft += gpu_is_soft(&d->gpus[i]);
 	return MAX(d->share.cpus * 1000 / MAX(soft, 1u), 1u);
 }
 

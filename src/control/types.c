@@ -23,6 +23,23 @@ enum method method_from_name(const char *name)
 	return m;
 }
 
+bool gpu_is_soft(const struct gpu *gpu)
+{
+	return !strcmp(gpu->kind, "soft");
+}
+
+int gpu_draws(const struct gpu *gpu, const char *what, struct error *err)
+{
+	if (gpu_is_soft(gpu) || gpu->render_node[0])
+		return 0;
+	return error_set(err, ENOTSUP,
+		"%s: nothing can draw on %s: %s%s (see `vgpuctl gpu show %s`, or choose another "
+		"GPU)",
+		what, gpu->name,
+		gpu->driver[0] ? "no render node comes with its driver " : "it has no driver",
+		gpu->driver, gpu->name);
+}
+
 /* What a type of at most this much VRAM can show: its screens fit several times over. */
 static const struct {
 	uint64_t up_to_mib;
@@ -132,6 +149,8 @@ int types_admit(const struct gpu *gpu, const struct type *type, enum method meth
 	const struct gpu_use *use, const char *what, struct error *err)
 {
 	int r = admit_method(gpu, method, what, err);
+	if (r == 0)
+		r = gpu_draws(gpu, what, err);
 	if (r < 0)
 		return r;
 	if (!gpu->mixed && use->type && strcmp(use->type, type->name) != 0)

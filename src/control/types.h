@@ -38,9 +38,10 @@ struct gpu {
 	const char *kind;
 	char driver[32];
 	char pci_address[16];
-	char render_node[64];
+	char render_node[128];
 	uint64_t vram_mib;
 	bool slices; /* its time is shared in slices, as a render node's; else its CPU time is */
+	bool gone;   /* it was on this node, and is not now; nothing finds it */
 	bool mixed;  /* vGPUs of several types may share it (rule 2) */
 	struct sched_gpu sched;
 	const char *enforcer; /* of its policy; NULL: there is none */
@@ -67,6 +68,10 @@ struct gpu_use {
 	enum method method; /* of that one */
 	uint32_t of_type;   /* how many are of the type asked about */
 };
+
+bool gpu_is_soft(const struct gpu *gpu);
+/* Can a device process draw on it? -ENOTSUP and why not. `what` begins the refusal. */
+int gpu_draws(const struct gpu *gpu, const char *what, struct error *err);
 
 /* Fills `types` with the ladder of one GPU; returns how many, at most `max`. */
 size_t types_ladder(const struct gpu *gpu, struct type *types, size_t max);

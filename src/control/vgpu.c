@@ -11,6 +11,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "control/gpus.h"
 #include "control/share_stop.h"
 #include "control/tenant.h"
 #include "control/vgpu.h"
@@ -40,6 +41,8 @@ const char *vgpu_state(const struct vgpu *v)
 		return v->stopping ? "stopping" : "creating";
 	if (v->def.phase == PHASE_DELETING)
 		return "deleting";
+	if (v->gpu_fault[0])
+		return "failed";
 	if (v->have_status && v->status.state < KEEPER_STATE_COUNT)
 		return keeper_state_names[v->status.state];
 	return v->failure[0] ? "failed" : "starting";
@@ -47,6 +50,8 @@ const char *vgpu_state(const struct vgpu *v)
 
 const char *vgpu_failure(const struct vgpu *v)
 {
+	if (v->gpu_fault[0])
+		return v->gpu_fault;
 	return v->have_status ? v->status.failure : v->failure;
 }
 
@@ -525,7 +530,7 @@ void vgpu_start(struct vgpu *v)
 	if (runs)
 		r = link_connect(v->d->event, v->dir, &vgpu_link_ops, v, &v->link);
 	else
-		r = gpu ? vgpu_start_keeper(v, gpu) : -ENODEV;
+		r = vgpu_gpu_usable(v) ? vgpu_start_keeper(v, gpu) : -ENODEV;
 	if (r == 0) {
 		v->spoke = false;
 		v->keeper_pid = link_keeper_pid(v->link);
@@ -534,8 +539,8 @@ void vgpu_start(struct vgpu *v)
 		vgpu_try_later(v, VGPU_SILENT_MAX); /* it runs, and will listen */
 		return;
 	}
-	if (r == -ENODEV)
-		snprintf(why, sizeof(why), "%s is no longer on this node", v->def.gpu);
+	if (r == -ENODEV && v->gpu_fault[0])
+		snprintf(why, sizeof(why), "%s", v->gpu_fault);
 	else
 		snprintf(why, sizeof(why), "its keeper cannot be started: %s", strerror(-r));
 	if (r < 0)

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "control/child.h"
 #include "control/config.h"
 #include "control/events.h"
 #include "control/link.h"
@@ -20,6 +21,7 @@
 #include "control/slicing.h"
 #include "control/store.h"
 #include "control/types.h"
+#include "host/sysfs.h"
 #include "metrics/account.h"
 #include "protocol/stats.h"
 
@@ -75,8 +77,9 @@ struct vgpu {
 	bool have_status;
 	struct keeper_status status;
 	char failure[KEEPER_TEXT_MAX];
-	int stats_fd;       /* -1: not asked yet, or no device process */
-	uint32_t stats_pid; /* device process that stats_fd was asked for */
+	char gpu_fault[160]; /* why its GPU cannot carry it now; "" : it can */
+	int stats_fd;        /* -1: not asked yet, or no device process */
+	uint32_t stats_pid;  /* device process that stats_fd was asked for */
 	struct metrics_account account;
 	uint32_t account_keeper; /* pid of the keeper whose device processes are in it */
 	sd_event_source *timer;  /* retry, or the end of patience */
@@ -105,6 +108,10 @@ struct vgpud {
 	size_t n_gpus;
 	struct type types[TYPES_MAX];
 	size_t n_types;
+	struct host_roots roots;  /* where the inventory is read */
+	char *root_paths;         /* what they point into; NULL: the usual places */
+	struct gpus_watch *watch; /* NULL: not watched yet */
+	struct children children;
 	struct store *store;
 	struct share share;
 	struct balance *balances[VGPUD_MAX_GPUS];     /* NULL: none */

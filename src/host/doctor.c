@@ -124,14 +124,18 @@ static void check_soft_gpu(json_t *list, const char *device)
 			"the software GPU does not start: %s", out);
 }
 
-static void check_render_nodes(json_t *list)
+static void check_render_nodes(json_t *list, const struct host_roots *roots)
 {
 	static struct host_inventory inventory;
-	unsigned usable = 0;
+	const struct host_wanted wanted = {.roots = *roots};
+	unsigned usable = 0, nodes = 0;
 
-	host_inventory_read(&inventory, "/sys", "/dev/dri", 0, 0);
+	host_inventory_read(&inventory, &wanted);
 	for (size_t i = 0; i < inventory.count; i++) {
 		const struct host_gpu *gpu = &inventory.gpus[i];
+		if (!gpu->render_node[0])
+			continue;
+		nodes++;
 		if (access(gpu->render_node, R_OK | W_OK) == 0)
 			usable++;
 		else
@@ -139,8 +143,8 @@ static void check_render_nodes(json_t *list)
 				"let vgpud's user open it (Debian: group render)", "%s (%s): %s",
 				gpu->render_node, gpu->driver, strerror(errno));
 	}
-	if (!inventory.count)
-		check(list, "render-node", "ok", NULL, "none: this node has software GPUs only");
+	if (!nodes)
+		check(list, "render-node", "ok", NULL, "none: software GPUs alone draw here");
 	else if (usable)
 		check(list, "render-node", "ok", NULL, "%u usable", usable);
 }
@@ -290,12 +294,12 @@ static void check_memory(json_t *list)
 			(unsigned long long)lock.rlim_cur >> 20);
 }
 
-json_t *host_doctor(const char *device)
+json_t *host_doctor(const char *device, const struct host_roots *roots)
 {
 	json_t *list = json_array();
 
 	check_soft_gpu(list, device);
-	check_render_nodes(list);
+	check_render_nodes(list, roots);
 	check_qemu(list, check_kvm(list));
 	check_namespaces(list);
 	check_libvirt(list);

@@ -7,11 +7,13 @@
  * runs is ended after DOCTOR_PROGRAM_MS. To be run as the user the answer is for.
  */
 
+#include "host/sysfs.h"
+
 #include <jansson.h>
 
 #define DOCTOR_PROGRAM_MS 8000
 
 /* An array of {check, status: ok|warn|fail, detail, advice}. `device`: the vgpu-device program. */
-json_t *host_doctor(const char *device);
+json_t *host_doctor(const char *device, const struct host_roots *roots);
 
 #endif

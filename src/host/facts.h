@@ -15,6 +15,10 @@
 #include "host/sriov.h"
 #include "host/vendor.h"
 
+enum host_method { HOST_EMULATE, HOST_FORWARD, HOST_MEDIATE, HOST_PASSTHROUGH, HOST_METHOD_COUNT };
+
+extern const char *const host_method_names[HOST_METHOD_COUNT];
+
 /* What VFIO is on this node. */
 struct host_vfio {
 	bool loaded;    /* the driver vfio-pci is there */
@@ -30,6 +34,7 @@ struct host_use {
 	bool mixed;         /* its vGPUs may be of several methods */
 	unsigned vgpus;     /* it carries */
 	const char *method; /* of one of them; NULL: it carries none */
+	unsigned offered;   /* methods that vgpud can do, a bit for each */
 };
 
 struct host_facts {
@@ -46,7 +51,7 @@ struct host_facts {
 	struct drm drm;
 	struct holders holders;
 	struct host_vfio vfio;
-	bool render_denied; /* vgpud's user may not open its render node */
+	int render_access; /* 0: vgpud's user may open its render node, or it has none; -errno */
 	struct sysfs_troubles troubles;
 };
 
@@ -54,8 +59,7 @@ struct host_facts {
 void host_facts_read(const struct host_roots *roots, const struct host_gpu *gpu,
 	const struct host_use *use, struct host_facts *ret);
 
-/* modules.dep or modules.builtin text: is that module in it? Exported for the tests. */
-bool host_module_listed(
-	const struct host_roots *roots, const char *release, const char *file, const char *module);
+/* Does this kernel have that module, loaded or not? `module` as its file is named. */
+bool host_module_installed(const struct host_roots *roots, const char *release, const char *module);
 
 #endif

@@ -10,7 +10,7 @@
 #include "host/sysfs.h"
 
 #define HOLDERS_MAX     16
-#define HOLDER_FILES    16
+#define HOLDER_FILES    20
 #define HOLDER_PIDS_MAX 32768
 #define HOLDER_FDS_MAX  4096 /* looked at in one process */
 

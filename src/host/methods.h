@@ -10,10 +10,6 @@
 
 #include "host/facts.h"
 
-enum host_method { HOST_EMULATE, HOST_FORWARD, HOST_MEDIATE, HOST_PASSTHROUGH, HOST_METHOD_COUNT };
-
-extern const char *const host_method_names[HOST_METHOD_COUNT];
-
 #define METHODS_FINDINGS_MAX 16
 #define METHODS_TEXT_MAX     320
 

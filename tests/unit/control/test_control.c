@@ -6,7 +6,6 @@
 #include "control/render.h"
 #include "control/store.h"
 #include "control/types.h"
-#include "host/inventory.h"
 #include "protocol/screen.h"
 
 #include <errno.h>
@@ -432,56 +431,6 @@ static void test_events_keep_the_newest(void **state)
 	assert_null(events_next(&e, UINT64_MAX));
 }
 
-/* --- inventory --- */
-
-static void put_file(const char *dir, const char *name, const char *text)
-{
-	char path[256];
-	snprintf(path, sizeof(path), "%.120s/%.100s", dir, name);
-	FILE *f = fopen(path, "w");
-	assert_non_null(f);
-	fputs(text, f);
-	fclose(f);
-}
-
-static void test_inventory_of_a_made_up_sysfs(void **state)
-{
-	static const char *const dirs[] = {"devices", "devices/0000:03:00.0", "bus", "bus/pci",
-		"drivers", "drivers/amdgpu", "class", "class/drm", "class/drm/renderD128"};
-	static const char *const links[][2] = {
-		{"../../../devices/0000:03:00.0", "class/drm/renderD128/device"},
-		{"../../bus/pci", "devices/0000:03:00.0/subsystem"},
-		{"../../drivers/amdgpu", "devices/0000:03:00.0/driver"}};
-	char root[] = "/tmp/vgpu-unit-XXXXXX", device[128];
-	static struct host_inventory inventory;
-
-	assert_non_null(mkdtemp(root));
-	int at = open(root, O_DIRECTORY | O_CLOEXEC);
-	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
-		assert_int_equal(mkdirat(at, dirs[i], 0755), 0);
-	for (size_t i = 0; i < ARRAY_SIZE(links); i++)
-		assert_int_equal(symlinkat(links[i][0], at, links[i][1]), 0);
-	close(at);
-	snprintf(device, sizeof(device), "%s/devices/0000:03:00.0", root);
-	put_file(device, "resource",
-		"0x0 0x0 0x0\n0xe0000000 0xefffffff 0x14220c\n0xf0000000 0xf0ffffff 0x40200\n");
-	host_inventory_read(&inventory, root, "/dev/dri", 2, 512);
-	assert_int_equal(inventory.count, 3);
-	assert_string_equal(inventory.gpus[1].name, "soft1");
-	assert_int_equal(inventory.gpus[1].vram_mib, 512);
-	const struct host_gpu *gpu = &inventory.gpus[2];
-	assert_string_equal(gpu->name, "gpu-03:00.0");
-	assert_string_equal(gpu->kind, "pci");
-	assert_string_equal(gpu->driver, "amdgpu");
-	assert_string_equal(gpu->pci_address, "0000:03:00.0");
-	assert_string_equal(gpu->render_node, "/dev/dri/renderD128");
-	assert_int_equal(gpu->vram_mib, 256); /* the prefetchable BAR */
-	put_file(device, "mem_info_vram_total", "8589934592\n");
-	host_inventory_read(&inventory, root, "/dev/dri", 0, 0);
-	assert_int_equal(inventory.gpus[0].vram_mib, 8192); /* the driver knows better */
-	remove_tree(root);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -498,7 +447,6 @@ int main(void)
 		cmocka_unit_test(test_json_of_a_hostile_device),
 		cmocka_unit_test(test_documented_fields_are_there),
 		cmocka_unit_test(test_events_keep_the_newest),
-		cmocka_unit_test(test_inventory_of_a_made_up_sysfs),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "host/holder.h"
+
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/parse.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct search {
+	const char *dev; /* where device files are here; others may call it /dev */
+	const char *const *files;
+	size_t n;
+	struct holders *ret;
+};
+
+/* The file that a link of a process is, or NULL. */
+static const char *file_of(const struct search *s, const char *target)
+{
+	const char *const places[] = {"/dev", s->dev};
+
+	for (size_t p = 0; p < ARRAY_SIZE(places); p++) {
+		size_t len = strlen(places[p]);
+		if (strncmp(target, places[p], len) != 0 || target[len] != '/')
+			continue;
+		for (size_t i = 0; i < s->n; i++) {
+			if (!strcmp(target + len + 1, s->files[i]))
+				return s->files[i];
+		}
+	}
+	return NULL;
+}
+
+static void add_holder(const struct search *s, int process, uint32_t pid, const char *file)
+{
+	struct holders *ret = s->ret;
+
+	ret->total++;
+	if (ret->count == HOLDERS_MAX)
+		return;
+	struct holder *holder = &ret->list[ret->count++];
+	*holder = (struct holder){.pid = pid};
+	snprintf(holder->file, sizeof(holder->file), "%s", file);
+	if (sysfs_read(process, "comm", holder->comm, sizeof(holder->comm)) < 0)
+		snprintf(holder->comm, sizeof(holder->comm), "?"); /* it just ended */
+}
+
+static void look_at(const struct search *s, int process, uint32_t pid)
+{
+	const struct dirent *entry;
+	char target[PATH_MAX];
+	unsigned looked = 0;
+
+	int fd = sysfs_open(process, "fd");
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	if (!dir) {
+		/* A process that ended has nothing open. */
+		s->ret->complete &= fd == -ENOENT || fd == -ESRCH;
+		close_fd(&fd);
+		return;
+	}
+	while ((entry = readdir(dir))) {
+		if (looked++ == HOLDER_FDS_MAX) {
+			s->ret->complete = false;
+			break;
+		}
+		ssize_t n = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
+		if (n <= 0)
+			continue;
+		target[n] = '\0';
+		const char *file = file_of(s, target);
+		if (file) {
+			add_holder(s, process, pid, file);
+			break;
+		}
+	}
+	closedir(dir);
+}
+
+void holders_find(
+	const struct host_roots *roots, const char *const *files, size_t n, struct holders *ret)
+{
+	const struct search s = {roots->dev, files, MIN(n, (size_t)HOLDER_FILES), ret};
+	const struct dirent *entry;
+	unsigned pids = 0;
+	uint64_t pid;
+
+	*ret = (struct holders){.complete = n <= HOLDER_FILES};
+	if (!n)
+		return;
+	int fd = sysfs_open(AT_FDCWD, roots->proc);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	if (!dir) {
+		ret->complete = false;
+		close_fd(&fd);
+		return;
+	}
+	while ((entry = readdir(dir))) {
+		if (!parse_number(entry->d_name, 10, INT_MAX, &pid))
+			continue;
+		if (pids++ == HOLDER_PIDS_MAX) {
+			ret->complete = false;
+			break;
+		}
+		cleanup_close int process = sysfs_open(dirfd(dir), entry->d_name);
+		if (process >= 0)
+			look_at(&s, process, (uint32_t)pid);
+		else
+			ret->complete &= process == -ENOENT;
+	}
+	closedir(dir);
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "host/hotplug.h"
+
+#include "base/checked.h"
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <libudev.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define READ_BATCH     256 /* then the loop goes on with others */
+#define RECEIVE_BUFFER (1 << 20)
+#define UDEV_RUNS      "/run/udev/control"
+
+struct hotplug {
+	struct udev *udev;
+	struct udev_monitor *monitor;
+	const char *source;
+};
+
+/* Of these kinds an event may be about a GPU. */
+static const char *const subsystems[] = {"pci", "drm", "accel", "mdev"};
+
+/* The kernel sends its events to the network namespaces of the first user namespace alone. */
+static bool first_user_namespace(void)
+{
+	uint64_t inside, outside, count;
+
+	cleanup_fclose FILE *f = fopen("/proc/self/uid_map", "re");
+	return !f ||
+	       fscanf(f, "%" SCNu64 " %" SCNu64 " %" SCNu64, &inside, &outside, &count) != 3 ||
+	       (!inside && !outside && count == UINT32_MAX);
+}
+
+int hotplug_open(struct hotplug **ret, char *why, size_t size)
+{
+	struct hotplug *hotplug;
+	int r = 0;
+
+	if (!first_user_namespace()) {
+		snprintf(why, size, "the kernel sends no uevents into a user namespace");
+		return -EOPNOTSUPP;
+	}
+	hotplug = calloc(1, sizeof(*hotplug));
+	if (!hotplug) {
+		snprintf(why, size, "out of memory");
+		return -ENOMEM;
+	}
+	hotplug->source = access(UDEV_RUNS, F_OK) == 0 ? "udev" : "kernel";
+	hotplug->udev = udev_new();
+	if (hotplug->udev)
+		hotplug->monitor = udev_monitor_new_from_netlink(hotplug->udev, hotplug->source);
+	if (!hotplug->monitor)
+		r = errno ? -errno : -ENOMEM;
+	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(subsystems); i++)
+		r = udev_monitor_filter_add_match_subsystem_devtype(
+			hotplug->monitor, subsystems[i], NULL);
+	if (r >= 0)
+		r = udev_monitor_enable_receiving(hotplug->monitor);
+	if (r < 0) {
+		snprintf(why, size, "uevents cannot be received: %s", strerror(-r));
+		hotplug_close(hotplug);
+		return r;
+	}
+	(void)udev_monitor_set_receive_buffer_size(hotplug->monitor, RECEIVE_BUFFER);
+	*ret = hotplug;
+	return 0;
+}
+
+void hotplug_close(struct hotplug *hotplug)
+{
+	if (!hotplug)
+		return;
+	udev_monitor_unref(hotplug->monitor);
+	udev_unref(hotplug->udev);
+	free(hotplug);
+}
+
+int hotplug_fd(const struct hotplug *hotplug)
+{
+	return udev_monitor_get_fd(hotplug->monitor);
+}
+
+bool hotplug_read(struct hotplug *hotplug)
+{
+	bool seen = false;
+
+	for (unsigned i = 0; i < READ_BATCH; i++) {
+		errno = 0;
+		struct udev_device *device = udev_monitor_receive_device(hotplug->monitor);
+		if (!device) {
+			/* Some were lost: anything may have happened. */
+			if (errno == ENOBUFS)
+				return true;
+			break;
+		}
+		seen = true;
+		udev_device_unref(device);
+	}
+	return seen;
+}
+
+const char *hotplug_source(const struct hotplug *hotplug)
+{
+	return hotplug->source;
+}
