@@ -18,19 +18,6 @@ static int gpu_list(struct cli *cli, int argc, char **argv)
 	return cli_get_table(cli, "/v1/gpus", columns, ARRAY_SIZE(columns));
 }
 
-static int gpu_show(struct cli *cli, int argc, char **argv)
-{
-	struct cli_words words;
-	char path[512];
-
-	int r = cli_parse(cli, argc, argv, NULL, 1, 1, &words, NULL);
-	if (CLI_PARSE_FAILED(r))
-		return CLI_PARSE_STATUS(r);
-	if (!cli_path(path, sizeof(path), "/v1/gpus/", words.word[0], ""))
-		return cli_usage(cli);
-	return cli_get_object(cli, path);
-}
-
 static int gpu_policy(struct cli *cli, int argc, char **argv)
 {
 	const char *slice = NULL;
@@ -68,9 +55,6 @@ const struct verb verb_gpu_list = {.name = "gpu list",
 	.summary = "The GPUs of this node",
 	.details = "",
 	.run = gpu_list};
-
-const struct verb verb_gpu_show = {
-	.name = "gpu show", .args = "GPU", .summary = "One GPU", .details = "", .run = gpu_show};
 
 const struct verb verb_gpu_policy = {.name = "gpu policy",
 	.args = "GPU best-effort|equal-share|fixed-share [--slice-ms N]",

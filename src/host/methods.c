@@ -391,7 +391,7 @@ static const struct condition {
 		"give it back: empty driver_override of {}, unbind it, write its address to "
 		"/sys/bus/pci/drivers_probe"},
 	{"no-render-node", F, true, no_render_node,
-		"its driver {} has no render node: it shows pictures and draws none",
+		"its driver {} gives it no render node, so no process can draw on it",
 		"choose a soft GPU, or a driver that draws"},
 	{"render-node-denied", F, true, render_denied, "vgpud's user may not open {}",
 		"let it (Debian: group render)"},
@@ -435,7 +435,7 @@ static const struct condition {
 	{"group-unknown", P, true, group_unknown,
 		"its IOMMU group {} has members that cannot be looked at",
 		"see /sys/kernel/iommu_groups"},
-	{"companions", P, false, companions, "of the same card, and goes along: {}", NULL},
+	{"companions", P, false, companions, "of the same card, and would go along: {}", NULL},
 
 	{"boot-console", P, true, has_console, "the node's text console is on it ({})",
 		"boot with another GPU first, or unbind the console (echo 0 to bind of the "

@@ -91,7 +91,7 @@ static const struct change {
 	{"set-aside", HOST_FORWARD, true, "vfio-pci keeps it",
 		{L(GPU "driver", "../../../bus/pci/drivers/vfio-pci"), D(GPU "drm"),
 			D("sys/class/drm/renderD128"), D("sys/class/drm/card0")}},
-	{"no-render-node", HOST_FORWARD, true, "driver bochs-drm has no render node",
+	{"no-render-node", HOST_FORWARD, true, "driver bochs-drm gives it no render node",
 		{L(GPU "driver", "../../../bus/pci/drivers/bochs-drm"),
 			D("sys/class/drm/renderD128"), D(GPU "drm/renderD128")}},
 	{"render-node-missing", HOST_FORWARD, true, "renderD128 is not there",
