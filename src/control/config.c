@@ -171,10 +171,13 @@ static bool gpu_name_valid(const char *name)
 {
 	char plain[TYPES_NAME_MAX];
 
-	if (strlen(name) >= sizeof(plain))
+	int n = snprintf(plain, sizeof(plain), "%s", name);
+	if (n < 1 || (size_t)n >= sizeof(plain))
 		return false;
-	for (size_t i = 0; (plain[i] = name[i] == ':' && i ? '.' : name[i]); i++)
-		;
+	for (char *p = plain + 1; *p; p++) {
+		if (*p == ':')
+			*p = '.';
+	}
 	return name_valid(plain);
 }
 
