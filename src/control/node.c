@@ -91,7 +91,7 @@ static int request_type(struct vgpud *d, const struct vgpu_request *request, con
 static int request_check(struct vgpud *d, const struct vgpu_request *request, const char *what,
 	struct definition *ret, struct error *err)
 {
-	const struct type *type = NULL;
+	const struct type *type;
 
 	if (!name_valid(request->name))
 		return error_set(err, EINVAL,
@@ -115,8 +115,9 @@ static int request_check(struct vgpud *d, const struct vgpu_request *request, co
 			"%s: GPU '%.64s' does not exist (see `vgpuctl gpu list`)", what,
 			request->gpu);
 	int r = gpu_draws(gpu, what, err);
-	if (r == 0)
-		r = request_type(d, request, what, &type, err);
+	if (r < 0)
+		return r;
+	r = request_type(d, request, what, &type, err);
 	if (r < 0)
 		return r;
 	enum method method = request->method ? method_from_name(request->method) : METHOD_FORWARD;

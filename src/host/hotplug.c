@@ -2,10 +2,11 @@
 #include "host/hotplug.h"
 
 #include "base/checked.h"
-#include "base/cleanup.h"
+#include "base/parse.h"
+#include "host/sysfs.h"
 
 #include <errno.h>
-#include <inttypes.h>
+#include <fcntl.h>
 #include <libudev.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -30,10 +31,13 @@ static const char *const subsystems[] = {"pci", "drm", "accel", "mdev"};
 static bool first_user_namespace(void)
 {
 	uint64_t inside, outside, count;
+	char text[256];
+	const char *at = text;
 
-	cleanup_fclose FILE *f = fopen("/proc/self/uid_map", "re");
-	return !f ||
-	       fscanf(f, "%" SCNu64 " %" SCNu64 " %" SCNu64, &inside, &outside, &count) != 3 ||
+	return sysfs_read(AT_FDCWD, "/proc/self/uid_map", text, sizeof(text)) < 0 ||
+	       !parse_next(&at, 10, UINT64_MAX, &inside) ||
+	       !parse_next(&at, 10, UINT64_MAX, &outside) ||
+	       !parse_next(&at, 10, UINT64_MAX, &count) ||
 	       (!inside && !outside && count == UINT32_MAX);
 }
 

@@ -89,6 +89,7 @@ void tree_putf(struct tree *tree, const char *text, const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it was started in the line above */
 	vsnprintf(path, sizeof(path), format, args);
 	va_end(args);
 	tree_put(tree, path, text);
@@ -112,6 +113,7 @@ static void linkf(struct tree *tree, const char *target, const char *format, ...
 	va_list args;
 
 	va_start(args, format);
+	/* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): it was started in the line above */
 	vsnprintf(path, sizeof(path), format, args);
 	va_end(args);
 	tree_link(tree, target, path);
