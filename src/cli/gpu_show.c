@@ -276,8 +276,8 @@ static void show_vendor(const json_t *vendor)
 	json_array_foreach(types, i, item)
 	{
 		if (i < SHOWN_MAX)
-			add(&text, "%s%lld %s on %lld",
-				i ? ", " : "types that can be made: ", number_of(item, "id"),
+			add(&text, "%s%lld %s on %lld VFs",
+				i ? ", " : "can be made: ", number_of(item, "id"),
 				string_or(item, "name", "?"), number_of(item, "creatable_vfs"));
 	}
 	add_rest(&text, json_array_size(types));

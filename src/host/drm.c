@@ -135,29 +135,54 @@ static bool console_on_buffers(int sys)
 	return false;
 }
 
+/* A frame buffer: is it this device's, and is it where the kernel puts its console if it can? */
+struct buffer {
+	bool own, primary;
+};
+
+static struct buffer look_at_buffer(int sys, const char *name, const struct sysfs_names *own,
+	const char *address, bool boot_vga)
+{
+	char path[SYSFS_NAME_MAX + 48], device[SYSFS_NAME_MAX];
+	struct buffer buffer = {0};
+	uint64_t primary = 0;
+
+	for (size_t k = 0; k < own->count; k++)
+		buffer.own |= !strcmp(own->name[k], name);
+	snprintf(path, sizeof(path), "class/graphics/%s/device", name);
+	bool firmware = false;
+	if (sysfs_link(sys, path, device, sizeof(device)) == 0) {
+		firmware = is_firmware_buffer(device);
+		buffer.own |= (address[0] && !strcmp(device, address)) || (firmware && boot_vga);
+	}
+	snprintf(path, sizeof(path), "class/graphics/%s/device/boot_vga", name);
+	buffer.primary = firmware || (buffer.own && boot_vga) ||
+			 (sysfs_number(sys, path, 10, 1, &primary) == 0 && primary);
+	return buffer;
+}
+
+/* All consoles are on the frame buffer of the firmware's screen, else on the first there was. */
 static void read_console(const struct host_roots *roots, int dir, const char *pci_address,
 	bool boot_vga, struct drm *ret)
 {
 	cleanup_names struct sysfs_names own = {0}, all = {0};
-	char path[SYSFS_NAME_MAX + 32], device[SYSFS_NAME_MAX];
+	bool found = false;
 
 	cleanup_close int sys = sysfs_open(AT_FDCWD, roots->sys);
 	if (sys < 0 || !console_on_buffers(sys) || sysfs_list(sys, "class/graphics", &all) < 0)
 		return;
 	(void)sysfs_list(dir, "graphics", &own);
-	for (size_t i = 0; i < all.count && !ret->console[0]; i++) {
+	for (size_t i = 0; i < all.count; i++) {
 		const char *name = all.name[i];
 		if (!numbered(name, "fb"))
 			continue;
-		bool here = false;
-		for (size_t k = 0; k < own.count; k++)
-			here |= !strcmp(own.name[k], name);
-		snprintf(path, sizeof(path), "class/graphics/%s/device", name);
-		if (sysfs_link(sys, path, device, sizeof(device)) == 0)
-			here |= (pci_address[0] && !strcmp(device, pci_address)) ||
-				(boot_vga && is_firmware_buffer(device));
-		if (here)
-			snprintf(ret->console, sizeof(ret->console), "%.31s", name);
+		struct buffer b = look_at_buffer(sys, name, &own, pci_address, boot_vga);
+		if (found && !b.primary)
+			continue;
+		found = true;
+		snprintf(ret->console, sizeof(ret->console), "%.31s", b.own ? name : "");
+		if (b.primary)
+			return;
 	}
 }
 

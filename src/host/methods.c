@@ -483,23 +483,31 @@ static void fill_in(const char *text, const char *word, char *ret, size_t size)
 		snprintf(ret, size, "%.*s%s%s", (int)(mark - text), text, word, mark + 2);
 }
 
+static void judge_by(const struct host_facts *facts, enum host_method method,
+	const struct condition *c, struct host_judgement *ret)
+{
+	struct words w = {0};
+
+	if (!(c->methods & 1u << method) || !c->holds(facts, method, &w))
+		return;
+	ret->possible &= !c->forbids;
+	if (ret->n_findings == METHODS_FINDINGS_MAX)
+		return;
+	struct host_finding *finding = &ret->findings[ret->n_findings++];
+	finding->condition = c->name;
+	finding->forbids = c->forbids;
+	fill_in(c->text, w.what, finding->text, sizeof(finding->text));
+	fill_in(c->remedy, w.way[0] ? w.way : w.what, finding->remedy, sizeof(finding->remedy));
+}
+
 void host_method_judge(
 	const struct host_facts *facts, enum host_method method, struct host_judgement *ret)
 {
 	*ret = (struct host_judgement){.possible = true};
-	for (size_t i = 0; i < ARRAY_SIZE(conditions); i++) {
-		const struct condition *c = &conditions[i];
-		struct words w = {0};
-		if (!(c->methods & 1u << method) || !c->holds(facts, method, &w))
-			continue;
-		ret->possible &= !c->forbids;
-		if (ret->n_findings == METHODS_FINDINGS_MAX)
-			continue;
-		struct host_finding *finding = &ret->findings[ret->n_findings++];
-		finding->condition = c->name;
-		finding->forbids = c->forbids;
-		fill_in(c->text, w.what, finding->text, sizeof(finding->text));
-		fill_in(c->remedy, w.way[0] ? w.way : w.what, finding->remedy,
-			sizeof(finding->remedy));
+	for (int forbids = 1; forbids >= 0; forbids--) {
+		for (size_t i = 0; i < ARRAY_SIZE(conditions); i++) {
+			if (conditions[i].forbids == (forbids == 1))
+				judge_by(facts, method, &conditions[i], ret);
+		}
 	}
 }

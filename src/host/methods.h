@@ -21,8 +21,8 @@ struct host_finding {
 };
 
 struct host_judgement {
-	bool possible; /* no finding forbids it */
-	struct host_finding findings[METHODS_FINDINGS_MAX];
+	bool possible;                                      /* no finding forbids it */
+	struct host_finding findings[METHODS_FINDINGS_MAX]; /* those that forbid come first */
 	size_t n_findings;
 };
 

@@ -307,6 +307,23 @@ static void test_a_laptop(void **state)
 	assert_true(tree_possible(facts, HOST_FORWARD));
 	assert_non_null(tree_finding(facts, HOST_PASSTHROUGH, "boot-console"));
 	assert_non_null(tree_finding(facts, HOST_PASSTHROUGH, "in-use"));
+	/* with two cards it is on the one that the firmware used, whatever came first */
+	static const struct tree_pci second = {.address = "0000:01:00.0", .class = 0x030200};
+	tree_pci(&tree, &second);
+	tree_link(&tree, "../../../0000:01:00.0", "sys/class/graphics/fb0/device");
+	tree_link(
+		&tree, "../../../devices/pci0000:00/0000:00:02.0", "sys/class/graphics/fb1/device");
+	assert_true(tree_facts(&tree, "gpu-00:02.0", facts));
+	assert_string_equal(facts->drm.console, "fb1");
+	assert_true(tree_facts(&tree, "gpu-01:00.0", facts));
+	assert_string_equal(facts->drm.console, "");
+	/* and where the firmware used none, on the first */
+	tree_put(&tree, DEVICES "0000:00:02.0/boot_vga", "0\n");
+	assert_true(tree_facts(&tree, "gpu-01:00.0", facts));
+	assert_string_equal(facts->drm.console, "fb0");
+	assert_true(tree_facts(&tree, "gpu-00:02.0", facts));
+	assert_string_equal(facts->drm.console, "");
+	tree_put(&tree, DEVICES "0000:00:02.0/boot_vga", "1\n");
 	/* the console let go: what is left is the user's session */
 	tree_put(&tree, "sys/class/vtconsole/vtcon1/bind", "0\n");
 	assert_true(tree_facts(&tree, "gpu-00:02.0", facts));
