@@ -57,7 +57,7 @@ def _open_module(path):
     return gzip.decompress(data) if path.suffix == ".gz" else data
 
 
-def _pack_modules(tree, into):
+def _pack_modules(tree, into, wanted):
     """Writes NN-name.ko in loading order; what is built in is simply not found as a file."""
     files = {}
     for path in tree.rglob("*.ko*"):
@@ -74,14 +74,14 @@ def _pack_modules(tree, into):
         order.append(name)
         (into / f"{len(order):02}-{name}.ko").write_bytes(data)
 
-    for name in WANTED:
+    for name in wanted:
         visit(name)
     if "virtio_gpu" not in order:
         raise RuntimeError("this kernel has no virtio-gpu module")
 
 
-def prepare(say=print):
-    """A folder with vmlinux, release and modules/."""
+def prepare(say=print, wanted=WANTED, name="kernel"):
+    """A folder with vmlinux, release and modules/: those wanted, and what they need."""
     codename = apt.codename()
 
     def make(folder):
@@ -97,7 +97,7 @@ def prepare(say=print):
         (folder / "vmlinux").write_bytes(extract_vmlinux(image.read_bytes()))
         (folder / "modules").mkdir()
         tree = raw / "usr/lib/modules"
-        _pack_modules(tree if tree.exists() else raw / "lib/modules", folder / "modules")
+        _pack_modules(tree if tree.exists() else raw / "lib/modules", folder / "modules", wanted)
         shutil.rmtree(raw)
 
-    return cache.build("kernel", cache.digest(codename, *WANTED), make)
+    return cache.build(name, cache.digest(codename, *wanted), make)

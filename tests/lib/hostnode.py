@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node of real kernel interfaces: a q35 machine that QEMU emulates, with an IOMMU and PCI GPUs of
+several kinds, run by Debian's kernel. Its root is this machine's, read-only, so the programs are
+those that were built here; /mnt is its own. A script runs in it and what it prints comes back."""
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import cache
+import initrd
+import kernel
+import qemu
+
+MODULES = ["virtio_pci", "9pnet_virtio", "9p", "virtio_gpu", "bochs", "aty128fb", "nvme",
+           "snd_hda_intel", "vfio_pci", "vfio_iommu_type1", "mdev"]
+
+INIT = """#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+for module in /modules/*; do insmod $module || echo "@node insmod $module failed"; done
+options=ro,trans=virtio,version=9p2000.L,msize=262144,cache=loose
+mount -t 9p -o $options root /newroot || echo "@node has no root"
+mount -t tmpfs tmpfs /newroot/mnt
+for place in proc sys dev; do mount --bind /$place /newroot/$place; done
+cp /script /newroot/mnt/script
+echo "@node begins"
+chroot /newroot /usr/bin/env -i PATH={programs}:/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt /bin/bash /mnt/script
+echo "@node ends"
+poweroff -f
+"""
+
+# Each behind a port of its own, so in a group of its own; two functions of one card are in one.
+DEVICES = """
+-device pcie-root-port,id=rp1,chassis=1,slot=1,addr=10 -device bochs-display,bus=rp1
+-device pcie-root-port,id=rp2,chassis=2,slot=2,addr=11
+-device secondary-vga,bus=rp2,addr=0.0,multifunction=on -device intel-hda,bus=rp2,addr=0.1
+-device pcie-root-port,id=rp3,chassis=3,slot=3,addr=12 -device virtio-gpu-pci,bus=rp3
+-device ati-vga,addr=5
+""".split()
+
+IOMMU = ["-device", "intel-iommu,intremap=on,caching-mode=on"]
+
+
+class NodeFailed(RuntimeError):
+    pass
+
+
+class HostNode:
+    """What machines are started from; run() starts one."""
+
+    def __init__(self, say=print):
+        self.qemu = qemu.prepare(say)
+        self.kernel = kernel.prepare(say, MODULES, "node-kernel")
+
+    def archive(self, script):
+        init = INIT.format(programs=cache.BUILD / "bin")
+        files = {"init": (0o755, init.encode()), "script": (0o755, script.encode()),
+                 "bin/busybox": (0o755, initrd.busybox().read_bytes())}
+        for module in sorted((self.kernel / "modules").iterdir()):
+            files["modules/" + module.name] = (0o644, module.read_bytes())
+        return initrd.pack(files, ["bin", "dev", "proc", "sys", "modules", "newroot"])
+
+    def run(self, script, iommu=IOMMU, append="intel_iommu=on", limit_s=120):
+        """What the script prints, as lines."""
+        folder = Path(tempfile.mkdtemp(prefix="vgn"))
+        try:
+            (folder / "initrd").write_bytes(self.archive(script))
+            command = [
+                self.qemu.binary, *self.qemu.data_arguments(), "-accel", "tcg", "-cpu", "max",
+                "-M", "q35", "-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
+                "-smp", "2", "-m", "1536", "-nodefaults", "-vga", "none", "-no-reboot",
+                "-display", "none", "-serial", "stdio", "-monitor", "none", *iommu,
+                "-kernel", self.kernel / "vmlinux", "-initrd", folder / "initrd", "-append",
+                "console=ttyS0 quiet loglevel=1 panic=-1 iommu=pt mitigations=off " + append,
+                "-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
+                "-device", "virtio-9p-pci,fsdev=root,mount_tag=root,addr=2", *DEVICES]
+            done = subprocess.run(command, env=self.qemu.environment(), stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  timeout=limit_s)
+        except subprocess.TimeoutExpired as late:
+            text = (late.stdout or b"").decode(errors="replace")
+            raise NodeFailed(f"the node did not end in {limit_s} s:\n{text[-3000:]}") from None
+        finally:
+            shutil.rmtree(folder)
+        text = done.stdout.decode(errors="replace").replace("\r", "")
+        before, begins, rest = text.partition("@node begins\n")
+        inside, ends, _ = rest.partition("@node ends")
+        if not begins or not ends or "@node" in before:
+            raise NodeFailed(f"the node failed [{done.returncode}]:\n{text[-3000:]}")
+        return inside.splitlines()
+
+
+def missing():
+    """Why no node can be run here; None: it can."""
+    if not os.path.exists(cache.BUILD / "bin" / "vgpud"):
+        return "vgpud is not built"
+    return None
