@@ -2,6 +2,7 @@
 """A node of real kernel interfaces: a q35 machine that QEMU emulates, with an IOMMU and PCI GPUs of
 several kinds, run by Debian's kernel. Its root is this machine's, read-only, so the programs are
 those that were built here; /mnt is its own. A script runs in it and what it prints comes back."""
+import json
 import os
 import shutil
 import subprocess
@@ -58,15 +59,15 @@ class HostNode:
         self.kernel = kernel.prepare(say, MODULES, "node-kernel")
 
     def archive(self, script):
-        init = INIT.format(programs=cache.BUILD / "bin")
+        init = INIT.format(programs=f"{cache.BUILD}/bin:{cache.BUILD}/tests/node")
         files = {"init": (0o755, init.encode()), "script": (0o755, script.encode()),
                  "bin/busybox": (0o755, initrd.busybox().read_bytes())}
         for module in sorted((self.kernel / "modules").iterdir()):
             files["modules/" + module.name] = (0o644, module.read_bytes())
         return initrd.pack(files, ["bin", "dev", "proc", "sys", "modules", "newroot"])
 
-    def run(self, script, iommu=IOMMU, append="intel_iommu=on", limit_s=120):
-        """What the script prints, as lines."""
+    def run(self, script, devices=IOMMU, append="intel_iommu=on", limit_s=120):
+        """What the script prints, as lines. devices: the IOMMU, and others beside DEVICES."""
         folder = Path(tempfile.mkdtemp(prefix="vgn"))
         try:
             (folder / "initrd").write_bytes(self.archive(script))
@@ -74,7 +75,7 @@ class HostNode:
                 self.qemu.binary, *self.qemu.data_arguments(), "-accel", "tcg", "-cpu", "max",
                 "-M", "q35", "-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
                 "-smp", "2", "-m", "1536", "-nodefaults", "-vga", "none", "-no-reboot",
-                "-display", "none", "-serial", "stdio", "-monitor", "none", *iommu,
+                "-display", "none", "-serial", "stdio", "-monitor", "none", *devices,
                 "-kernel", self.kernel / "vmlinux", "-initrd", folder / "initrd", "-append",
                 "console=ttyS0 quiet loglevel=1 panic=-1 iommu=pt mitigations=off " + append,
                 "-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
@@ -95,8 +96,19 @@ class HostNode:
         return inside.splitlines()
 
 
+def answers(lines):
+    """Of lines "NAME {json}" what they say, as {name: JSON}."""
+    found = {}
+    for line in lines:
+        name, _, text = line.partition(" ")
+        if text.startswith(("{", "[")):
+            found[name] = json.loads(text)
+    return found
+
+
 def missing():
     """Why no node can be run here; None: it can."""
-    if not os.path.exists(cache.BUILD / "bin" / "vgpud"):
-        return "vgpud is not built"
+    for program in ("bin/vgpud", "tests/node/vfio_change"):
+        if not os.path.exists(cache.BUILD / program):
+            return program + " is not built"
     return None

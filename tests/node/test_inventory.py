@@ -1,15 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The inventory of a node with a real kernel: what is there, what it can do, who holds it, what
 comes and goes."""
-import json
-import sys
-from pathlib import Path
-
+import hostnode
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
-
-import hostnode  # noqa: E402  (found through the path set above)
+from hostnode import answers
 
 BOCHS, VGA, VIRTIO, ATI = "gpu-01:00.0", "gpu-02:00.0", "gpu-03:00.0", "gpu-00:05.0"
 
@@ -42,24 +36,6 @@ until_event "is back"
 names again
 echo "events $(vgpuctl --json events | tr -d '\\n')"
 """
-
-
-@pytest.fixture(scope="module")
-def machine():
-    why = hostnode.missing()
-    if why:
-        pytest.skip(why)
-    return hostnode.HostNode(lambda text: None)
-
-
-def answers(lines):
-    """What the script printed as {name: JSON}."""
-    found = {}
-    for line in lines:
-        name, _, text = line.partition(" ")
-        if text.startswith(("{", "[")):
-            found[name] = json.loads(text)
-    return found
 
 
 @pytest.fixture(scope="module")
