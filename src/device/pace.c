@@ -13,8 +13,8 @@
  * that does not wait has its share of the GPU, no more.
  *
  * A client's frame is counted when it is complete; the front end tells the client so, and serves
- * it, no sooner than it is told here. All clients of a vGPU have one limit together, each screen has
- * one of its own.
+ * it, no sooner than it is told here. All clients of a vGPU have one limit together, each screen
+ * has one of its own.
  *
  * Whoever needs everything to be complete (saving, a memory map that changes) does not wait for a
  * frame's time: it is let go, and the limit is met again from there on.

@@ -96,8 +96,6 @@ struct vtest_wait {
 	struct vtest_point points[];
 };
 
-struct vtest_submit_fence;
-
 struct vtest {
 	struct device *dev;
 	struct vtest_budget *budget;
@@ -121,8 +119,8 @@ struct vtest {
 	bool frozen;
 	uint64_t ready_ns; /* work was left to a later turn then; 0: none was */
 	bool image_due;    /* the process wants to make one before the next message */
-	uint64_t hold_ns;  /* a frame came too soon: it is not served for so long … */
-	bool held;         /* … from now on, until the timer */
+	uint64_t hold_ns;  /* a frame came too soon: it is not served for so long */
+	bool held;         /* until pace_source, of pace_fd, says so */
 	int pace_fd;
 	struct loop_source *pace_source; /* NULL: none yet */
 	bool waiting;             /* the journal has no room: nothing is handled until thawed */
@@ -261,16 +259,10 @@ int vtest_run(struct vtest *v, uint32_t id, void *message, size_t size);
 /* Ends the connection for the reason noted. */
 void vtest_end(struct vtest *v);
 
-/* ---- the frame-rate limit ---- */
-
-/* It is not served from here on, for hold_ns. */
-int vtest_pace_hold(struct vtest *v);
-void vtest_pace_finish(struct vtest *v);
-
-/* ---- session ---- */
-
 /* Creates the rendering context unless there is one. */
 int vtest_need_context(struct vtest *v, uint32_t capset);
+int vtest_pace_hold(struct vtest *v); /* it is not served from here on, for hold_ns */
+void vtest_pace_finish(struct vtest *v);
 
 /* ---- resources and waiting ---- */
 
