@@ -14,9 +14,9 @@
 
 /* X(name, type, meaning) */
 #define RENDER_GPU_FIELDS(X)                                                                       \
-	X(name, "string", "softN, or made from the PCI address")                                   \
-	X(kind, "string", "soft, pci or render")                                                   \
-	X(driver, "string", "kernel driver; llvmpipe for a soft GPU")                              \
+	X(name, "string", "softN, or made from the PCI address or render node")                    \
+	X(kind, "string", "soft, pci, render, or mdev: a parent of mediated devices")              \
+	X(driver, "string or null", "kernel driver; llvmpipe for a soft GPU; null: none")          \
 	X(pci_address, "string or null", "as lspci shows it")                                      \
 	X(render_node, "string or null", "its device file")                                        \
 	X(state, "string", "free or shared")                                                       \
@@ -50,13 +50,15 @@
 	X(gpu, "string", "")                                                                       \
 	X(type, "string", "")                                                                      \
 	X(method, "string", "forward or emulate")                                                  \
+	X(tenant, "string or null", "whose it is; those of one share compiled shaders")            \
 	X(state, "string",                                                                         \
 		"creating, starting, ready, bound, hibernated, moving, recovering, failed, "       \
 		"stopping or deleting")                                                            \
 	X(pid, "number or null", "of its device process")                                          \
 	X(keeper_pid, "number or null", "of its keeper")                                           \
 	X(renderer, "string or null", "as the device process says")                                \
-	X(vram_used_mib, "number", "rounded up")                                                   \
+	X(vram_used_mib, "number",                                                                 \
+		"what its guests cost the host, rounded up: see vram_used_bytes")                  \
 	X(vram_mib, "number", "its quota")                                                         \
 	X(bound_to, "string or null", "the VM or process that holds it")                           \
 	X(connections, "number", "of what holds it")                                               \
