@@ -11,7 +11,8 @@
 #include <string.h>
 
 #define SHARE_NAME           256
-#define SHARE_WEIGHT_LARGEST 5000u /* with a gain of two, what the kernel knows */
+#define SHARE_WEIGHT_LARGEST 2000u /* with all that is added to it about what the kernel knows */
+#define SHARE_LIGHT          8u    /* times its weight: see share_balance.c */
 #define SHARE_SWEEP_MS       500u
 #define SHARE_PERIOD_US                                                                            \
 	10000u /* a limited process waits at most about so long for its next part                  \
@@ -140,6 +141,8 @@ static uint32_t share_weight(const struct vgpu *v)
 {
 	uint64_t weight = (uint64_t)v->share.weight * v->share.gain / SHARE_GAIN_ONE;
 
+	weight *= v->share.light ? SHARE_LIGHT : 1;
+
 	return (uint32_t)MAX(MIN(weight, CGROUP_WEIGHT_MAX), 1u);
 }
 
@@ -213,7 +216,7 @@ static void share_refresh(struct vgpud *d, struct gpu *gpu)
 		events_add(&d->events, "", "%s: its policy is not enforced any more: %s", gpu->name,
 			strerror(-r));
 	gpu->enforcer = wanted && r == 0 ? share_enforcer(&d->share, gpu) : NULL;
-	if (gpu_is_grouped(d, gpu) && gpu->sched.policy == SCHED_EQUAL_SHARE)
+	if (gpu_is_grouped(d, gpu))
 		vgpud_share_watch(d);
 	vgpud_share_stop_watch(d);
 }
@@ -383,6 +386,8 @@ int vgpud_set_policy(
 	else
 		events_add(&d->events, "", "%s: its policy is %s", gpu->name,
 			sched_policy_names[sched.policy]);
+	if (r == 0)
+		vgpud_share_begin_anew(d, gpu);
 	share_refresh(d, gpu);
 	share_join_all(d, gpu);
 	vgpud_share_sweep(d);

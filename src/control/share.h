@@ -52,6 +52,8 @@ struct vgpu_share {
 	uint32_t gain;   /* its correction, thousandths: see share_balance.c */
 	uint32_t id;     /* in the accounts; 0: not in them yet */
 	struct deficit_use last, sum;
+	bool light;             /* share_balance.c: it uses much less than its share */
+	uint32_t slice_pid;     /* the device process that was told its slice; 0: none */
 	struct cpu_time *time;  /* share_stop.c: of its device process; or NULL */
 	uint32_t time_pid;      /* whose it is, or was last; 0: nobody's */
 	uint64_t held_until_ns; /* what its keeper was told; 0: it runs */
@@ -83,11 +85,13 @@ struct sched_vgpu vgpu_share_params(const struct vgpu *v, const struct gpu *gpu)
 int vgpu_share_usage(const struct vgpu *v, struct deficit_use *ret);
 /* Removes the groups that nobody needs; one that still has a process goes the next time. */
 void vgpud_share_sweep(struct vgpud *d);
-/* Writes its weight with another gain. */
+/* Writes its weight with another gain, or after it became light or is so no more. */
 void vgpu_share_correct(struct vgpu *v, uint32_t gain);
 
-/* share_balance.c: as long as a GPU is in equal-share. */
+/* share_balance.c: as long as a GPU has groups. */
 void vgpud_share_watch(struct vgpud *d);
+/* The policy of that GPU is another one: who is light is found anew. */
+void vgpud_share_begin_anew(struct vgpud *d, const struct gpu *gpu);
 void vgpud_share_close(struct vgpud *d);
 
 #endif

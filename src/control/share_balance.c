@@ -1,13 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Keeps equal-share exact. The kernel divides by weight among those that are ready to run at a
- * moment; one that waits for its client's next request now and then comes off worse by what it
- * could not use just then, though it could use it later. So what each used and waited for is
- * accounted for (scheduler/deficit.h), and the weight of who is owed something is raised a little,
- * and of who owes lowered, until it is even.
+ * Keeps equal-share exact, and those quick that use little.
+ *
+ * The kernel divides by weight among those that are ready to run at a moment; one that waits for
+ * its client's next request now and then comes off worse by what it could not use just then, though
+ * it could use it later. So what each used and waited for is accounted for (scheduler/deficit.h),
+ * and the weight of who is owed something is raised a little, and of who owes lowered, until it is
+ * even.
+ *
+ * It also gives each its part of every few ms, so one that draws a small frame now and then waits
+ * several times for the others within that frame, though it takes far less than its share in all.
+ * Who used less than half of its share since the last time, and owes nothing, is light: its weight
+ * is several times as large, and its slices are shorter than those of the others, which lets the
+ * kernel take the CPU from one of them at once. Both only decide who is first, as long as it stays
+ * light; when it does not, it is so until the next look and is charged for what it took.
  *
  * The kernel's own division is the rule and this the correction: when vgpud is gone, the last
- * weights stay, at most BALANCE_MOST away from what they should be.
+ * weights stay.
  */
 #include "control/share.h"
 
@@ -15,6 +24,7 @@
 #include "base/clock.h"
 #include "control/share_stop.h"
 #include "control/vgpud.h"
+#include "host/cpu_slice.h"
 #include "scheduler/deficit.h"
 
 #include <stdlib.h>
@@ -25,8 +35,14 @@
 #define BALANCE_FULL_NS (200LL * SCHED_MS) /* a balance of so much would double the weight */
 #define BALANCE_MOST    500                /* thousandths of the weight */
 
+#define BALANCE_ACCURACY_US 10000u
+#define BALANCE_LIGHT_DEBT  (-20LL * SCHED_MS) /* who owes more is not light */
+#define BALANCE_HEAVY_SLICE 3u /* times the policy's slice, which is that of those who are light   \
+				*/
+
 struct balance {
 	struct deficit deficit;
+	uint64_t settled_ns;
 	bool active; /* somebody drew since the last time */
 };
 
@@ -35,7 +51,8 @@ static struct balance *balance_of(struct vgpud *d, const struct gpu *gpu)
 	struct balance **at = &d->balances[gpu - d->gpus];
 	const struct sched_gpu *now = &gpu->sched;
 
-	if (*at && (*at)->deficit.gpu.slice_ms != now->slice_ms) {
+	if (*at && ((*at)->deficit.gpu.slice_ms != now->slice_ms ||
+			   (*at)->deficit.gpu.policy != now->policy)) {
 		free(*at);
 		*at = NULL;
 	}
@@ -46,13 +63,14 @@ static struct balance *balance_of(struct vgpud *d, const struct gpu *gpu)
 	return *at;
 }
 
-/* Counters that only grow, from those of its group. */
-static void balance_count(struct vgpu *v, struct balance *b)
+/* Counters that only grow, from those of its group. Returns its CPU time since the last time. */
+static uint64_t balance_count(struct vgpu *v, struct balance *b)
 {
 	struct deficit_use now = {0}, *last = &v->share.last;
+	uint64_t before = v->share.sum.ran_ns;
 
 	if (vgpu_share_usage(v, &now) < 0)
-		return;
+		return 0;
 	if (now.ran_ns > last->ran_ns)
 		v->share.sum.ran_ns += now.ran_ns - last->ran_ns;
 	if (now.waited_ns > last->waited_ns)
@@ -60,6 +78,7 @@ static void balance_count(struct vgpu *v, struct balance *b)
 	b->active |= now.ran_ns > last->ran_ns + BALANCE_MS * SCHED_MS / 100;
 	*last = now;
 	deficit_used(&b->deficit, v->share.id, &v->share.sum);
+	return v->share.sum.ran_ns - before;
 }
 
 static void balance_forget(struct vgpud *d, struct balance *b, const char *gpu)
@@ -76,29 +95,80 @@ static void balance_forget(struct vgpud *d, struct balance *b, const char *gpu)
 
 static uint32_t balance_gain(const struct balance *b, uint32_t id)
 {
+	if (b->deficit.gpu.policy != SCHED_EQUAL_SHARE)
+		return SHARE_GAIN_ONE;
 	int64_t gain = deficit_balance_ns(&b->deficit, id) * SHARE_GAIN_ONE / BALANCE_FULL_NS;
 
 	return (uint32_t)(SHARE_GAIN_ONE + MAX(MIN(gain, BALANCE_MOST), -BALANCE_MOST));
 }
 
-static void balance_gpu(struct vgpud *d, const struct gpu *gpu, struct balance *b)
+static bool balance_is_light(
+	const struct balance *b, const struct vgpu *v, uint64_t ran_ns, uint64_t part_ns)
 {
-	b->active = false;
-	balance_forget(d, b, gpu->name);
+	if (deficit_balance_ns(&b->deficit, v->share.id) < BALANCE_LIGHT_DEBT)
+		return false;
+	return ran_ns < (v->share.light ? part_ns / 4 * 3 : part_ns / 2);
+}
+
+static void balance_correct(struct vgpu *v, const struct balance *b, bool light, uint64_t slice_ns)
+{
+	uint32_t gain = balance_gain(b, v->share.id),
+		 pid = v->have_status ? v->status.device_pid : 0;
+	bool changed = light != v->share.light;
+
+	v->share.light = light;
+	if (changed || gain != v->share.gain)
+		vgpu_share_correct(v, gain);
+	if (!pid || (!changed && v->share.slice_pid == pid))
+		return;
+	v->share.slice_pid = pid;
+	int r = cpu_slice_set((pid_t)pid, light ? slice_ns : slice_ns * BALANCE_HEAVY_SLICE);
+	if (r < 0)
+		log_debug("%s: its slice stays as it is: %s", v->def.name, strerror(-r));
+}
+
+void vgpud_share_begin_anew(struct vgpud *d, const struct gpu *gpu)
+{
 	for (struct vgpu *v = d->vgpus; v; v = v->next) {
 		if (strcmp(v->def.gpu, gpu->name) != 0)
 			continue;
-		const struct sched_vgpu params = vgpu_share_params(v, gpu);
+		if (v->share.slice_pid && v->have_status &&
+			v->share.slice_pid == v->status.device_pid)
+			cpu_slice_set((pid_t)v->share.slice_pid, 0);
+		v->share.slice_pid = 0;
+		v->share.light = false;
+	}
+}
+
+static void balance_gpu(struct vgpud *d, const struct gpu *gpu, struct balance *b)
+{
+	struct sched_vgpu params[SCHED_VGPUS_MAX] = {0};
+	struct sched_entitlement due[SCHED_VGPUS_MAX];
+	struct vgpu *vgpus[SCHED_VGPUS_MAX];
+	uint64_t ran[SCHED_VGPUS_MAX], now = clock_ns(), step = now - b->settled_ns;
+	size_t n = 0;
+
+	b->active = false;
+	balance_forget(d, b, gpu->name);
+	for (struct vgpu *v = d->vgpus; v && n < SCHED_VGPUS_MAX; v = v->next) {
+		if (strcmp(v->def.gpu, gpu->name) != 0)
+			continue;
+		params[n] = vgpu_share_params(v, gpu);
 		if (!v->share.id)
 			v->share.id = ++d->share.last_id;
-		deficit_add(&b->deficit, v->share.id, &params); /* or it is there */
-		balance_count(v, b);
+		deficit_add(&b->deficit, v->share.id, &params[n]); /* or it is there */
+		ran[n] = balance_count(v, b);
+		vgpus[n++] = v;
 	}
-	deficit_settle(&b->deficit, clock_ns());
-	for (struct vgpu *v = d->vgpus; v; v = v->next) {
-		uint32_t gain = balance_gain(b, v->share.id);
-		if (!strcmp(v->def.gpu, gpu->name) && gain != v->share.gain)
-			vgpu_share_correct(v, gain);
+	deficit_settle(&b->deficit, now);
+	bool first = !b->settled_ns;
+	b->settled_ns = now;
+	if (first || sched_entitle(&gpu->sched, params, n, due) < 0)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		uint64_t part = step / 1000 * vgpud_share_cpus(d) / 1000 * due[i].share / 1000;
+		bool light = balance_is_light(b, vgpus[i], ran[i], part);
+		balance_correct(vgpus[i], b, light, sched_slice_ns(&gpu->sched, n));
 	}
 }
 
@@ -110,7 +180,6 @@ static int on_time(sd_event_source *source, uint64_t usec, void *data)
 	for (size_t i = 0; i < d->n_gpus; i++) {
 		const struct gpu *gpu = &d->gpus[i];
 		bool shared = d->share.by == SHARE_BY_GROUPS && gpu->enforcer && !gpu->slices &&
-			      gpu->sched.policy == SCHED_EQUAL_SHARE &&
 			      vgpud_gpu_use(d, gpu->name, NULL).vgpus > 1;
 		struct balance *b = shared ? balance_of(d, gpu) : NULL;
 		if (!b)
@@ -133,8 +202,8 @@ void vgpud_share_watch(struct vgpud *d)
 {
 	if (d->balance_timer)
 		return;
-	int r = sd_event_add_time_relative(
-		d->event, &d->balance_timer, CLOCK_MONOTONIC, BALANCE_MS * 1000ull, 0, on_time, d);
+	int r = sd_event_add_time_relative(d->event, &d->balance_timer, CLOCK_MONOTONIC,
+		BALANCE_MS * 1000ull, BALANCE_ACCURACY_US, on_time, d);
 	if (r < 0)
 		log_warning("equal shares are as exact as the kernel makes them: no timer");
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a process with threads and a child uses and waits for, read again and again. */
+/* What a process with threads and a child uses and waits for, and how long it runs at once. */
 #include "host/cpu_time.h"
 
 #include "base/checked.h"
 #include "base/clock.h"
 #include "base/process_times.h"
+#include "host/cpu_slice.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -12,8 +13,11 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -150,12 +154,52 @@ static void test_another_process_is_not_it(void **state)
 	cpu_time_close(NULL);
 }
 
+struct attr {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
+
+static void assert_slice(pid_t pid, uint64_t ns)
+{
+	struct attr attr = {.size = sizeof(attr)};
+
+	assert_int_equal(syscall(SYS_sched_getattr, pid, &attr, sizeof(attr), 0), 0);
+	assert_int_equal(attr.nice, 7);
+	if (attr.runtime) /* a kernel that knows of it */
+		assert_int_equal(attr.runtime, ns);
+}
+
+static void test_slices(void **state)
+{
+	pid_t pid = start(1, true), child = 0;
+
+	assert_int_equal(setpriority(PRIO_PROCESS, (id_t)pid, 7), 0);
+	for (uint64_t limit = clock_ns() + LIMIT_S * 1000 * MS;
+		!process_children(pid, &child, 1);) {
+		assert_true(clock_ns() < limit);
+		usleep(1000);
+	}
+	assert_int_equal(setpriority(PRIO_PROCESS, (id_t)child, 7), 0);
+	assert_int_equal(cpu_slice_set(pid, 2 * MS), 0);
+	assert_slice(pid, 2 * MS);
+	assert_slice(child, 2 * MS);
+	assert_int_equal(cpu_slice_set(pid, 9 * MS), 0);
+	assert_slice(child, 9 * MS);
+	assert_int_equal(cpu_slice_set(pid, 0), 0);
+	end(pid);
+	assert_int_equal(cpu_slice_set(pid, 2 * MS), 0); /* nobody is there */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_all_threads_and_the_child),
 		cmocka_unit_test(test_since_birth_or_since_now),
 		cmocka_unit_test(test_another_process_is_not_it),
+		cmocka_unit_test(test_slices),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
