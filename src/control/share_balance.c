@@ -37,8 +37,7 @@
 
 #define BALANCE_ACCURACY_US 10000u
 #define BALANCE_LIGHT_DEBT  (-20LL * SCHED_MS) /* who owes more is not light */
-#define BALANCE_HEAVY_SLICE 3u /* times the policy's slice, which is that of those who are light   \
-				*/
+#define BALANCE_HEAVY_SLICE 3u                 /* times the slice of those who are light */
 
 struct balance {
 	struct deficit deficit;
