@@ -18,6 +18,7 @@
 
 #include "protocol/custody.h"
 #include "protocol/formats.h"
+#include "protocol/standby.h"
 
 #include <stdint.h>
 
@@ -56,7 +57,11 @@
 	X(LOAD, KEEPER, 0)       /* struct keeper_load: all was given, take over */                \
 	X(LOAD_FILE, KEEPER, 1)  /* struct keeper_load; fd: a snapshot file to load instead */     \
 	X(SHADERS, KEEPER, 1)    /* no payload; fd: archive of compiled shaders, to read only */   \
-	X(GRANT, KEEPER, 1)      /* struct keeper_grant; fd: that part of its time slices */
+	X(GRANT, KEEPER, 1)      /* struct keeper_grant; fd: that part of its time slices */          \
+	X(CONFIGURE, KEEPER, 0)  /* struct standby_args: whose vGPU a stand-by is from now on */   \
+	X(IDLE, KEEPER, 0)       /* no payload: its guest is idle */                               \
+	X(RESTING, DEVICE, 0)    /* no payload: IDLE was read, AWAKE comes before any work */    \
+	X(AWAKE, DEVICE, 0)      /* no payload: it was woken; once after each RESTING */
 
 #define KEEPER_CONTROL_MESSAGES(X)                                                                 \
 	/* vgpud → keeper */                                                                       \
@@ -84,7 +89,9 @@
 	X(EVENT, KEEPER, 0)      /* struct keeper_text: a notice, refusal or failure as it happens */ \
 	X(PROGRESS, KEEPER, 0)   /* struct keeper_progress: of what is under way */                \
 	X(CHECKED, KEEPER, 0)    /* struct keeper_checked */                                       \
-	X(DONE, KEEPER, 0)       /* struct keeper_done: the end of MOVE … CHECK, or its refusal */
+	X(DONE, KEEPER, 0)       /* struct keeper_done: the end of MOVE … CHECK, or its refusal */ \
+	/* vgpud → keeper, to a stand-by */                                                        \
+	X(ASSIGN, CONTROL, 1)    /* struct standby_assign; fd: the lock of its folder */
 /* clang-format on */
 
 enum keeper_device_message {

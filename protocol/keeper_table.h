@@ -39,6 +39,10 @@ enum keeper_side { KEEPER_FROM_DEVICE, KEEPER_FROM_KEEPER, KEEPER_FROM_CONTROL }
 #define KEEPER_SIZE_LOAD         sizeof(struct keeper_load)
 #define KEEPER_SIZE_LOAD_FILE    sizeof(struct keeper_load)
 #define KEEPER_SIZE_SHADERS      0
+#define KEEPER_SIZE_CONFIGURE    sizeof(struct standby_args)
+#define KEEPER_SIZE_IDLE         0
+#define KEEPER_SIZE_RESTING      0
+#define KEEPER_SIZE_AWAKE        0
 
 #define KEEPER_SIZE_HELLO      sizeof(struct keeper_hello)
 #define KEEPER_SIZE_BIND       sizeof(struct keeper_bind)
@@ -62,6 +66,7 @@ enum keeper_side { KEEPER_FROM_DEVICE, KEEPER_FROM_KEEPER, KEEPER_FROM_CONTROL }
 #define KEEPER_SIZE_SCREEN     sizeof(struct keeper_screen)
 #define KEEPER_SIZE_STATS      0
 #define KEEPER_SIZE_EVENT      sizeof(struct keeper_text)
+#define KEEPER_SIZE_ASSIGN     sizeof(struct standby_assign)
 
 #define X(row, side, n_fds)                                                                        \
 	[KEEPER_DEVICE_##row] = {.name = #row,                                                     \
@@ -81,6 +86,7 @@ static const struct packet_row keeper_control_rows[] = {KEEPER_CONTROL_MESSAGES(
 
 _Static_assert(sizeof(struct keeper_move) <= PACKET_PAYLOAD_MAX, "a MOVE fits one packet");
 _Static_assert(sizeof(struct keeper_formats) <= PACKET_PAYLOAD_MAX, "FORMATS fits one packet");
+_Static_assert(sizeof(struct standby_assign) <= PACKET_PAYLOAD_MAX, "an ASSIGN fits one packet");
 _Static_assert(sizeof(struct keeper_status) <= PACKET_PAYLOAD_MAX, "a STATUS fits one packet");
 
 static const struct packet_table keeper_device_table = {

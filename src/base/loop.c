@@ -28,6 +28,8 @@ struct loop {
 	bool have_removed;
 	loop_idle_fn idle_fn;
 	void *idle_data;
+	loop_fn woken_fn; /* NULL: none */
+	void *woken_data;
 	loop_fn timer_fn;
 	void *timer_data;
 	uint64_t timer_at_ms;
@@ -120,6 +122,21 @@ void loop_set_idle(struct loop *loop, loop_idle_fn fn, void *data)
 	loop->idle_data = data;
 }
 
+void loop_set_woken(struct loop *loop, loop_fn fn, void *data)
+{
+	loop->woken_fn = fn;
+	loop->woken_data = data;
+}
+
+static void loop_run_woken(struct loop *loop)
+{
+	loop_fn fn = loop->woken_fn;
+
+	loop->woken_fn = NULL;
+	if (fn)
+		fn(loop->woken_data);
+}
+
 void loop_set_timer(struct loop *loop, uint64_t delay_ms, loop_fn fn, void *data)
 {
 	loop->timer_fn = fn;
@@ -159,6 +176,7 @@ int loop_run(struct loop *loop)
 		if (n < 0 && errno != EINTR)
 			return -errno;
 		loop->woken_ns = clock_ns();
+		loop_run_woken(loop);
 		for (int i = 0; i < n; i++) {
 			struct loop_source *source = events[i].data.ptr;
 			if (!source->removed)

@@ -35,6 +35,9 @@ void loop_remove(struct loop_source *source); /* NULL-safe */
 typedef bool (*loop_idle_fn)(void *data);
 void loop_set_idle(struct loop *loop, loop_idle_fn fn, void *data);
 
+/* Calls fn(data) once, when the loop is woken next, before anything else is called. */
+void loop_set_woken(struct loop *loop, loop_fn fn, void *data);
+
 /* Runs fn(data) once after `delay_ms`; re-arm by calling again. NULL fn disarms. One per loop. */
 void loop_set_timer(struct loop *loop, uint64_t delay_ms, loop_fn fn, void *data);
 

@@ -31,8 +31,9 @@ struct key {
 	uint64_t least, most; /* VALUE_TEXT: most bytes with the end */
 };
 
-#define CONFIG_IDLE_MAX    (366u * 86400u)
-#define CONFIG_SHADERS_MAX (1u << 20)
+#define CONFIG_IDLE_MAX     (366u * 86400u)
+#define CONFIG_SHADERS_MAX  (1u << 20)
+#define CONFIG_STANDBY_MOST 16
 
 #define TEXT(s, field) VALUE_TEXT, offsetof(struct s, field), 0, sizeof(((struct s *)0)->field)
 
@@ -52,6 +53,8 @@ static const struct key node_keys[] = {
 	{"host_root", TEXT(config, host_root)},
 	{"rescan_s", VALUE_NUMBER32, offsetof(struct config, rescan_s), 0, 86400},
 	{"dmabuf", VALUE_BOOL, offsetof(struct config, dmabuf)},
+	{"min_free_mib", VALUE_NUMBER, offsetof(struct config, min_free_mib), 0, 1u << 24},
+	{"standby", VALUE_NUMBER32, offsetof(struct config, standby), 0, CONFIG_STANDBY_MOST},
 	{"hibernate_idle_s", VALUE_NUMBER32, offsetof(struct config, hibernate_idle_s), 0,
 		CONFIG_IDLE_MAX},
 	{0},
@@ -75,6 +78,7 @@ static const struct key gpu_keys[] = {
 	{"vram_mib", VALUE_NUMBER, offsetof(struct config_gpu, vram_mib), 64, 1u << 24},
 	{"sharing", VALUE_SHARING, offsetof(struct config_gpu, sharing), 0,
 		sizeof(((struct config_gpu *)0)->sharing)},
+	{"standby", VALUE_NUMBER32, offsetof(struct config_gpu, standby), 0, CONFIG_STANDBY_MOST},
 	{0},
 };
 
@@ -104,6 +108,8 @@ void config_init(struct config *config)
 		.renderer = "virgl",
 		.soft_gpus = 1,
 		.shader_cache_mib = 64,
+		.min_free_mib = 256,
+		.standby = 1,
 		.lockdown = "strict",
 		.shares = "auto",
 		.rescan_s = CONFIG_RESCAN_AUTO,
@@ -197,6 +203,7 @@ static void *section_object(struct parse *p, const char *section, const struct k
 		if (c->n_gpus == CONFIG_MAX)
 			return NULL;
 		object = &c->gpus[c->n_gpus];
+		c->gpus[c->n_gpus].standby = CONFIG_STANDBY_NODE;
 		name = c->gpus[c->n_gpus++].name;
 		snprintf(name, TYPES_NAME_MAX, "%s", section + 4);
 		return object;

@@ -12,15 +12,17 @@
 
 #include <stdbool.h>
 
-#define CONFIG_PATH_MAX    256
-#define CONFIG_RESCAN_AUTO UINT32_MAX /* where the kernel cannot say so */
-#define CONFIG_MAX         64         /* [gpu] sections; [type] sections */
+#define CONFIG_PATH_MAX     256
+#define CONFIG_RESCAN_AUTO  UINT32_MAX /* where the kernel cannot say so */
+#define CONFIG_STANDBY_NODE UINT32_MAX
+#define CONFIG_MAX          64 /* [gpu] sections; [type] sections */
 
 struct config_gpu {
 	char name[TYPES_NAME_MAX];
 	bool mixed;
 	uint64_t vram_mib; /* 0: what the GPU has */
 	char sharing[8];   /* cpu or slices; "" : as its kind needs it */
+	uint32_t standby;  /* CONFIG_STANDBY_NODE: the node's */
 };
 
 struct config {
@@ -37,6 +39,8 @@ struct config {
 	char shares[12]; /* auto, groups or accounts: what enforces those of soft GPUs */
 	char host_root[CONFIG_PATH_MAX]; /* where sys, proc, dev are for the inventory; "" : / */
 	uint32_t rescan_s;         /* GPUs are read so often; 0: only when the kernel says so */
+	uint64_t min_free_mib;     /* of memory: with less, no vGPU is created */
+	uint32_t standby;          /* stand-bys that are kept for each GPU */
 	uint32_t hibernate_idle_s; /* a vGPU idle for longer is hibernated; 0: never */
 	bool libvirt_create;       /* a vGPU for a libvirt domain that has none */
 	char libvirt_gpu[TYPES_NAME_MAX];

@@ -105,6 +105,8 @@ static void gpu_update(const struct vgpud *d, struct gpu *gpu, const struct host
 	gpu->vram_mib = own && own->vram_mib ? own->vram_mib : host->vram_mib;
 	gpu->slices = !gpu_is_soft(gpu) || (own && !strcmp(own->sharing, "slices"));
 	gpu->mixed = own && own->mixed;
+	gpu->standby =
+		own && own->standby != CONFIG_STANDBY_NODE ? own->standby : d->config.standby;
 	memcpy(gpu->driver, host->driver, sizeof(gpu->driver));
 	memcpy(gpu->pci_address, host->pci_address, sizeof(gpu->pci_address));
 	memcpy(gpu->render_node, host->render_node, sizeof(gpu->render_node));

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -68,7 +69,7 @@ bool link_keeper_runs(const char *dir)
 	return fd == -EBUSY;
 }
 
-/* In the child of the child. Its parent is init's business from now on. */
+/* In the child of the child; `lock` -1: a stand-by. Its parent is init's business from now on. */
 static void spawn_child(const struct link_spawn *spawn, char **argv, int lock, int control, int log)
 {
 	sigset_t none;
@@ -78,7 +79,7 @@ static void spawn_child(const struct link_spawn *spawn, char **argv, int lock, i
 	signal(SIGXFSZ, SIG_DFL);
 	setsid();
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	lock = fcntl(lock, F_DUPFD, SPAWN_FD_FREE);
+	lock = fcntl(lock < 0 ? null : lock, F_DUPFD, SPAWN_FD_FREE);
 	control = fcntl(control, F_DUPFD, SPAWN_FD_FREE);
 	if (null < 0 || lock < 0 || control < 0 || dup2(null, STDIN_FILENO) < 0 ||
 		dup2(null, STDOUT_FILENO) < 0 || dup2(log, STDERR_FILENO) < 0 ||
@@ -91,17 +92,30 @@ static void spawn_child(const struct link_spawn *spawn, char **argv, int lock, i
 	_exit(127);
 }
 
+/* A stand-by's is in memory until it has a folder. */
+static int spawn_log(const struct link_spawn *spawn)
+{
+	char path[256];
+
+	if (spawn->dir) {
+		snprintf(path, sizeof(path), "%s/keeper.log", spawn->dir);
+		int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
+		return fd < 0 ? -errno : fd;
+	}
+	cleanup_close int fd = memfd_create("keeper.log", MFD_CLOEXEC);
+	if (fd < 0 || fcntl(fd, F_SETFL, O_APPEND) < 0)
+		return -errno;
+	return TAKE_FD(fd);
+}
+
 static int spawn_fork(
 	const struct link_spawn *spawn, char **argv, int lock, int control, pid_t *ret_pid)
 {
-	char path[256];
 	int status, told[2];
 
-	snprintf(path, sizeof(path), "%s/keeper.log", spawn->dir);
-	cleanup_close int log =
-		open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
+	cleanup_close int log = spawn_log(spawn);
 	if (log < 0)
-		return -errno;
+		return log;
 	if (pipe2(told, O_CLOEXEC) < 0)
 		return -errno;
 	cleanup_close int told_r = told[0], told_w = told[1];
@@ -129,13 +143,18 @@ struct spawn_numbers {
 
 static int spawn_args(const struct link_spawn *spawn, char **argv, struct spawn_numbers *numbers)
 {
-	const char *fixed[] = {spawn->keeper, "--run-dir", spawn->dir, "--name", spawn->name,
-		"--uuid", spawn->uuid, "--device", spawn->device, "--lock-fd", "3", "--control-fd",
-		"4"};
+	const char *fixed[] = {spawn->keeper, "--device", spawn->device, "--control-fd", "4"};
+	const char *named[] = {"--run-dir", spawn->dir, "--name", spawn->name, "--uuid",
+		spawn->uuid, "--lock-fd", "3"};
+	static char standby[] = "--standby";
 	size_t n = 0;
 
 	for (; n < ARRAY_SIZE(fixed); n++)
 		argv[n] = (char *)(uintptr_t)fixed[n];
+	for (size_t i = 0; spawn->dir && i < ARRAY_SIZE(named); i++)
+		argv[n++] = (char *)(uintptr_t)named[i];
+	if (!spawn->dir)
+		argv[n++] = standby;
 	if (spawn->group != (gid_t)-1) {
 		static char option[] = "--group";
 		snprintf(numbers->group, sizeof(numbers->group), "%u", spawn->group);
@@ -162,10 +181,12 @@ static int spawn_args(const struct link_spawn *spawn, char **argv, struct spawn_
 	static char separator[] = "--";
 	argv[n++] = separator;
 	for (char *const *arg = spawn->device_args; *arg; arg++) {
-		if (n + 1 >= SPAWN_ARGS)
+		if (n + 2 >= SPAWN_ARGS)
 			return -E2BIG;
 		argv[n++] = *arg;
 	}
+	if (!spawn->dir)
+		argv[n++] = standby; /* its device process as well */
 	argv[n] = NULL;
 	return 0;
 }
@@ -181,8 +202,8 @@ int link_start(sd_event *event, const struct link_spawn *spawn, const struct lin
 	int control[2];
 	pid_t pid = 0;
 
-	cleanup_close int lock = lock_open(spawn->dir);
-	if (lock < 0)
+	cleanup_close int lock = spawn->dir ? lock_open(spawn->dir) : -1;
+	if (spawn->dir && lock < 0)
 		return lock;
 	int r = spawn_args(spawn, argv, &numbers);
 	if (r < 0)
@@ -194,6 +215,23 @@ int link_start(sd_event *event, const struct link_spawn *spawn, const struct lin
 	if (r < 0)
 		return r;
 	return link_create(event, TAKE_FD(ours), pid, ops, data, ret);
+}
+
+int link_assign(struct link *link, const char *dir, const struct standby_assign *assign,
+	const struct link_ops *ops, void *data)
+{
+	cleanup_close int lock = lock_open(dir);
+
+	if (lock < 0)
+		return lock;
+	if (link->fd < 0)
+		return -ECONNRESET;
+	int r = packet_send(link->fd, &keeper_control_table, KEEPER_CONTROL_ASSIGN, assign, lock);
+	if (r < 0)
+		return r;
+	link->ops = ops;
+	link->data = data;
+	return 0;
 }
 
 int link_connect(

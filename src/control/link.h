@@ -31,19 +31,27 @@ struct link_ops {
 };
 
 struct link_spawn {
-	const char *keeper, *device; /* programs */
-	const char *dir, *name, *uuid;
-	char *const *device_args; /* ends with NULL */
-	gid_t group;              /* (gid_t)-1: none */
-	const char *cpu_group;    /* file that takes the pids of device processes; "" : none */
-	const char *shaders;      /* the tenant's folder; "" : none */
+	const char *keeper, *device;   /* programs */
+	const char *dir, *name, *uuid; /* dir NULL: a stand-by, which gets them later */
+	char *const *device_args;      /* ends with NULL */
+	gid_t group;                   /* (gid_t)-1: none */
+	const char *cpu_group;         /* file that takes the pids of device processes; "" : none */
+	const char *shaders;           /* the tenant's folder; "" : none */
 	uint64_t shaders_mib;
 	bool shaders_by_user; /* each user is a tenant */
 };
 
-/* Starts a keeper. -EBUSY: one is running for that folder. */
+/* Starts a keeper. -EBUSY: one is running for that folder. A stand-by has no name yet. */
 int link_start(sd_event *event, const struct link_spawn *spawn, const struct link_ops *ops,
 	void *data, struct link **ret);
+
+/*
+ * Makes a stand-by the keeper of a folder in which none runs (-EBUSY). From now on `ops` are called
+ * with `data`; a STATUS without a UUID was sent before.
+ */
+struct standby_assign;
+int link_assign(struct link *link, const char *dir, const struct standby_assign *assign,
+	const struct link_ops *ops, void *data);
 
 /* Connects to a running keeper. -ENOENT / -ECONNREFUSED: it does not listen (yet). */
 int link_connect(sd_event *event, const char *dir, const struct link_ops *ops, void *data,

@@ -3,6 +3,7 @@
 #include "control/gpus.h"
 #include "control/handover.h"
 #include "control/http.h"
+#include "control/standby.h"
 #include "control/tcp.h"
 #include "control/tenant.h"
 #include "control/vgpud.h"
@@ -285,6 +286,19 @@ static int start_handover(struct vgpud *d, struct servers *s, struct error *err)
 	return r < 0 ? error_set(err, -r, "vgpud: %s (free some memory)", strerror(-r)) : 0;
 }
 
+/* Software GPUs cost nothing until they are used, so there is one before the first vGPU. */
+static void start_standbys(struct vgpud *d)
+{
+	int r = standbys_create(d, &d->standbys);
+
+	if (r < 0)
+		log_warning("there are no stand-bys: %s", strerror(-r));
+	for (size_t i = 0; i < d->n_gpus; i++) {
+		if (gpu_is_soft(&d->gpus[i]))
+			standbys_want(d->standbys, &d->gpus[i], METHOD_FORWARD);
+	}
+}
+
 static int prepare(struct vgpud *d, struct options *o, struct servers *s, struct error *err)
 {
 	char path[PATH_MAX + 16];
@@ -320,8 +334,10 @@ static int prepare(struct vgpud *d, struct options *o, struct servers *s, struct
 	r = store_open(path, &d->store, err);
 	if (r == 0)
 		r = vgpud_share_open(d, err);
-	if (r == 0)
+	if (r == 0) {
+		start_standbys(d);
 		r = vgpud_reconcile(d, err);
+	}
 	if (r == 0) {
 		report_unknown(d);
 		tenant_clean(d);
@@ -378,6 +394,7 @@ static int serve(struct options *o)
 	gpus_close(&d);
 	slicing_close(&d);
 	vgpud_free_vgpus(&d); /* the keepers stay */
+	standbys_destroy(d.standbys);
 	handover_destroy(s.handover);
 	if (s.api)
 		d.events.added = NULL;

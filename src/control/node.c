@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "control/vgpu.h"
+#include "host/headroom.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -136,6 +137,27 @@ static int request_check(struct vgpud *d, const struct vgpu_request *request, co
 	return r;
 }
 
+bool vgpud_has_memory(const struct vgpud *d, uint64_t *ret_mib)
+{
+	*ret_mib = host_headroom("/proc", "/sys/fs/cgroup") >> 20;
+	return *ret_mib >= d->config.min_free_mib + VGPU_NEEDS_MIB;
+}
+
+/* Who comes last is refused, so that the kernel need not end who is there. */
+static int admit_memory(const struct vgpud *d, const char *what, struct error *err)
+{
+	uint64_t mib;
+
+	if (vgpud_has_memory(d, &mib))
+		return 0;
+	return error_set(err, ENOMEM,
+		"%s: the node has %llu MiB of memory left, and %u for it and min_free_mib = %llu "
+		"for the others would not fit (end something, delete or hibernate a vGPU, or lower "
+		"min_free_mib)",
+		what, (unsigned long long)mib, VGPU_NEEDS_MIB,
+		(unsigned long long)d->config.min_free_mib);
+}
+
 int vgpu_create(struct vgpud *d, const struct vgpu_request *request, vgpu_done done, void *data,
 	struct error *err)
 {
@@ -147,6 +169,8 @@ int vgpu_create(struct vgpud *d, const struct vgpu_request *request, vgpu_done d
 	if (name_valid(request->name))
 		snprintf(what, sizeof(what), "create %s", request->name);
 	int r = request_check(d, request, what, &def, err);
+	if (r == 0)
+		r = admit_memory(d, what, err);
 	if (r < 0)
 		return r;
 	snprintf(dir, sizeof(dir), "%.79s/vgpus/%.63s", d->run_dir, request->name);

@@ -322,18 +322,19 @@ int vgpud_state_file(const struct vgpud *d)
 
 /* --- the operations --- */
 
-static int pack_args(struct keeper_move *move, char *const *args)
+int vgpu_pack_args(char *const *args, char *text, size_t size, uint32_t *ret_n)
 {
 	size_t used = 0;
+	uint32_t count = 0;
 
-	for (; *args; args++) {
+	for (; *args; args++, count++) {
 		size_t n = strlen(*args) + 1;
-		if (n > sizeof(move->args) - used)
+		if (n > size - used)
 			return -E2BIG;
-		memcpy(move->args + used, *args, n);
+		memcpy(text + used, *args, n);
 		used += n;
-		move->n_args++;
 	}
+	*ret_n = count;
 	return 0;
 }
 
@@ -374,7 +375,8 @@ int vgpu_move(struct vgpu *v, const char *gpu_name, bool exact, bool precopy,
 	int r = admit_move(v, gpu_name, o->what, &gpu, err);
 	if (r == 0) {
 		vgpu_device_args(v, gpu, &options);
-		r = pack_args(&o->payload.move, options.args);
+		r = vgpu_pack_args(options.args, o->payload.move.args, sizeof(o->payload.move.args),
+			&o->payload.move.n_args);
 		if (r < 0)
 			error_set(err, -r, "%s: its options are too long (use shorter paths)",
 				o->what);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/render.h"
 
+#include "control/standby.h"
+
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "metrics/prometheus.h"
@@ -54,9 +56,10 @@ json_t *render_gpu(const struct vgpud *d, const struct gpu *gpu)
 	uint64_t left = gpu->vram_mib > use.vram_mib ? gpu->vram_mib - use.vram_mib : 0;
 
 	bool sliced = gpu->sched.policy != SCHED_BEST_EFFORT;
+	struct standby_counts standby = standbys_count(d->standbys, gpu);
 
 	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:i, s:s, s:o, s:s?, "
-			 "s:b}",
+			 "s:b, s:i, s:i, s:o, s:o}",
 		"name", gpu->name, "kind", gpu->kind, "driver", text_or_null(gpu->driver),
 		"pci_address", text_or_null(gpu->pci_address), "render_node",
 		text_or_null(gpu->render_node), "state", use.vgpus ? "shared" : "free", "method",
@@ -65,7 +68,9 @@ json_t *render_gpu(const struct vgpud *d, const struct gpu *gpu)
 		"vram_free_mib", number(left), "vgpus", (int)use.vgpus, "policy",
 		sched_policy_names[gpu->sched.policy], "slice_ms",
 		sliced ? number(sched_slice_ns(&gpu->sched, use.vgpus) / SCHED_MS) : json_null(),
-		"enforced_by", gpu->enforcer, "mixed", gpu->mixed);
+		"enforced_by", gpu->enforcer, "mixed", gpu->mixed, "standby", (int)gpu->standby,
+		"standby_ready", (int)standby.ready, "standby_used", number(standby.used),
+		"standby_missing", number(standby.missing));
 }
 
 json_t *render_type(const struct vgpud *d, const struct type *type)

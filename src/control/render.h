@@ -28,7 +28,11 @@
 	X(policy, "string", "best-effort, equal-share or fixed-share")                             \
 	X(slice_ms, "number or null", "slice of that policy; null with best-effort")               \
 	X(enforced_by, "string or null", "cgroup-v1, cgroup-v2, accounts or slices; or nothing")   \
-	X(mixed, "boolean", "whether vGPUs of several types may share it")
+	X(mixed, "boolean", "whether vGPUs of several types may share it")                         \
+	X(standby, "number", "initialised keepers with device processes kept for it")              \
+	X(standby_ready, "number", "of those now; software GPUs share them")                       \
+	X(standby_used, "number", "vGPUs that were started from one, since vgpud started")         \
+	X(standby_missing, "number", "vGPUs that were not, because there was none")
 
 #define RENDER_TYPE_FIELDS(X)                                                                      \
 	X(name, "string", "GPU-MIB, or from the config file")                                      \

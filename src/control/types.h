@@ -43,6 +43,7 @@ struct gpu {
 	bool slices; /* its time is shared in slices, as a render node's; else its CPU time is */
 	bool gone;   /* it was on this node, and is not now; nothing finds it */
 	bool mixed;  /* vGPUs of several types may share it (rule 2) */
+	uint32_t standby; /* so many are kept for it; 0: none */
 	struct sched_gpu sched;
 	const char *enforcer; /* of its policy; NULL: there is none */
 };

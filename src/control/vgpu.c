@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "control/gpus.h"
 #include "control/share_stop.h"
+#include "control/standby.h"
 #include "control/tenant.h"
 #include "control/vgpu.h"
 
@@ -338,6 +339,8 @@ static void vgpu_on_status(void *data, const struct keeper_status *status)
 	struct keeper_status was = v->status;
 	bool first = !v->have_status;
 
+	if (!status->uuid[0]) /* a stand-by that has not read yet whose it is */
+		return;
 	if (status->version != KEEPER_PROTOCOL_VERSION) {
 		link_destroy(TAKE_PTR(v->link));
 		vgpu_try_later(v, 1);
@@ -353,6 +356,7 @@ static void vgpu_on_status(void *data, const struct keeper_status *status)
 		return;
 	}
 	v->spoke = true;
+	v->was_standby = false;
 	v->foreign = false;
 	v->silent = 0;
 	v->status = *status;
@@ -425,6 +429,8 @@ static void vgpu_on_lost(void *data)
 		/* It lives and the link broke; or it is just ending, its lock the last to go. */
 		v->lost = true;
 		vgpu_set_timer(v, VGPU_ENDING_MS, vgpu_on_retry);
+	} else if (v->was_standby && !v->stopping) {
+		vgpu_start(v);
 	} else {
 		vgpu_keeper_ended(v);
 	}
@@ -507,7 +513,15 @@ static int vgpu_start_keeper(struct vgpu *v, const struct gpu *gpu)
 		.shaders_mib = v->d->config.shader_cache_mib,
 		.shaders_by_user = !v->def.tenant[0]};
 	int r = vgpu_make_dir(v);
-	return r < 0 ? r : link_start(v->d->event, &spawn, &vgpu_link_ops, v, &v->link);
+	if (r < 0)
+		return r;
+	standbys_want(v->d->standbys, gpu, v->def.method);
+	bool died = v->was_standby; /* then a fresh one this time */
+	v->was_standby =
+		!died && standbys_take(v->d->standbys, v, &spawn, &vgpu_link_ops, &v->link) == 0;
+	if (v->was_standby)
+		return 0;
+	return link_start(v->d->event, &spawn, &vgpu_link_ops, v, &v->link);
 }
 
 void vgpu_start(struct vgpu *v)

@@ -26,6 +26,12 @@ struct vgpu_device_args {
 /* Those for this vGPU on that GPU. */
 void vgpu_device_args(const struct vgpu *v, const struct gpu *gpu, struct vgpu_device_args *ret);
 
+/*
+ * Writes them one after another, each with its terminator; *ret_n: how many. -E2BIG: they do not
+ * fit (operation.c).
+ */
+int vgpu_pack_args(char *const *args, char *text, size_t size, uint32_t *ret_n);
+
 /* operation.c: its keeper has spoken. Ends a move that an earlier vgpud began; the idle policy. */
 void vgpu_operation_status(struct vgpu *v);
 /* Its keeper has ended, and whatever moved with it. */

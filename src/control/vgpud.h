@@ -40,6 +40,7 @@
 #define VGPU_BACK_OFF_MS  60000u /* at most, between attempts at one that does not speak to us */
 #define VGPU_SILENT_MAX   10u    /* attempts before it is said to be unreachable */
 #define VGPU_WAITERS      16
+#define VGPU_NEEDS_MIB    48u /* of memory, before it has drawn anything */
 
 /* `err` NULL: it worked. */
 typedef void (*vgpu_done)(void *data, const struct error *err);
@@ -58,6 +59,7 @@ typedef void (*vgpu_outcome_done)(
 	void *data, const struct error *err, const struct vgpu_outcome *outcome);
 
 struct operation;
+struct standbys;
 
 struct vgpu_waiter {
 	vgpu_done done;
@@ -86,6 +88,7 @@ struct vgpu {
 	bool stopping;           /* STOP was sent or is due */
 	bool lost;               /* its link broke; whether its keeper ended is not known yet */
 	bool spoke;              /* the keeper, on this link */
+	bool was_standby;        /* its keeper; until that has spoken for this vGPU */
 	bool foreign;            /* its folder is another definition's keeper's */
 	struct vgpu_share share;
 	struct vgpu_slices slices;
@@ -113,6 +116,7 @@ struct vgpud {
 	struct gpus_watch *watch; /* NULL: not watched yet */
 	struct children children;
 	struct store *store;
+	struct standbys *standbys; /* NULL: none is kept */
 	struct share share;
 	struct balance *balances[VGPUD_MAX_GPUS];     /* NULL: none */
 	struct slice_thread *slicers[VGPUD_MAX_GPUS]; /* NULL: none */
@@ -140,6 +144,12 @@ const char *vgpu_state(const struct vgpu *v);
 /* Why it is failed; "" when it never was. */
 const char *vgpu_failure(const struct vgpu *v);
 bool vgpu_bound(const struct vgpu *v);
+
+/*
+ * Is there memory for one more device process, beside what shall stay free? `ret_mib`: how much
+ * there is.
+ */
+bool vgpud_has_memory(const struct vgpud *d, uint64_t *ret_mib);
 
 /* --- doing --- */
 

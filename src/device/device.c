@@ -37,6 +37,16 @@ static bool device_config_valid(const struct device_config *config)
 	       config->max_height <= 16384;
 }
 
+static void device_prefer_modes(struct device *dev)
+{
+	const struct device_config *config = &dev->config;
+
+	for (uint32_t i = 0; i < config->heads; i++)
+		dev->screens[i].preferred = (struct display_mode){.enabled = i == 0,
+			.width = MIN(config->max_width, 1024u),
+			.height = MIN(config->max_height, 768u)};
+}
+
 int device_create(const struct device_config *config, const struct device_events *events,
 	void *events_data, struct device **ret)
 {
@@ -61,10 +71,7 @@ int device_create(const struct device_config *config, const struct device_events
 	dev->next_resource_id = dev->next_context_id = dev->next_client_id = 1;
 	dev->next_serial = 1;
 	quota_init(dev);
-	for (uint32_t i = 0; i < config->heads; i++)
-		dev->screens[i].preferred = (struct display_mode){.enabled = i == 0,
-			.width = MIN(config->max_width, 1024u),
-			.height = MIN(config->max_height, 768u)};
+	device_prefer_modes(dev);
 	struct renderer_config renderer_config = {
 		.render_node = config->render_node,
 		.vram_bytes = config->vram_bytes,
@@ -81,6 +88,27 @@ int device_create(const struct device_config *config, const struct device_events
 	}
 	quota_begin(dev);
 	*ret = dev;
+	return 0;
+}
+
+int device_configure(struct device *dev, const struct device_late_config *late)
+{
+	struct device_config config = dev->config;
+
+	config.vram_bytes = late->vram_bytes;
+	config.heads = late->heads;
+	config.max_width = late->max_width;
+	config.max_height = late->max_height;
+	if (!device_config_valid(&config))
+		return -EINVAL;
+	if (dev->clients || dev->vram_used)
+		return -EBUSY;
+	dev->config = config;
+	snprintf(dev->name, sizeof(dev->name), "%s", late->name);
+	dev->config.name = dev->name;
+	device_prefer_modes(dev);
+	dev->ops->set_vram(dev->renderer, config.vram_bytes);
+	quota_init(dev); /* nothing was charged yet */
 	return 0;
 }
 

@@ -82,6 +82,16 @@ int device_create(const struct device_config *config, const struct device_events
 	void *events_data, struct device **ret);
 void device_destroy(struct device *dev); /* NULL-safe; destroys all clients */
 
+/* What a device may be told after its renderer has started; see struct device_config. */
+struct device_late_config {
+	const char *name; /* copied */
+	uint64_t vram_bytes;
+	uint32_t heads;
+	uint32_t max_width, max_height;
+};
+/* Before the first client, or after the last (-EBUSY); -EINVAL: out of range, nothing changed. */
+int device_configure(struct device *dev, const struct device_late_config *late);
+
 /* GL renderer string of the host's driver. */
 const char *device_renderer_description(struct device *dev);
 

@@ -194,6 +194,13 @@ static const char *on_checked(struct device_process *d, struct packet *p)
 	return channel_answer(d, p, EVENT_CHECKED, checked, !checked->text[0]);
 }
 
+static const char *on_quiet(struct device_process *d, struct packet *p)
+{
+	if (d == d->keeper->current)
+		watch_quiet(d->keeper, p->type == KEEPER_DEVICE_RESTING);
+	return NULL;
+}
+
 static const char *on_formats(struct device_process *d, struct packet *p)
 {
 	return formats_store(d, (const void *)p->payload);
@@ -212,6 +219,8 @@ static const device_handler handlers[KEEPER_DEVICE_MESSAGE_COUNT] = {
 	[KEEPER_DEVICE_LOADED] = on_loaded,
 	[KEEPER_DEVICE_CHECKED] = on_checked,
 	[KEEPER_DEVICE_FORMATS] = on_formats,
+	[KEEPER_DEVICE_RESTING] = on_quiet,
+	[KEEPER_DEVICE_AWAKE] = on_quiet,
 };
 
 static const char *channel_handle(struct device_process *d, struct packet *p)

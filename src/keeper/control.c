@@ -13,9 +13,13 @@
 
 static void control_close(struct keeper *k)
 {
+	bool was_there = k->control.fd >= 0;
+
 	loop_remove(k->control.source);
 	close_fd(&k->control.fd);
 	k->control = (struct control){.fd = -1};
+	if (was_there)
+		standby_channel_closed(k);
 }
 
 /* A vgpud that does not read is cut off; it connects again when it is back. */
@@ -52,8 +56,8 @@ void control_status(struct keeper *k)
 		.held_ns = hold_total_ns(k),
 	};
 
-	snprintf(status.uuid, sizeof(status.uuid), "%s", config->uuid);
-	snprintf(status.name, sizeof(status.name), "%s", config->name);
+	snprintf(status.uuid, sizeof(status.uuid), "%s", config->uuid ?: "");
+	snprintf(status.name, sizeof(status.name), "%s", config->name ?: "");
 	memcpy(status.renderer, k->renderer, sizeof(status.renderer));
 	memcpy(status.bound_to, k->binding.label, sizeof(status.bound_to));
 	memcpy(status.failure, k->failure, sizeof(status.failure));
@@ -173,6 +177,21 @@ static void on_grant(struct keeper *k, struct packet *p)
 		p->fd = -1;
 }
 
+static void on_assign(struct keeper *k, struct packet *p)
+{
+	struct standby_assign *assign = (void *)p->payload;
+
+	int r = standby_assign(k, assign, TAKE_FD(p->fd));
+	if (r == 0) {
+		control_status(k);
+		return;
+	}
+	log_error("this stand-by cannot be %s in %s: %s", assign->name, assign->run_dir,
+		strerror(-r));
+	k->stopping = true;
+	device_quit(k);
+}
+
 static void on_stop(struct keeper *k, struct packet *p)
 {
 	k->stopping = true;
@@ -196,6 +215,7 @@ static const control_handler handlers[KEEPER_CONTROL_MESSAGE_COUNT] = {
 	[KEEPER_CONTROL_HIBERNATE] = job_request,
 	[KEEPER_CONTROL_WAKE] = job_request,
 	[KEEPER_CONTROL_CHECK] = job_request,
+	[KEEPER_CONTROL_ASSIGN] = on_assign,
 };
 
 static void control_on_message(void *data, uint32_t events)

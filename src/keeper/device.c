@@ -101,6 +101,22 @@ static char **device_argv(const struct keeper *k, const struct device_args *args
 	return argv;
 }
 
+int device_args_read(uint32_t n, const char text[STANDBY_ARGS_MAX], struct device_args *ret)
+{
+	const char *at = text, *end = text + STANDBY_ARGS_MAX;
+
+	_Static_assert(sizeof(ret->text) == STANDBY_ARGS_MAX, "MOVE and ASSIGN carry as much");
+	*ret = (struct device_args){.n = n};
+	for (uint32_t i = 0; i < n; i++) {
+		const char *stop = at < end ? memchr(at, '\0', (size_t)(end - at)) : NULL;
+		if (!stop)
+			return -EINVAL;
+		at = stop + 1;
+	}
+	memcpy(ret->text, text, sizeof(ret->text));
+	return 0;
+}
+
 const char *device_option(const struct device_process *d, const char *option)
 {
 	const struct keeper *k = d->keeper;
@@ -401,6 +417,7 @@ int device_start(struct keeper *k)
 	close_fd(&k->stats_fd);
 	k->stats_fd = TAKE_FD(k->current->stats_fd);
 	k->state = KEEPER_STATE_STARTING;
+	k->quiet = k->quiet_asked = false;
 	control_status(k);
 	return 0;
 }

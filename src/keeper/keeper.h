@@ -56,6 +56,7 @@
 #define KEEPER_PROCESSES         8u         /* current, next, and killed ones not yet gone */
 #define KEEPER_WATCH_MS          1000u      /* hanging and idling are looked for this often */
 #define KEEPER_IDLE_MS           5000u      /* without work for so long it is told to be idle */
+#define KEEPER_QUIET_MS          2000u      /* for so long, and it gives back memory */
 #define KEEPER_HANG_MS           20000u     /* at one thing for so long it is killed */
 #define KEEPER_STEP_MS           30000u     /* for each step of a takeover */
 #define KEEPER_FILE_STEPS        4u         /* times that, where a file is read or written */
@@ -64,7 +65,7 @@
 #define KEEPER_DELAY_MS          100u   /* the shortest, where a recovery waits */
 
 struct keeper_config {
-	const char *run_dir; /* this vGPU's */
+	const char *run_dir; /* this vGPU's; NULL: a stand-by's, see standby.c */
 	const char *name;
 	const char *uuid;
 	const char *device; /* the vgpu-device program */
@@ -144,6 +145,8 @@ struct control {
 
 struct keeper {
 	const struct keeper_config *config;
+	struct keeper_config own_config; /* of one that was a stand-by, */
+	struct standby_assign assigned;  /* with these texts */
 	struct loop *loop;
 	int dir_fd, vms_dir, signal_fd;
 	int listeners[3];        /* by enum listener */
@@ -172,10 +175,13 @@ struct keeper {
 	struct process_times ended; /* what the device processes have cost that are no more */
 	uint64_t restarts_at[KEEPER_RESTARTS]; /* ms, a ring */
 	unsigned restart_next;
-	uint64_t watch_at;  /* ms; 0: not due */
-	uint64_t active_at; /* ms: the guest last did something */
-	uint64_t activity;  /* sum of counters then */
-	bool told_idle;
+	uint64_t watch_at;         /* ms; 0: not due */
+	uint64_t active_at;        /* ms: the guest last did something */
+	uint64_t activity;         /* sum of counters then */
+	bool told_idle;            /* to vgpud */
+	bool quiet_asked;          /* IDLE was sent */
+	bool quiet;                /* and answered: until AWAKE nothing is looked at */
+	uint64_t awake_at;         /* ms: when AWAKE came last */
 	uint64_t watched_since_ns; /* what hung before that is not this process' doing */
 	char renderer[KEEPER_TEXT_MAX];
 	char failure[KEEPER_TEXT_MAX];
@@ -185,10 +191,14 @@ struct keeper {
 /* main.c: everything that is done at a time of its own. */
 void keeper_set_timer(struct keeper *k);
 uint64_t keeper_private_bytes(void); /* of memory, of this process alone */
+int keeper_open_dir(struct keeper *k);
+void keeper_join_group(struct keeper *k);
 
 /* device.c: life and death */
 void device_init_all(struct keeper *k);
 struct device_process *device_slot(struct keeper *k); /* a free one, or NULL */
+/* `n` strings in a text of that size, as messages carry them; -EINVAL. */
+int device_args_read(uint32_t n, const char text[STANDBY_ARGS_MAX], struct device_args *ret);
 /* Starts one in that slot; READY or its death follows. 0 or -errno, then the slot is free. */
 int device_spawn(struct device_process *d, const struct device_args *args);
 int device_start(struct keeper *k);   /* the current one; 0 or -errno */
@@ -232,14 +242,22 @@ int device_send(struct device_process *d, uint32_t type, const void *payload, in
 /* Sends what waits; called when the channel has room again. */
 void device_resend(struct device_process *d, uint64_t now);
 
+/* standby.c: before there is a vGPU */
+bool standby_waits(const struct keeper *k); /* for ASSIGN */
+int standby_open(struct keeper *k);
+/* Takes `lock_fd`. -errno: it cannot be what it was to be, and ends. */
+int standby_assign(struct keeper *k, const struct standby_assign *assign, int lock_fd);
+void standby_channel_closed(struct keeper *k); /* vgpud's */
+
 /* formats.c: what the process found, for all that come after it on the same GPU */
 const char *formats_store(struct device_process *d, const struct keeper_formats *told);
 
 /* watch.c: does it hang, does it idle? */
 void watch_check_time(struct keeper *k, uint64_t now);
 uint64_t watch_next_time(const struct keeper *k);
-bool watch_hangs(struct keeper *k); /* it is at one thing for too long */
-void watch_begin(struct keeper *k); /* the guest did something just now */
+bool watch_hangs(struct keeper *k);             /* it is at one thing for too long */
+void watch_begin(struct keeper *k);             /* the guest did something just now */
+void watch_quiet(struct keeper *k, bool quiet); /* RESTING and AWAKE */
 uint64_t watch_idle_ns(struct keeper *k);
 
 /* group.c: the control group that device processes are in */

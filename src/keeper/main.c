@@ -105,7 +105,7 @@ static int keeper_watch_signals(struct keeper *k)
 	return loop_add_fd(k->loop, k->signal_fd, EPOLLIN, keeper_on_signal, k, NULL);
 }
 
-static int keeper_open(struct keeper *k)
+int keeper_open_dir(struct keeper *k)
 {
 	k->dir_fd = open(k->config->run_dir, O_DIRECTORY | O_CLOEXEC);
 	if (k->dir_fd < 0)
@@ -113,8 +113,15 @@ static int keeper_open(struct keeper *k)
 	k->vms_dir = openat(k->dir_fd, "../../vms", O_DIRECTORY | O_CLOEXEC);
 	if (k->vms_dir < 0)
 		return -errno;
-	custody_init(&k->custody, k->vms_dir);
-	int r = loop_create(&k->loop);
+	k->custody.vms_dir = k->vms_dir;
+	return 0;
+}
+
+static int keeper_open(struct keeper *k)
+{
+	int r = keeper_open_dir(k);
+	if (r == 0)
+		r = loop_create(&k->loop);
 	if (r == 0)
 		r = control_listen(k);
 	if (r == 0)
@@ -155,7 +162,7 @@ uint64_t keeper_private_bytes(void)
 }
 
 /* Where that fails vgpud hears of it: it says GROUP once more when it is there. */
-static void keeper_join_group(struct keeper *k)
+void keeper_join_group(struct keeper *k)
 {
 	const char *procs = k->config->cpu_group;
 	int r = procs ? group_join(k, procs) : 0;
@@ -185,20 +192,23 @@ static int keeper_run(const struct keeper_config *config)
 	takeover_init(&k.takeover);
 	hold_init(&k.hold);
 	shaders_init(&k.shaders);
+	custody_init(&k.custody, -1);
 	keeper_raise_limits();
-	int r = keeper_open(&k);
+	int r = standby_waits(&k) ? standby_open(&k) : keeper_open(&k);
 	if (r == 0)
 		r = keeper_watch_signals(&k);
 	keeper_join_group(&k);
 	if (r == 0)
 		r = device_start(&k);
 	if (r < 0) {
-		log_error("cannot serve in %s: %s", config->run_dir, strerror(-r));
+		log_error("cannot serve in %s: %s", config->run_dir ?: "stand-by", strerror(-r));
 		return EXIT_FAILURE;
 	}
 	r = loop_run(k.loop);
-	peers_unlisten(&k);
-	unlinkat(k.dir_fd, "keeper.sock", 0);
+	if (k.dir_fd >= 0) {
+		peers_unlisten(&k);
+		unlinkat(k.dir_fd, "keeper.sock", 0);
+	}
 	shaders_finish(&k);
 	custody_finish(&k.custody);
 	log_info("ended");
@@ -233,6 +243,7 @@ enum {
 	CPU_GROUP,
 	CONTROL_FD,
 	LOCK_FD,
+	STANDBY,
 	HANG_MS,
 	STEP_MS,
 	RECOVERIES,
@@ -251,6 +262,7 @@ static const struct option options[] = {
 	{"cpu-group", required_argument, NULL, CPU_GROUP},
 	{"control-fd", required_argument, NULL, CONTROL_FD},
 	{"lock-fd", required_argument, NULL, LOCK_FD},
+	{"standby", no_argument, NULL, STANDBY},
 	{"hang-ms", required_argument, NULL, HANG_MS},
 	{"step-ms", required_argument, NULL, STEP_MS},
 	{"recoveries", required_argument, NULL, RECOVERIES},
@@ -266,6 +278,7 @@ static bool parse_args(int argc, char **argv, struct keeper_config *config)
 {
 	uint32_t *const counts[] = {&config->hang_ms, &config->step_ms, &config->recoveries,
 		&config->delay_ms, &config->shaders_ms};
+	bool standby = false;
 
 	for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
 		switch (c) {
@@ -293,6 +306,9 @@ static bool parse_args(int argc, char **argv, struct keeper_config *config)
 		case LOCK_FD:
 			config->lock_fd = inherited_fd(optarg);
 			break;
+		case STANDBY:
+			standby = true;
+			break;
 		case HANG_MS:
 		case STEP_MS:
 		case RECOVERIES:
@@ -318,6 +334,8 @@ static bool parse_args(int argc, char **argv, struct keeper_config *config)
 	}
 	config->device_args = argv + optind;
 	config->n_device_args = argc - optind;
+	if (standby) /* everything else comes later */
+		return !config->run_dir && config->control_fd >= 0 && config->device;
 	return config->run_dir && config->name && config->uuid && config->device;
 }
 
@@ -345,7 +363,9 @@ int main(int argc, char **argv)
 			"[--hang-ms N] "
 			"[--step-ms N] [--recoveries N] [--delay-ms N] "
 			"[--shaders DIR [--shaders-mib N] [--shaders-by-user] [--shaders-ms N]] "
-			"[-- ARGS...]\n");
+			"[-- ARGS...]\n"
+			"       vgpu-keeper --standby --device PATH --control-fd N "
+			"[OPTION]... [-- ARGS...]\n");
 		return 2;
 	}
 	return keeper_run(&config);

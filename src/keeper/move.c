@@ -18,21 +18,6 @@
 
 #define MOVE_LEFT_ENOUGH (8u << 20) /* bytes: that much is copied while the guest waits */
 
-static int move_args(const struct keeper_move *move, struct device_args *ret)
-{
-	const char *at = move->args, *end = move->args + sizeof(move->args);
-
-	*ret = (struct device_args){.n = move->n_args};
-	for (uint32_t i = 0; i < move->n_args; i++) {
-		const char *stop = at < end ? memchr(at, '\0', (size_t)(end - at)) : NULL;
-		if (!stop)
-			return -EINVAL;
-		at = stop + 1;
-	}
-	memcpy(ret->text, move->args, sizeof(ret->text));
-	return 0;
-}
-
 int move_begin(struct keeper *k, const struct keeper_move *move, char *why, size_t size)
 {
 	struct takeover *t = &k->takeover;
@@ -41,7 +26,7 @@ int move_begin(struct keeper *k, const struct keeper_move *move, char *why, size
 	int r = next ? 0 : -EBUSY;
 
 	if (!r && move->n_args)
-		r = move_args(move, &args);
+		r = device_args_read(move->n_args, move->args, &args);
 	if (!r)
 		r = device_spawn(next, &args);
 	if (r < 0) {

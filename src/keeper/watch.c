@@ -5,6 +5,9 @@
  * say)? One that runs the journal again is looked at too, for the record that its predecessor hung
  * at is in there. Both pages are the device process' own, so nothing here trusts them: a process
  * that lies is not found to hang, or found to do so and ended, which harms its own guest alone.
+ *
+ * Who idles costs nothing: it is told IDLE, and from its RESTING to its AWAKE it is not looked at.
+ * One that hangs answers nothing and is looked at; one that lies harms, again, its own guest alone.
  */
 #include "keeper/keeper.h"
 
@@ -18,6 +21,7 @@ void watch_begin(struct keeper *k)
 {
 	k->active_at = clock_ms();
 	k->told_idle = false;
+	k->quiet = k->quiet_asked = false;
 	k->watch_at = k->active_at + KEEPER_WATCH_MS;
 	k->watched_since_ns = clock_ns();
 	keeper_set_timer(k);
@@ -72,6 +76,26 @@ static void watch_idle(struct keeper *k, uint64_t now)
 	control_status(k);
 }
 
+static void watch_quieten(struct keeper *k, uint64_t now)
+{
+	if (k->quiet_asked || now - MAX(k->active_at, k->awake_at) < KEEPER_QUIET_MS)
+		return;
+	k->quiet_asked = device_send(k->current, KEEPER_DEVICE_IDLE, NULL, -1) == 0;
+}
+
+void watch_quiet(struct keeper *k, bool quiet)
+{
+	if (!k->quiet_asked)
+		return;
+	k->quiet = quiet;
+	if (!quiet) {
+		k->quiet_asked = false;
+		k->awake_at = clock_ms();
+		k->watch_at = k->awake_at + KEEPER_WATCH_MS;
+	}
+	keeper_set_timer(k);
+}
+
 uint64_t watch_idle_ns(struct keeper *k)
 {
 	uint64_t now = clock_ms();
@@ -90,9 +114,10 @@ void watch_check_time(struct keeper *k, uint64_t now)
 	usage_look(k->current);
 	if (k->state != KEEPER_STATE_READY)
 		return;
-	if (!takeover_holds(k))
+	if (!takeover_holds(k)) {
 		watch_idle(k, now);
-	else if (k->takeover.phase != PHASE_RECOVER_LOAD)
+		watch_quieten(k, now);
+	} else if (k->takeover.phase != PHASE_RECOVER_LOAD)
 		return;
 	if (peers_sent(k) && watch_hangs(k))
 		device_kill(k->current, "it hung");
@@ -100,6 +125,7 @@ void watch_check_time(struct keeper *k, uint64_t now)
 
 uint64_t watch_next_time(const struct keeper *k)
 {
-	return k->state == KEEPER_STATE_READY && peers_count(k) && k->watch_at ? k->watch_at
-									       : UINT64_MAX;
+	bool looks = peers_count(k) ? !k->quiet || !k->told_idle : !k->quiet;
+
+	return k->state == KEEPER_STATE_READY && looks && k->watch_at ? k->watch_at : UINT64_MAX;
 }

@@ -5,6 +5,7 @@
 #include "frontend/vtest/vtest.h"
 #include "process/channel.h"
 #include "process/gate.h"
+#include "process/quiet.h"
 #include "process/succession.h"
 #include "state/journal.h"
 #include "state/section.h"
@@ -48,6 +49,8 @@ struct connections {
 	struct connection *list;
 	unsigned count;
 	bool have_over;
+	connections_configure configure; /* NULL: CONFIGURE is not expected */
+	void *configure_data;
 };
 
 /* ---- what front ends call ---- */
@@ -320,6 +323,19 @@ static void connections_grant(
 		log_warning("the time slices of this vGPU are not kept: %s", strerror(-err));
 }
 
+static void connections_configured(struct connections *all, const struct standby_args *args)
+{
+	char text[KEEPER_TEXT_MAX];
+	int err = all->configure ? all->configure(all->configure_data, args) : -EALREADY;
+
+	if (!err)
+		return;
+	snprintf(text, sizeof(text), "the stand-by cannot be made this vGPU: %s", strerror(-err));
+	log_error("%s", text);
+	channel_send_text(all->channel_fd, KEEPER_DEVICE_FAILED, text);
+	loop_quit(all->loop, 1);
+}
+
 static void connections_dispatch(struct connections *all, struct packet *packet)
 {
 	switch (packet->type) {
@@ -334,6 +350,12 @@ static void connections_dispatch(struct connections *all, struct packet *packet)
 		break;
 	case KEEPER_DEVICE_GRANT:
 		connections_grant(all, (const struct keeper_grant *)packet->payload, packet->fd);
+		break;
+	case KEEPER_DEVICE_CONFIGURE:
+		connections_configured(all, (const struct standby_args *)packet->payload);
+		break;
+	case KEEPER_DEVICE_IDLE:
+		quiet_begin(all->loop, all->channel_fd);
 		break;
 	default: /* the table lets nothing else pass but QUIT */
 		if (!succession_message(all->succession, packet))
@@ -394,6 +416,12 @@ void connections_reap(struct connections *all)
 		connections_tell_closed(all, c->id, c->reason);
 		connection_destroy(c);
 	}
+}
+
+void connections_on_configure(struct connections *all, connections_configure configure, void *data)
+{
+	all->configure = configure;
+	all->configure_data = data;
 }
 
 /* ---- for succession ---- */

@@ -21,6 +21,7 @@ struct keeper_connection;
 struct state_reader;
 struct state_writer;
 struct succession;
+struct standby_args;
 
 int connections_create(struct device *dev, struct loop *loop, int channel_fd,
 	struct succession *succession, struct connections **ret);
@@ -31,6 +32,11 @@ void connections_reap(struct connections *connections);
 
 /* Serves a new connection; takes `fd`. What goes wrong is told to the keeper. */
 void connections_add(struct connections *connections, const struct keeper_connection *info, int fd);
+
+/* Called for CONFIGURE; without one, or when it fails, the process ends. */
+typedef int (*connections_configure)(void *data, const struct standby_args *args);
+void connections_on_configure(
+	struct connections *connections, connections_configure configure, void *data);
 
 /* ---- for succession ---- */
 

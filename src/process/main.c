@@ -13,6 +13,7 @@
  */
 
 #include "process/channel.h"
+#include "process/configure.h"
 #include "process/connections.h"
 #include "process/formats.h"
 #include "process/gate.h"
@@ -61,6 +62,7 @@ struct process {
 	struct connections *connections;
 	struct gate *gate;
 	struct pacer *pacer;
+	struct configure configure;
 	const char *drop_section; /* for tests: passed over when loading; NULL: none */
 };
 
@@ -268,6 +270,13 @@ static int process_ready(const struct process *p)
 	return channel_send(p->options.keeper_fd, KEEPER_DEVICE_READY, &ready, -1);
 }
 
+static int process_configure(void *data, const struct standby_args *args)
+{
+	struct process *p = data;
+
+	return configure_late(&p->configure, args);
+}
+
 static int process_prepare(struct process *p)
 {
 	int err = loop_create(&p->loop);
@@ -301,6 +310,9 @@ static int process_prepare(struct process *p)
 		device_set_gate(p->device, gate_for_device(p->gate));
 		connections_set_gate(p->connections, p->gate);
 	}
+	p->configure = (struct configure){.options = &p->options, .device = p->device};
+	if (!err)
+		connections_on_configure(p->connections, process_configure, p);
 	if (!err && device_poll_fd(p->device) >= 0)
 		err = loop_add_fd(
 			p->loop, device_poll_fd(p->device), EPOLLIN, process_poll_fences, p, NULL);

@@ -3,6 +3,8 @@
 
 #include "base/checked.h"
 
+#include "protocol/standby.h"
+
 #include <errno.h>
 #include <getopt.h>
 #include <stddef.h>
@@ -48,6 +50,8 @@ static const struct option_row {
 		"keep nothing for a successor: connections end with this process"},
 	{"lockdown", "MODE", OPTION_TEXT, AT(lockdown), 0, 0,
 		"strict (default), best-effort, or off: for debuggers only"},
+	{"standby", NULL, OPTION_YES, AT(standby), 0, 0,
+		"whose vGPU it is, the keeper says later; name, memory and screens do not count"},
 	{"probe", NULL, OPTION_YES, AT(probe), 0, 0,
 		"say in one JSON line whether the renderer works, and exit"},
 	{"verbose", NULL, OPTION_YES, AT(verbose), 0, 0, "log more"},
@@ -113,7 +117,19 @@ static int options_set(struct options *o, const struct option_row *row, const ch
 	return err;
 }
 
-int options_parse(struct options *o, int argc, char **argv)
+static const struct options option_defaults = {
+	.keeper_fd = -1,
+	.stats_fd = -1,
+	.name = "vgpu",
+	.renderer = "virgl",
+	.heads = 1,
+	.max_width = 1920,
+	.max_height = 1200,
+	.lockdown = "strict",
+};
+
+/* Reads them over what is there. */
+static int options_read(struct options *o, int argc, char **argv)
 {
 	struct option table[ARRAY_SIZE(option_rows) + 1] = {0};
 	int index;
@@ -123,16 +139,7 @@ int options_parse(struct options *o, int argc, char **argv)
 		table[i].has_arg = option_rows[i].value ? required_argument : no_argument;
 		table[i].val = (int)i;
 	}
-	*o = (struct options){
-		.keeper_fd = -1,
-		.stats_fd = -1,
-		.name = "vgpu",
-		.renderer = "virgl",
-		.heads = 1,
-		.max_width = 1920,
-		.max_height = 1200,
-		.lockdown = "strict",
-	};
+	optind = 0; /* begin anew, whatever was read before */
 	while ((index = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		if (index == '?')
 			return -EINVAL;
@@ -140,16 +147,23 @@ int options_parse(struct options *o, int argc, char **argv)
 		if (r)
 			return r;
 	}
+	if (optind == argc)
+		return 0;
+	fprintf(stderr, "vgpu-device: %s: unexpected argument (see --help)\n", argv[optind]);
+	return -EINVAL;
+}
+
+int options_parse(struct options *o, int argc, char **argv)
+{
+	*o = option_defaults;
+	int r = options_read(o, argc, argv);
+	if (r)
+		return r;
 	if (strcmp(o->lockdown, "strict") != 0 && strcmp(o->lockdown, "best-effort") != 0 &&
 		strcmp(o->lockdown, "off") != 0) {
 		fprintf(stderr,
 			"vgpu-device: --lockdown %s: it must be strict, best-effort or off\n",
 			o->lockdown);
-		return -EINVAL;
-	}
-	if (optind < argc) {
-		fprintf(stderr, "vgpu-device: %s: unexpected argument (see --help)\n",
-			argv[optind]);
 		return -EINVAL;
 	}
 	if (!o->probe && (o->keeper_fd < 0 || o->stats_fd < 0 || !o->vram_mib)) {
@@ -158,5 +172,65 @@ int options_parse(struct options *o, int argc, char **argv)
 			stderr);
 		return -EINVAL;
 	}
+	return 0;
+}
+
+/* ---- a stand-by's second command line ---- */
+
+static bool option_is_late(const char *name)
+{
+	static const char *const late[] = {
+#define X(option) option,
+		STANDBY_LATE_OPTIONS(X)
+#undef X
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(late); i++) {
+		if (strcmp(name, late[i]) == 0)
+			return true;
+	}
+	return strcmp(name, "standby") == 0;
+}
+
+static bool option_same(
+	const struct option_row *row, const struct options *a, const struct options *b)
+{
+	const void *at_a = (const char *)a + row->at, *at_b = (const char *)b + row->at;
+	const char *text_a, *text_b;
+
+	switch (row->kind) {
+	case OPTION_TEXT:
+		text_a = *(const char *const *)at_a;
+		text_b = *(const char *const *)at_b;
+		return text_a == text_b || (text_a && text_b && strcmp(text_a, text_b) == 0);
+	case OPTION_NUMBER:
+		return memcmp(at_a, at_b, sizeof(uint32_t)) == 0;
+	case OPTION_FD:
+		return memcmp(at_a, at_b, sizeof(int)) == 0;
+	case OPTION_YES:
+		return *(const bool *)at_a == *(const bool *)at_b;
+	case OPTION_PRINT:
+		break;
+	}
+	return true;
+}
+
+int options_parse_late(const struct options *now, int argc, char **argv, struct options *ret)
+{
+	struct options o = option_defaults;
+
+	o.keeper_fd = now->keeper_fd;
+	o.stats_fd = now->stats_fd;
+	if (options_read(&o, argc, argv) || !o.vram_mib)
+		return -EINVAL;
+	for (size_t i = 0; i < ARRAY_SIZE(option_rows); i++) {
+		const struct option_row *row = &option_rows[i];
+		if (option_is_late(row->name) || option_same(row, now, &o))
+			continue;
+		fprintf(stderr, "vgpu-device: --%s: a stand-by was started with another value\n",
+			row->name);
+		return -EINVAL;
+	}
+	*ret = o;
 	return 0;
 }

@@ -22,11 +22,17 @@ struct options {
 	bool exact_only;     /* method emulate */
 	const char *formats; /* NULL: none */
 	bool no_journal;
+	bool standby; /* whose vGPU it is comes later: CONFIGURE in protocol/keeper.h */
 	bool probe;
 	bool verbose;
 };
 
 /* Returns 0; 1 when help or version was printed; -EINVAL after one line on standard error. */
 int options_parse(struct options *options, int argc, char **argv);
+/*
+ * The command line of what a stand-by that was started with `now` is to be. 0; -EINVAL when it is
+ * wrong, or says something else where only STANDBY_LATE_OPTIONS may differ.
+ */
+int options_parse_late(const struct options *now, int argc, char **argv, struct options *ret);
 
 #endif

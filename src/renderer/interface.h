@@ -109,6 +109,9 @@ struct renderer_ops {
 		void *events_data, struct renderer **ret);
 	void (*destroy)(struct renderer *r);
 
+	/* Video memory is reported to guests of from now on; see struct renderer_config. */
+	void (*set_vram)(struct renderer *r, uint64_t bytes);
+
 	/* GL renderer string of the host's driver, for people. Lives as long as the renderer. */
 	const char *(*description)(struct renderer *r);
 

@@ -37,7 +37,7 @@ def alive(pid):
 
 
 class Node:
-    def __init__(self, config="", device=FAKE, args=(), prefix=()):
+    def __init__(self, config="", device=FAKE, args=(), prefix=(), standby=0):
         self.dir = tempfile.mkdtemp(prefix="vg", dir="/tmp")
         self.run_dir = os.path.join(self.dir, "r")
         self.state_dir = os.path.join(self.dir, "s")
@@ -45,7 +45,8 @@ class Node:
         self.script_path = os.path.join(self.dir, "script")
         self.config = os.path.join(self.dir, "vgpud.conf")
         with open(self.config, "w") as f:
-            f.write("[node]\nsoft_vram_mib = 1024\ngroup =\ndevice = %s\n%s" % (device, config))
+            f.write("[node]\nsoft_vram_mib = 1024\ngroup =\nstandby = %d\ndevice = %s\n%s" %
+                    (standby, device, config))
         self.env = dict(os.environ, VGPUD_SOCKET=self.socket, VGPU_FAKE_SCRIPT=self.script_path,
                         PATH=BIN + ":" + os.environ["PATH"])
         self.args = list(args)
@@ -137,7 +138,8 @@ class Node:
             except OSError:
                 continue
             keeper = any(w.endswith((b"vgpu-keeper", b"fake_keeper.py")) for w in words[:2])
-            if keeper and any(w.startswith(self.run_dir.encode()) for w in words):
+            ours = (self.run_dir.encode(), self.state_dir.encode())  # a stand-by knows the latter
+            if keeper and any(w.startswith(ours) for w in words):
                 found.append(int(pid))
         return found
 

@@ -4,6 +4,7 @@
 
 What to do comes from the file that VGPU_FAKE_SCRIPT names, read at start: words, one a line.
   fail TEXT     say FAILED TEXT and exit 3          die           exit 4 with a line on stderr
+  late SECONDS  say READY so much later
   hang          never say READY                     garbage       send a message that breaks the table
   screen WxH    put a screen memfd into custody     used MIB      VRAM in use, in the stats page
   draws N       draws so far, in the stats page      fd            send a descriptor with READY
@@ -81,6 +82,7 @@ def main():
         select.select([], [], [], 30)
     if "hang" in todo:
         select.select([], [], [], 60)
+    time.sleep(float(todo.get("late", 0)))
     page = int(option("--stats-fd"))
     os.pwrite(page, stats_page(int(option("--vram-mib")), int(todo.get("used", 0)),
                                int(todo.get("draws", 700))), 0)

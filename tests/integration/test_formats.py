@@ -29,7 +29,7 @@ SAMPLER_MASK = 4  # in the capset
 
 @pytest.fixture
 def node():
-    with node_module.Node(soft_gpus=2) as one:
+    with node_module.Node("[node]\nstandby = 0\n", soft_gpus=2) as one:
         yield one
 
 

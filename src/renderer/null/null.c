@@ -50,6 +50,10 @@ static void null_resource_destroy(struct renderer *r, uint32_t id)
 	free(res);
 }
 
+static void null_set_vram(struct renderer *r, uint64_t bytes)
+{
+}
+
 static void null_destroy(struct renderer *r)
 {
 	uint32_t cursor = 0, id;
@@ -346,6 +350,7 @@ const struct renderer_ops renderer_null = {
 	.name = "null",
 	.create = null_create,
 	.destroy = null_destroy,
+	.set_vram = null_set_vram,
 	.description = null_description,
 	.capset_info = null_capset_info,
 	.capset_get = null_capset_get,

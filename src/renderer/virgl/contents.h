@@ -37,8 +37,8 @@ int contents_write(struct contents *c, uint32_t id, const struct renderer_resour
 	uint32_t part, const void *src, size_t size);
 
 /*
- * After a run of these. A driver keeps a context's last framebuffer as its target, also when none is
- * bound any more, and llvmpipe draws at once, instead of with the rest of the frame, whatever
+ * After a run of these. A driver keeps a context's last framebuffer as its target, also when none
+ * is bound any more, and llvmpipe draws at once, instead of with the rest of the frame, whatever
  * samples a texture that is a target in any context. So the contexts used here get another target.
  */
 void contents_let_go(struct contents *c);

@@ -109,6 +109,11 @@ static void virgl_forget_resources(struct renderer *r)
 	idmap_finish(&r->resources);
 }
 
+static void virgl_set_vram(struct renderer *r, uint64_t bytes)
+{
+	r->vram_bytes = bytes;
+}
+
 static void virgl_destroy(struct renderer *r)
 {
 	if (!r)
@@ -653,6 +658,7 @@ const struct renderer_ops renderer_virgl = {
 	.name = "virgl",
 	.create = virgl_create,
 	.destroy = virgl_destroy,
+	.set_vram = virgl_set_vram,
 	.description = virgl_description,
 	.capset_info = virgl_capset_info,
 	.capset_get = virgl_capset_get,

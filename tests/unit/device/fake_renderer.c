@@ -84,6 +84,10 @@ static void fake_resource_destroy(struct renderer *r, uint32_t id)
 	free(res);
 }
 
+static void fake_set_vram(struct renderer *r, uint64_t bytes)
+{
+}
+
 static void fake_destroy(struct renderer *r)
 {
 	uint32_t cursor = 0, id;
@@ -521,6 +525,7 @@ const struct renderer_ops fake_renderer = {
 	.name = "fake",
 	.create = fake_create,
 	.destroy = fake_destroy,
+	.set_vram = fake_set_vram,
 	.description = fake_description,
 	.capset_info = fake_capset_info,
 	.capset_get = fake_capset_get,

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stand-bys: a vGPU starts from one, or without; none outlives its vgpud."""
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from control_node import BIN, FAKE, LIMIT, Node, alive, until
+
+DEVICE = os.path.join(BIN, "vgpu-device")
+
+
+def gpu(node, name="soft0"):
+    return node.json("gpu", "show", name)
+
+
+def ready(node, count=1):
+    until(lambda: gpu(node)["standby_ready"] == count)
+
+
+def standbys(node):
+    """Pids of keepers that wait, and of those that did, told by this node's state folder."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                words = f.read().split(b"\0")
+        except OSError:
+            continue
+        if words[0].endswith(b"vgpu-keeper") and b"--standby" in words and any(
+                word.startswith(node.state_dir.encode()) for word in words):
+            found.append(int(pid))
+    return sorted(found)
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as f:
+        return [int(word) for word in f.read().split()]
+
+
+def answers(node, name):
+    with node.connect(name) as client:
+        client.sendall(b"hello")
+        return client.recv(16) == b"hello"
+
+
+@pytest.fixture
+def one():
+    with Node(standby=1) as node:
+        ready(node)
+        yield node
+
+
+def test_a_vgpu_starts_from_one_and_another_takes_its_place(one):
+    waiting = standbys(one)
+    show = one.create("a")
+    assert [show["keeper_pid"]] == waiting
+    assert [show["pid"]] == children(waiting[0])
+    assert answers(one, "a")
+    with open(one.path("a", "keeper.log")) as log:
+        text = log.read()
+    assert "is ready: fake" in text and "this stand-by is a from now on" in text, text
+    ready(one)
+    assert gpu(one)["standby_used"] == 1 and gpu(one)["standby_missing"] == 0
+    assert len(standbys(one)) == 2
+    one.good("delete", "a")
+    assert not os.path.exists(os.path.dirname(one.path("a", "x")))
+    until(lambda: not alive(waiting[0]))
+
+
+def test_the_sockets_and_the_lock_are_as_those_of_others(one):
+    one.create("a")
+    for name, mode in (("vtest.sock", 0o660), ("vhost-user.sock", 0o660), ("keeper.sock", 0o600)):
+        assert os.stat(one.path("a", name)).st_mode & 0o777 == mode
+    one.kill()
+    one.start()
+    until(lambda: one.state("a") == "ready")  # found again, not started anew
+    assert one.json("show", "a")["keeper_pid"] in standbys(one)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_those_that_wait_end_with_vgpud(one, how):
+    one.create("a")
+    kept = one.json("show", "a")["keeper_pid"]
+    ready(one)
+    waiting = [pid for pid in standbys(one) if pid != kept]
+    processes = waiting + [pid for keeper in waiting for pid in children(keeper)]
+    assert len(processes) == 2
+    one.kill(how)
+    until(lambda: not any(alive(pid) for pid in processes))
+    assert alive(kept)
+    one.start()
+    ready(one)
+    assert answers(one, "a") and len(standbys(one)) == 2
+
+
+@pytest.mark.parametrize("who", ["keeper", "device"])
+def test_one_that_dies_is_told_and_a_vgpu_starts_without(one, who):
+    keeper = standbys(one)[0]
+    os.kill(keeper if who == "keeper" else children(keeper)[0], signal.SIGKILL)
+    until(lambda: gpu(one)["standby_ready"] == 0)
+    until(lambda: not alive(keeper))
+    one.create("a")
+    assert answers(one, "a")
+    assert gpu(one)["standby_missing"] == 1 and gpu(one)["standby_used"] == 0
+    told = [event["text"] for event in one.json("events") if "no stand-by" in event["text"]]
+    assert len(told) == 1 and "soft0" in told[0], told
+    until(lambda: gpu(one)["standby_ready"] == 1, 20)  # it is tried again
+
+
+def test_one_that_dies_when_it_is_given_a_vgpu(one):
+    keeper = standbys(one)[0]
+    os.kill(keeper, signal.SIGSTOP)
+    done = []
+    creation = threading.Thread(target=lambda: done.append(one.create("a")))
+    creation.start()
+    until(lambda: gpu(one)["standby_used"] == 1)
+    os.kill(keeper, signal.SIGKILL)
+    creation.join(20)
+    assert done and done[0]["state"] == "ready" and done[0]["keeper_pid"] != keeper
+    assert answers(one, "a")
+
+
+def test_one_that_is_still_starting_is_taken_too(one):
+    one.script("late 2")
+    first = one.create("a")["keeper_pid"]
+    until(lambda: len(standbys(one)) == 2)
+    second = next(pid for pid in standbys(one) if pid != first)
+    assert gpu(one)["standby_ready"] == 0
+    assert one.create("b")["keeper_pid"] == second  # waits for the rest of its start
+    assert gpu(one)["standby_used"] == 2 and gpu(one)["standby_missing"] == 0
+    assert answers(one, "b")
+
+
+def test_so_many_as_configured():
+    with Node("standby = 3\n[gpu soft0]\nstandby = 2\n", standby=0) as node:
+        ready(node, 2)
+        time.sleep(0.3)
+        assert len(standbys(node)) == 2 and gpu(node)["standby"] == 2
+        with open(node.config, "w") as f:
+            f.write("[node]\nsoft_vram_mib = 1024\ngroup =\nstandby = 0\ndevice = %s\n" %
+                    FAKE)
+        node.kill(signal.SIGTERM)
+        until(lambda: not standbys(node))
+        node.start()
+        time.sleep(0.3)
+        assert not standbys(node) and gpu(node)["standby"] == 0
+
+
+@pytest.mark.parametrize("wrong", ["standby = 17", "standby = -1", "standby = some",
+                                   "min_free_mib = -1"])
+def test_a_wrong_count_is_refused(wrong):
+    node = Node(wrong + "\n")
+    try:
+        done = subprocess.run(node.command(), env=node.env, capture_output=True, text=True,
+                              timeout=LIMIT)
+        assert done.returncode == 1 and wrong in done.stderr and "vgpud.conf" in done.stderr
+    finally:
+        node.close()
+
+
+def test_who_comes_last_is_refused_when_memory_is_short():
+    with Node() as node:
+        node.create("a")
+        with open(node.config, "a") as f:
+            f.write("[node]\nmin_free_mib = 16000000\nstandby = 1\n")
+        node.kill()
+        node.start()
+        line = node.refused("create", "b", "--gpu", "soft0", "--type", "soft0-128")
+        assert "MiB of memory left" in line and "min_free_mib" in line, line
+        assert answers(node, "a")
+        assert [one["name"] for one in node.json("list")] == ["a"]
+        assert gpu(node)["standby_ready"] == 0
+
+
+@pytest.mark.skipif(not os.path.exists(DEVICE), reason="this build has no vgpu-device")
+def test_a_real_one_is_what_its_type_says():
+    types = "[type two]\ngpu = soft0\nvram_mib = 96\nheads = 2\nmax_width = 800\nmax_height = 640\n"
+    with Node("[gpu soft0]\nmixed = yes\n" + types, device=DEVICE, standby=1) as node:
+        until(lambda: gpu(node)["standby_ready"] == 1, 30)
+        node.create("a", "two")
+        try:
+            assert gpu(node)["standby_used"] == 1
+            limit = until(lambda: node.json("stats", "a")["vram_limit_bytes"])
+            assert limit == 96 << 20
+            pid = node.json("show", "a")["pid"]
+            os.kill(pid, signal.SIGKILL)  # the next one has it from its command line
+            until(lambda: node.state("a") == "failed")
+            node.connect("a").close()
+            until(lambda: node.state("a") == "ready", 20)
+            now = node.json("show", "a")["pid"]
+            assert now != pid
+            with open(f"/proc/{now}/cmdline", "rb") as f:
+                words = f.read().split(b"\0")
+            assert words[words.index(b"--vram-mib") + 1] == b"96"
+            assert words[words.index(b"--heads") + 1] == b"2" and b"--standby" not in words
+        finally:
+            node.good("delete", "a", "--force")
