@@ -151,7 +151,8 @@ static void stop_count_all(struct vgpud *d, const struct gpu *gpu, struct stop_g
 		draw += ran > step / STOP_DRAWS;
 		runs += ran > step / STOP_RUNS;
 	}
-	if (draw > (gpu->sched.policy == SCHED_EQUAL_SHARE))
+	/* Alone, one has nobody to share with in equal-share. */
+	if (draw > (gpu->sched.policy == SCHED_EQUAL_SHARE ? 1u : 0u))
 		s->fast_ns = now;
 	if (runs)
 		s->ran_ns = now;

@@ -4,7 +4,7 @@
 
 /* What the files of this folder share. Nobody else includes it. */
 
-#include "device/device.h"
+#include "device/saving.h"
 
 #include "base/idmap.h"
 #include "base/log.h"

@@ -239,8 +239,9 @@ enum {
 	NAME,
 	UUID,
 	DEVICE,
-	GROUP,
 	CPU_GROUP,
+	SHADERS,
+	GROUP,
 	CONTROL_FD,
 	LOCK_FD,
 	STANDBY,
@@ -249,7 +250,6 @@ enum {
 	RECOVERIES,
 	DELAY_MS,
 	SHADERS_MS,
-	SHADERS,
 	SHADERS_MIB,
 	SHADERS_BY_USER
 };
@@ -276,6 +276,8 @@ static const struct option options[] = {
 
 static bool parse_args(int argc, char **argv, struct keeper_config *config)
 {
+	const char **const texts[] = {&config->run_dir, &config->name, &config->uuid,
+		&config->device, &config->cpu_group, &config->shaders_dir};
 	uint32_t *const counts[] = {&config->hang_ms, &config->step_ms, &config->recoveries,
 		&config->delay_ms, &config->shaders_ms};
 	bool standby = false;
@@ -283,22 +285,15 @@ static bool parse_args(int argc, char **argv, struct keeper_config *config)
 	for (int c; (c = getopt_long(argc, argv, "+", options, NULL)) != -1;) {
 		switch (c) {
 		case RUN_DIR:
-			config->run_dir = optarg;
-			break;
 		case NAME:
-			config->name = optarg;
-			break;
 		case UUID:
-			config->uuid = optarg;
-			break;
 		case DEVICE:
-			config->device = optarg;
+		case CPU_GROUP:
+		case SHADERS:
+			*texts[c - RUN_DIR] = optarg;
 			break;
 		case GROUP:
 			config->group = (gid_t)strtoul(optarg, NULL, 10);
-			break;
-		case CPU_GROUP:
-			config->cpu_group = optarg;
 			break;
 		case CONTROL_FD:
 			config->control_fd = inherited_fd(optarg);
@@ -316,9 +311,6 @@ static bool parse_args(int argc, char **argv, struct keeper_config *config)
 		case SHADERS_MS:
 			if (!parse_count(optarg, counts[c - HANG_MS]))
 				return false;
-			break;
-		case SHADERS:
-			config->shaders_dir = optarg;
 			break;
 		case SHADERS_MIB:
 			if (!parse_number(optarg, 10, 1u << 20, &config->shaders_bytes))

@@ -300,10 +300,10 @@ static int process_prepare(struct process *p)
 	if (!err)
 		err = connections_create(
 			p->device, p->loop, p->options.keeper_fd, p->succession, &p->connections);
-	if (!err)
+	if (!err) {
 		succession_set_connections(p->succession, p->connections);
-	if (!err)
 		err = pacer_create(p->device, p->loop, &p->pacer);
+	}
 	if (!err)
 		err = gate_create(p->device, p->loop, &p->gate);
 	if (!err) {

@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 #include "base/loop.h"
-#include "device/device.h"
+#include "device/saving.h"
 #include "process/channel.h"
 #include "process/connections.h"
 #include "process/shader_cache.h"

@@ -7,7 +7,7 @@
 
 int main(int argc, char **argv)
 {
-	struct vfio_change change;
+	struct vfio_change change = {0};
 	struct error err = {0};
 
 	if (argc != 3 || (strcmp(argv[1], "take") != 0 && strcmp(argv[1], "give") != 0))

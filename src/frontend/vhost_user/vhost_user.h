@@ -46,7 +46,7 @@
  */
 
 #include "base/loop.h"
-#include "device/device.h"
+#include "device/saving.h"
 
 #include "protocol/keeper.h"
 

@@ -36,7 +36,7 @@
  */
 
 #include "base/loop.h"
-#include "device/device.h"
+#include "device/saving.h"
 
 #define VTEST_TURN_NS       4000000u
 #define VTEST_MAX_RESOURCES 65536u

@@ -4,7 +4,7 @@
 
 /* Devices on the fake renderer, saved into and loaded from plain bytes. */
 
-#include "device/device.h"
+#include "device/saving.h"
 #include "fake_renderer.h"
 #include "protocol/stats.h"
 #include "renderer/format.h"

@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "base/idmap.h"
 #include "base/iov.h"
+#include "device/saving.h"
 #include "state/journal.h"
 #include "state/section.h"
 
