@@ -107,7 +107,7 @@ bool format_resource_size(const struct renderer_resource_desc *desc, uint64_t *r
 /* ---- what the host spends ---- */
 
 /*
- * Beside the texels, measured with virglrenderer 0.10.4 and 1.3 on llvmpipe of Mesa 22.3 and 25
+ * Beside the texels, measured with virglrenderer 0.10.4 on llvmpipe of Mesa 22.3
  * (tests/unit/device/test_vram.c measures again): records of the library, of the GL and of the
  * driver, for the resource, for each image (a level, or a face of one) and for each layer that was
  * ever transferred.
