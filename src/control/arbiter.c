@@ -11,7 +11,7 @@
 
 /* --- slices --- */
 
-static void slice_over(struct arbiter *a, uint64_t now)
+void arbiter_slice_over(struct arbiter *a, uint64_t now)
 {
 	struct arbiter_vgpu *v = TAKE_PTR(a->has);
 
@@ -25,7 +25,7 @@ static void slice_of_guilty_over(struct arbiter *a, struct arbiter_vgpu *v, uint
 	bool calm = v->counted_at && arbiter_used(a, v) < (now - a->began_ns) / CALM_PART;
 
 	v->calm = calm ? v->calm + 1 : 0;
-	slice_over(a, now);
+	arbiter_slice_over(a, now);
 	if (v->calm >= ARBITER_CALM)
 		arbiter_forgive(a, v);
 	else
@@ -39,7 +39,7 @@ static void slice_forced(struct arbiter *a, uint64_t now)
 	if (v->guilty) {
 		slice_of_guilty_over(a, v, now);
 	} else {
-		slice_over(a, now);
+		arbiter_slice_over(a, now);
 		arbiter_guilty(a, v, now);
 	}
 	if (v->state == ARBITER_HELD)
@@ -51,7 +51,7 @@ static void slice_returned(struct arbiter *a, uint64_t now)
 	struct arbiter_vgpu *v = a->has;
 
 	v->expected_until = now >= v->until_ns ? now + v->page->idle_ns : 0;
-	slice_over(a, now);
+	arbiter_slice_over(a, now);
 	arbiter_forgive(a, v);
 }
 
@@ -60,6 +60,7 @@ static void slice_begin(
 {
 	a->has = v;
 	a->began_ns = now;
+	v->outside = false;
 	uint64_t until = MAX(now + grant->length_ns, v->until_ns + 1);
 	a->force_ns = until + (v->guilty ? ARBITER_FORCED_NS : SLICES_GRACE_NS);
 	a->unless_ns = v->guilty || SLICE_LOAD(&v->claim->wants) ? 0 : v->expected_until;
@@ -104,7 +105,7 @@ static void slice_not_taken(struct arbiter *a, uint64_t now)
 {
 	struct arbiter_vgpu *v = a->has;
 
-	slice_over(a, now);
+	arbiter_slice_over(a, now);
 	v->state = ARBITER_AWAY;
 	v->expected_until = 0;
 	arbiter_withdraw(a, v);
@@ -155,9 +156,13 @@ static bool claims_read(struct arbiter *a, uint64_t now)
 		struct arbiter_vgpu *v = &a->vgpus[i];
 		if (!v->id || v == a->has)
 			continue;
-		if (v->state == ARBITER_HELD && arbiter_returned(v))
+		/* For what it did without a slice nothing that it says now makes up, but its turn.
+		 */
+		if (v->state == ARBITER_HELD && !v->outside && arbiter_returned(v))
 			arbiter_forgive(a, v);
-		if (v->state == ARBITER_HELD)
+		if (v->absent)
+			v->state = ARBITER_AWAY;
+		else if (v->state == ARBITER_HELD)
 			arbiter_stop(a, v, now);
 		else if (SLICE_LOAD(&v->claim->wants) || now < v->expected_until)
 			v->state = ARBITER_WAITS;
@@ -200,7 +205,7 @@ static void beat(struct arbiter *a, uint64_t now)
 static uint64_t step_open(struct arbiter *a, uint64_t now)
 {
 	if (a->has)
-		slice_over(a, now);
+		arbiter_slice_over(a, now);
 	a->open = true;
 	for (unsigned i = 0; i < SCHED_VGPUS_MAX; i++) {
 		struct arbiter_vgpu *v = &a->vgpus[i];

@@ -61,6 +61,8 @@ struct arbiter_vgpu {
 	uint64_t until_ns;       /* as in the page */
 	uint64_t expected_until; /* it may want its next slice without having said so */
 	uint64_t withdrawn;      /* so often it had to be told that it has no slice */
+	bool absent;             /* it has no device process, and wants nothing */
+	bool outside;            /* it is HELD for what it did outside of its slices */
 	bool guilty;             /* HELD, or in its slice only because it is its turn */
 	unsigned calm;
 	uint64_t held_at;                /* 0: it is not stopped */
@@ -98,8 +100,11 @@ int arbiter_add(struct arbiter *a, uint32_t id, const struct sched_vgpu *params,
 void arbiter_remove(struct arbiter *a, uint32_t id);
 /* Another weight or share. */
 int arbiter_set_params(struct arbiter *a, uint32_t id, const struct sched_vgpu *params);
-/* Another device process: what it uses is counted anew. */
-void arbiter_renew(struct arbiter *a, uint32_t id);
+/*
+ * Another device process: what it uses is counted anew. Without one (`there` false) what the last
+ * one wanted, had or did wrong is over.
+ */
+void arbiter_renew(struct arbiter *a, uint32_t id, bool there, uint64_t now);
 
 /*
  * Does all that is due, and is called again at the time returned (UINT64_MAX: never), or earlier

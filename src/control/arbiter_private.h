@@ -17,6 +17,8 @@ void arbiter_stop(struct arbiter *a, struct arbiter_vgpu *v, uint64_t now);
 void arbiter_go_on(struct arbiter *a, struct arbiter_vgpu *v);
 /* To HELD, and back to AWAY. */
 void arbiter_guilty(struct arbiter *a, struct arbiter_vgpu *v, uint64_t now);
+/* Ends the slice of whoever has one now. */
+void arbiter_slice_over(struct arbiter *a, uint64_t now);
 void arbiter_forgive(struct arbiter *a, struct arbiter_vgpu *v);
 
 /* Counts from now on what it uses. */

@@ -94,6 +94,7 @@ void arbiter_police(struct arbiter *a, struct arbiter_vgpu *v, uint64_t now)
 	}
 	v->allowed_ns = ARBITER_OUTSIDE_NS;
 	arbiter_withdraw(a, v);
+	v->outside = true;
 	arbiter_guilty(a, v, now);
 }
 
@@ -179,12 +180,19 @@ int arbiter_set_params(struct arbiter *a, uint32_t id, const struct sched_vgpu *
 	return slices_set_params(&a->slices, id, params);
 }
 
-void arbiter_renew(struct arbiter *a, uint32_t id)
+void arbiter_renew(struct arbiter *a, uint32_t id, bool there, uint64_t now)
 {
 	struct arbiter_vgpu *v = (struct arbiter_vgpu *)arbiter_find(a, id);
 
 	if (!v)
 		return;
+	if (!there && a->has == v)
+		arbiter_slice_over(a, now);
+	v->absent = !there;
 	v->counted_at = 0;
 	v->held_at = 0; /* it was the other one's */
+	if (there)
+		return;
+	arbiter_withdraw(a, v);
+	arbiter_forgive(a, v);
 }

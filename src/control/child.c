@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,6 +99,11 @@ static _Noreturn void child_main(pid_t parent, int fd, child_work work, const vo
 {
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
 		_exit(1);
+	/* It may outlive vgpud in a driver that hangs: with nothing of vgpud's, above all no lock.
+	 */
+	if (fd > 3)
+		close_range(3, (unsigned)fd - 1, 0);
+	close_range((unsigned)fd + 1, UINT_MAX, 0);
 	json_t *json = work(data);
 	char *text = json_dumps(json, JSON_COMPACT | JSON_ENCODE_ANY);
 	size_t len = text ? strlen(text) : 0;

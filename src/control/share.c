@@ -274,8 +274,8 @@ static bool share_procs(struct vgpu *v, char *ret, size_t size)
 	if (!gpu)
 		return false;
 	share_refresh(v->d, gpu);
-	if (!gpu->slices)
-		slicing_leave(v); /* it may have come from a GPU that has them */
+	if (v->slices.thread && v->slices.thread != v->d->slicers[gpu - v->d->gpus])
+		slicing_leave(v); /* it came from a GPU that has them */
 	if (!v->d->share.usable)
 		return false;
 	vgpu_group(v, name, sizeof(name));

@@ -22,6 +22,7 @@
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -139,17 +140,29 @@ static void thread_mute(struct slice_thread *t, const bool *woke, uint64_t now)
 	}
 }
 
+/* A device process shares the open file, and may make it one that blocks: this never waits. */
+static void thread_drain(int fd)
+{
+	uint64_t count;
+	const struct iovec to = {&count, sizeof(count)};
+
+	(void)!preadv2(fd, &to, 1, -1, RWF_NOWAIT);
+}
+
+/* Meanwhile one may be gone, and its number another file's: what is not ours is not read. */
 static void thread_hear(const struct slice_thread *t, const struct pollfd *fds, unsigned n,
 	bool woke[SCHED_VGPUS_MAX])
 {
-	eventfd_t count;
-
 	for (unsigned i = 0; i < n; i++) {
+		bool ours = fds[i].fd == t->kick_fd;
 		if (!(fds[i].revents & POLLIN))
 			continue;
-		(void)!eventfd_read(fds[i].fd, &count);
-		for (unsigned j = 0; j < SCHED_VGPUS_MAX; j++)
-			woke[j] |= t->vgpus[j].id && t->vgpus[j].wake_fd == fds[i].fd;
+		for (unsigned j = 0; j < SCHED_VGPUS_MAX; j++) {
+			if (t->vgpus[j].id && t->vgpus[j].wake_fd == fds[i].fd)
+				ours = woke[j] = true;
+		}
+		if (ours)
+			thread_drain(fds[i].fd);
 	}
 }
 
@@ -359,7 +372,7 @@ void slice_thread_set_process(struct slice_thread *t, uint32_t id, pid_t pid, bo
 	v->n_clocks = n;
 	old = v->usage;
 	v->usage = usage;
-	arbiter_renew(&t->arbiter, id);
+	arbiter_renew(&t->arbiter, id, pid != 0, clock_ns());
 	thread_unlock(t);
 	drm_usage_close(&old);
 }

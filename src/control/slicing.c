@@ -50,8 +50,9 @@ static void slicing_count(struct vgpu *v)
 	bool serves = v->have_status && (v->status.state == KEEPER_STATE_READY ||
 						v->status.state == KEEPER_STATE_BOUND);
 
-	/* One that is starting has not started all of its parts yet. */
-	if (v->slices.pid == pid || !serves || !gpu)
+	/* One that is starting has not started all of its parts yet; asleep or failed, there is
+	 * none. */
+	if (v->slices.pid == pid || !gpu || (pid && !serves))
 		return;
 	v->slices.pid = pid;
 	slice_thread_set_process(v->slices.thread, v->slices.id, (pid_t)pid, !gpu->render_node[0]);

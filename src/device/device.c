@@ -109,6 +109,7 @@ int device_configure(struct device *dev, const struct device_late_config *late)
 	device_prefer_modes(dev);
 	dev->ops->set_vram(dev->renderer, config.vram_bytes);
 	quota_init(dev); /* nothing was charged yet */
+	quota_begin(dev);
 	return 0;
 }
 

@@ -10,7 +10,8 @@ BOCHS, VGA, VIRTIO, ATI = "gpu-01:00.0", "gpu-02:00.0", "gpu-03:00.0", "gpu-00:0
 # `show NAME GPU` prints one line "NAME {json}"; `until WORDS` waits for an event with these words.
 PREAMBLE = """
 export VGPUD_SOCKET=/mnt/r/vgpud.sock
-vgpud --run-dir /mnt/r --state-dir /mnt/s 2>/mnt/log &
+printf '[node]\\nstandby = 0\\n' >/mnt/conf  # no namespaces in here: it would say so in events
+vgpud --config /mnt/conf --run-dir /mnt/r --state-dir /mnt/s 2>/mnt/log &
 for i in $(seq 200); do [ -S $VGPUD_SOCKET ] && break; sleep 0.05; done
 show() { echo "$1 $(vgpuctl --json gpu show $2 | tr -d '\\n')"; }
 names() { echo "$1 $(vgpuctl --json gpu list | tr -d '\\n')"; }

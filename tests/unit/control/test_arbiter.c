@@ -23,8 +23,9 @@ static const struct sched_vgpu half = {100, SCHED_WHOLE / 2};
 
 enum manners {
 	HONEST,
-	IGNORES, /* its slices: never returns one, works whenever it is not stopped */
-	HOSTILE, /* writes whatever to its claim, all the time */
+	IGNORES,  /* its slices: never returns one, works whenever it is not stopped */
+	FORESEES, /* the same, and says beforehand that it returned what it will be told it has */
+	HOSTILE,  /* writes whatever to its claim, all the time */
 };
 
 struct process {
@@ -119,8 +120,10 @@ static void process_tick(struct node *node, struct process *p)
 {
 	if (node->now < p->held_until)
 		return;
-	if (p->manners == IGNORES && !p->left_ns)
+	if ((p->manners == IGNORES || p->manners == FORESEES) && !p->left_ns)
 		p->left_ns = p->piece_ns;
+	if (p->manners == FORESEES)
+		p->claim.returned = node->arbiter.vgpus[p - node->processes].withdrawn + 1;
 	if (p->manners == HONEST)
 		process_honest(node, p);
 	if (!p->left_ns)
@@ -367,6 +370,22 @@ static void test_one_that_ignores(void **state)
 	assert_true(node.processes[0].ran_ns > 1900 * MS);
 }
 
+/* What it says does not end the force against what it does. */
+static void test_one_that_foresees(void **state)
+{
+	struct node node;
+
+	node_begin(&node, equal);
+	struct process *p = node_add(&node, half, 500 * US);
+	p->manners = FORESEES;
+	node_add(&node, half, 500 * US);
+	node_run(&node, 200 * MS);
+	node_forget(&node);
+	node_run(&node, 5000 * MS);
+	assert_in_range(p->ran_ns, 2000 * MS, 2600 * MS);
+	assert_true(node.processes[1].ran_ns > 2250 * MS);
+}
+
 /* Nothing it writes gives it more than its part, costs others theirs, or keeps the arbiter busy. */
 static void test_hostile_claims(void **state)
 {
@@ -421,6 +440,35 @@ static void test_gone_in_its_slice(void **state)
 	assert_in_range(percent(&node, id % 3), 48, 52);
 }
 
+/* Its process ended in a slice, or while it wanted one, and there is no other. */
+static void test_no_process(void **state)
+{
+	struct node node;
+
+	node_begin(&node, equal);
+	for (unsigned i = 0; i < 2; i++)
+		node_add(&node, half, 10 * MS);
+	node_run(&node, 50 * MS);
+	for (uint32_t id = 1; id <= 2; id++) {
+		struct process *gone = &node.processes[id - 1];
+		gone->piece_ns = gone->left_ns = 0;
+		gone->claim.wants = 1;
+		arbiter_renew(&node.arbiter, id, false, node.now);
+		node.woken = true;
+		node_run(&node, 50 * MS);
+		node_forget(&node);
+		node_run(&node, 1000 * MS);
+		assert_true(node.processes[2 - id].ran_ns > 950 * MS);
+		/* And the next one has its part again. */
+		gone->piece_ns = 10 * MS;
+		arbiter_renew(&node.arbiter, id, true, node.now);
+		node_run(&node, 100 * MS);
+		node_forget(&node);
+		node_run(&node, 1000 * MS);
+		assert_in_range(percent(&node, 0), 45, 55);
+	}
+}
+
 static void test_policy_changes(void **state)
 {
 	static const struct sched_gpu policies[] = {
@@ -458,9 +506,11 @@ int main(void)
 		cmocka_unit_test(test_idle_time),
 		cmocka_unit_test(test_long_draws),
 		cmocka_unit_test(test_one_that_ignores),
+		cmocka_unit_test(test_one_that_foresees),
 		cmocka_unit_test(test_hostile_claims),
 		cmocka_unit_test(test_heart_beats),
 		cmocka_unit_test(test_gone_in_its_slice),
+		cmocka_unit_test(test_no_process),
 		cmocka_unit_test(test_policy_changes),
 	};
 

@@ -51,6 +51,32 @@ static void test_handles(void **state)
 	assert_int_equal(f->stats.vram_used_bytes, 0);
 }
 
+static uint64_t so_much_memory(void *data)
+{
+	return *(uint64_t *)data;
+}
+
+/* A stand-by's: everything that follows from VRAM is the assigned vGPU's. */
+static void test_configured_late(void **state)
+{
+	struct fixture *f = *state;
+	const struct device_late_config late = {"late", 1ull << 30, 1, 64, 64};
+	uint64_t memory = 100u << 20, before;
+
+	assert_int_equal(device_configure(f->dev, &late), -EBUSY);
+	device_client_destroy(f->client);
+	f->dev->config.memory = so_much_memory;
+	f->dev->config.memory_data = &memory;
+	quota_begin(f->dev);
+	before = f->dev->memory.limit;
+	assert_int_equal(device_configure(f->dev, &late), 0);
+	assert_int_equal(f->stats.vram_limit_bytes, 1ull << 30);
+	assert_int_equal(f->dev->memory.limit - before, (1ull << 30) - FIXTURE_QUOTA);
+	const struct device_late_config bad = {"late", 1ull << 30, DISPLAY_MAX_HEADS + 1, 64, 64};
+	assert_int_equal(device_configure(f->dev, &bad), -EINVAL);
+	assert_int_equal(device_client_create(f->dev, "client", &f->client), 0);
+}
+
 static void test_two_clients_use_the_same_handles(void **state)
 {
 	struct fixture *f = *state;
@@ -465,6 +491,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_handles),
+		TEST(test_configured_late),
 		TEST(test_two_clients_use_the_same_handles),
 		TEST(test_quota),
 		TEST(test_transfers_stay_inside),
