@@ -160,11 +160,9 @@ static bool claims_read(struct arbiter *a, uint64_t now)
 		 */
 		if (v->state == ARBITER_HELD && !v->outside && arbiter_returned(v))
 			arbiter_forgive(a, v);
-		if (v->absent)
-			v->state = ARBITER_AWAY;
-		else if (v->state == ARBITER_HELD)
+		if (v->state == ARBITER_HELD)
 			arbiter_stop(a, v, now);
-		else if (SLICE_LOAD(&v->claim->wants) || now < v->expected_until)
+		else if (!v->absent && (SLICE_LOAD(&v->claim->wants) || now < v->expected_until))
 			v->state = ARBITER_WAITS;
 		else
 			v->state = ARBITER_AWAY;
