@@ -16,24 +16,7 @@ static void print_check(const json_t *json)
 
 static int check(struct cli *cli, int argc, char **argv)
 {
-	struct cli_words words;
-	struct cli_reply reply;
-	struct error err;
-	char path[512];
-
-	int r = cli_parse(cli, argc, argv, NULL, 1, 1, &words, NULL);
-	if (CLI_PARSE_FAILED(r))
-		return CLI_PARSE_STATUS(r);
-	if (!cli_path(path, sizeof(path), "/v1/vgpus/", words.word[0], "/check"))
-		return cli_usage(cli);
-	if (cli_call(cli, "GET", path, NULL, &reply, &err) < 0)
-		return cli_fail(&err);
-	if (cli->json)
-		cli_print_json(reply.json);
-	else
-		print_check(reply.json);
-	cli_reply_finish(&reply);
-	return CLI_OK;
+	return cli_show_one(cli, argc, argv, "/v1/vgpus/", "/check", print_check);
 }
 
 const struct verb verb_check = {.name = "check",

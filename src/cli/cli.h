@@ -91,6 +91,9 @@ struct cli_column {
 };
 int cli_get_table(struct cli *cli, const char *path, const struct cli_column *columns, size_t n);
 int cli_get_object(struct cli *cli, const char *path);
+/* A verb with one word: GETs before + that word + tail, and prints it as JSON or by `print`. */
+int cli_show_one(struct cli *cli, int argc, char **argv, const char *before, const char *tail,
+	void (*print)(const json_t *json));
 void cli_print_table(const json_t *array, const struct cli_column *columns, size_t n);
 int cli_print_json(const json_t *json);
 /* A value as people read it: "-" for null. */

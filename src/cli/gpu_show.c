@@ -365,24 +365,7 @@ static void gpu_print(const json_t *gpu)
 
 static int gpu_show(struct cli *cli, int argc, char **argv)
 {
-	struct cli_words words;
-	struct cli_reply reply;
-	struct error err;
-	char path[512];
-
-	int r = cli_parse(cli, argc, argv, NULL, 1, 1, &words, NULL);
-	if (CLI_PARSE_FAILED(r))
-		return CLI_PARSE_STATUS(r);
-	if (!cli_path(path, sizeof(path), "/v1/gpus/", words.word[0], ""))
-		return cli_usage(cli);
-	if (cli_call(cli, "GET", path, NULL, &reply, &err) < 0)
-		return cli_fail(&err);
-	if (cli->json)
-		cli_print_json(reply.json);
-	else
-		gpu_print(reply.json);
-	cli_reply_finish(&reply);
-	return CLI_OK;
+	return cli_show_one(cli, argc, argv, "/v1/gpus/", "", gpu_print);
 }
 
 const struct verb verb_gpu_show = {.name = "gpu show",

@@ -93,7 +93,7 @@ int cli_get_table(struct cli *cli, const char *path, const struct cli_column *co
 	return CLI_OK;
 }
 
-int cli_get_object(struct cli *cli, const char *path)
+static int get_and_print(struct cli *cli, const char *path, void (*print)(const json_t *json))
 {
 	struct cli_reply reply;
 	struct error err;
@@ -103,7 +103,26 @@ int cli_get_object(struct cli *cli, const char *path)
 	if (cli->json)
 		cli_print_json(reply.json);
 	else
-		print_object(reply.json);
+		print(reply.json);
 	cli_reply_finish(&reply);
 	return CLI_OK;
+}
+
+int cli_get_object(struct cli *cli, const char *path)
+{
+	return get_and_print(cli, path, print_object);
+}
+
+int cli_show_one(struct cli *cli, int argc, char **argv, const char *before, const char *tail,
+	void (*print)(const json_t *json))
+{
+	struct cli_words words;
+	char path[512];
+
+	int r = cli_parse(cli, argc, argv, NULL, 1, 1, &words, NULL);
+	if (CLI_PARSE_FAILED(r))
+		return CLI_PARSE_STATUS(r);
+	if (!cli_path(path, sizeof(path), before, words.word[0], tail))
+		return cli_usage(cli);
+	return get_and_print(cli, path, print);
 }
