@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_HOST_PLAN_H
+#define VGPU_HOST_PLAN_H
+
+/*
+ * Plans: which changes (host/change.h) give a VM a whole GPU, or a slice of one. Pure: facts in, a
+ * list or a refusal out. What a GPU offers as slices, whatever the interface underneath (mediated
+ * devices, virtual functions of SR-IOV, vendors' types on these), is one list of types.
+ */
+
+#include "host/change.h"
+#include "host/facts.h"
+
+#define PLAN_TYPES_MAX 128
+
+/* Where slices come from. */
+enum slice_interface { SLICE_MDEV, SLICE_VF, SLICE_NVIDIA, SLICE_XE, SLICE_INTERFACE_COUNT };
+
+extern const char *const slice_interface_names[SLICE_INTERFACE_COUNT];
+
+/* One type of slice, as a GPU offers it now. */
+struct slice_type {
+	enum slice_interface interface;
+	char id[SYSFS_NAME_MAX];   /* for the kernel: "nvidia-63", "1414", "vf" */
+	char name[SYSFS_NAME_MAX]; /* for people, and in the type's name: letters, digits, '-', '.'
+				    */
+	char description[256];
+	uint32_t max_instances; /* that fit when nothing else is there, as far as can be told */
+	uint32_t available;     /* that can be made now */
+	uint64_t vram_mib;      /* 0: not told */
+};
+
+struct slice_types {
+	struct slice_type list[PLAN_TYPES_MAX];
+	size_t count;
+	bool more; /* there are more */
+};
+
+void plan_slice_types(const struct host_facts *facts, struct slice_types *ret);
+
+/* Who shall be able to open the VFIO files. */
+struct plan_owner {
+	uint32_t uid, gid;
+	uint32_t mode; /* 0600, 0660 */
+};
+
+/*
+ * The whole GPU, with the functions of the same card. Refused with what host_method_judge() says,
+ * in one line. `what` begins it.
+ */
+int plan_passthrough(const struct host_facts *facts, const struct plan_owner *owner,
+	const char *what, struct change_plan *ret, struct error *err);
+
+/*
+ * A slice of that type. `uuid`: the vGPU's, for a mediated device. `taken`: PCI functions of VFs
+ * that other vGPUs have, `n_taken` of them. -ENOSPC: exhausted; -ENOENT: no such type (any more).
+ */
+int plan_mediate(const struct host_facts *facts, const char *type_id, const char *uuid,
+	const struct plan_owner *owner, const char (*taken)[PCI_ADDRESS_MAX], size_t n_taken,
+	const char *what, struct change_plan *ret, struct error *err);
+
+#endif
