@@ -19,7 +19,12 @@
  * Carrying out and undoing may wait inside the kernel, so it is done in a process of its own
  * (control/child.h), of which each request to the kernel has its own limit (host/sysfs_write.h).
  *
- * One table has a row for each kind: what its subject and values are, apply, undo, and look.
+ * A change may take several requests, and whoever makes them can be killed between two. What the
+ * node shows then is neither value: the row tells it from what somebody else did (CHANGE_IS_HALF),
+ * and both carrying out and undoing go on from there.
+ *
+ * One table has a row for each kind: what its subject and values are, apply, undo, and look
+ * (host/change_private.h).
  */
 
 #include "base/error.h"
@@ -38,7 +43,8 @@
 #define CHANGE_KINDS(X)                                                                            \
 	X(VFIO, "vfio", "PCI function; values: drivers, \"\" for none")                            \
 	X(OWNER, "owner",                                                                          \
-		"PCI function or UUID, of whose group the VFIO file is; values: UID:GID:MODE")     \
+		"PCI function or UUID, of whose group the VFIO file is; values: UID:GID:MODE "     \
+		"(octal), before also \"\": there is no such file, and whose it is matters not")   \
 	X(MDEV, "mdev", "PARENT/TYPE/UUID; values: \"0\", \"1\": is it there")                     \
 	X(SRIOV_AUTOPROBE, "autoprobe", "PCI function of a PF; values: \"0\", \"1\"")              \
 	X(SRIOV_VFS, "vfs", "PCI function of a PF; values: how many VFs are enabled")              \
@@ -68,20 +74,24 @@ struct change_plan {
 };
 
 enum change_verdict {
-	CHANGE_IS_BEFORE, /* the node shows `before` (which may be the same as `after`) */
-	CHANGE_IS_AFTER,
+	CHANGE_IS_BEFORE,
+	CHANGE_IS_AFTER, /* the node shows `after`, which may be the same as `before` */
+	CHANGE_IS_HALF,  /* on the way from one to the other */
 	CHANGE_IS_OTHER, /* neither: somebody else changed it */
-	CHANGE_IS_GONE,  /* its subject is not there: a device that vanished, a node after a reboot
-			  */
+	CHANGE_IS_GONE,  /* its subject is not there: a device that vanished */
+	CHANGE_UNREADABLE,
 	CHANGE_VERDICT_COUNT
 };
+
+extern const char *const change_verdict_names[CHANGE_VERDICT_COUNT];
 
 struct change_result {
 	int code;      /* 0 or -errno of the change at which it ended */
 	uint32_t at;   /* its number in the list */
 	uint32_t done; /* changes made (or undone) now; the others were so already */
-	uint32_t left; /* undo: changes left alone because somebody else had made them other */
-	char sentence[CHANGE_SENTENCE_MAX]; /* what failed, why, what to do; or what was left */
+	uint32_t left; /* undo: changes that are not as before, and are left so */
+	char sentence[CHANGE_SENTENCE_MAX]; /* what failed, why, what to do; or what was left first
+					     */
 };
 
 /* What a node gives the rows of the table; tests have their own. */
@@ -89,7 +99,7 @@ struct change_node {
 	const struct host_roots *roots;
 	const struct vfio_kernel *kernel; /* &vfio_kernel_real */
 	unsigned limit_ms;                /* for each request to the kernel */
-	/* Told before each step, for a kill sweep and for progress; may be NULL. */
+	/* Told before each change is made or undone, for progress; may be NULL. */
 	void (*step)(void *data, uint32_t at, const struct change *change);
 	void *data;
 };
@@ -100,9 +110,16 @@ enum change_kind change_kind_from_word(const char *word);
 /* Is it well formed (a valid address, UUID, number)? Rows from the store are checked by this. */
 bool change_valid(const struct change *change);
 
-/* What the node shows of it now; *ret_now (may be NULL): the value. */
+/* What the node shows of it now; *ret_now (CHANGE_VALUE_MAX, may be NULL): the value. */
 enum change_verdict change_look(
 	const struct change_node *node, const struct change *change, char *ret_now);
+
+/*
+ * Is all as the plan wants it? 0; else -errno, and `ret` says of the first change that is not what
+ * it is and what it should be: -ENODEV: gone; -ESTALE: anything else. Changes nothing.
+ */
+int change_check(const struct change_node *node, const struct change_plan *plan, const char *what,
+	struct change_result *ret);
 
 /*
  * Makes the changes in order. 0, or `ret->code` and the sentence; then nothing was taken back: the
@@ -113,8 +130,9 @@ int change_apply(const struct change_node *node, const struct change_plan *plan,
 	struct change_result *ret);
 
 /*
- * Undoes in reverse order; goes on after a change that cannot be undone, and says the first such.
- * `keep`: bit i: change i is another plan's, too, and stays (may be NULL).
+ * Undoes in reverse order, and ends at the first change that cannot be undone, because those before
+ * it may be what it stands on. What somebody else made other, or what is gone, is passed over and
+ * counted as left. `keep[i]`: change i is another plan's, too, and stays (NULL: none is).
  */
 int change_undo(const struct change_node *node, const struct change_plan *plan, const bool *keep,
 	const char *what, struct change_result *ret);

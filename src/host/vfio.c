@@ -41,20 +41,25 @@ static enum holds kind_of(const char *driver)
 	return !driver[0] ? BY_NONE : iommu_driver_is_vfio(driver) ? BY_VFIO : BY_OTHER;
 }
 
-/* 0; -ENODEV: it is gone; -errno. */
-static int read_now(const struct host_roots *roots, const char *address, struct now *ret)
+int vfio_read(
+	const struct host_roots *roots, const char *address, char *ret_driver, char *ret_override)
 {
-	*ret = (struct now){0};
+	ret_driver[0] = ret_override[0] = '\0';
 	cleanup_close int dir = pci_open(roots, address);
 	if (dir < 0)
 		return dir;
-	int r = sysfs_link(dir, "driver", ret->driver, sizeof(ret->driver));
+	int r = sysfs_link(dir, "driver", ret_driver, PCI_DRIVER_MAX);
 	if (r < 0 && r != -ENOENT)
 		return r;
-	r = sysfs_read(dir, "driver_override", ret->override, sizeof(ret->override));
-	if (!strcmp(ret->override, "(null)"))
-		ret->override[0] = '\0';
+	r = sysfs_read(dir, "driver_override", ret_override, PCI_DRIVER_MAX);
+	if (!strcmp(ret_override, "(null)"))
+		ret_override[0] = '\0';
 	return r;
+}
+
+static int read_now(const struct host_roots *roots, const char *address, struct now *ret)
+{
+	return vfio_read(roots, address, ret->driver, ret->override);
 }
 
 /* --- which step is next --- */
@@ -69,6 +74,12 @@ static const enum vfio_step take_steps[HOLDS_COUNT][HOLDS_COUNT] = {
 /* An override that is neither empty nor ours is somebody's choice of its own driver, and stays. */
 static const enum vfio_step give_steps[HOLDS_COUNT][HOLDS_COUNT] = {
 	[BY_NONE] = {VFIO_PROBE, VFIO_CLEAR, VFIO_PROBE},
+	[BY_VFIO] = {VFIO_UNBIND, VFIO_CLEAR, VFIO_UNBIND},
+	[BY_OTHER] = {VFIO_DONE, VFIO_CLEAR, VFIO_DONE},
+};
+
+static const enum vfio_step release_steps[HOLDS_COUNT][HOLDS_COUNT] = {
+	[BY_NONE] = {VFIO_DONE, VFIO_CLEAR, VFIO_DONE},
 	[BY_VFIO] = {VFIO_UNBIND, VFIO_CLEAR, VFIO_UNBIND},
 	[BY_OTHER] = {VFIO_DONE, VFIO_CLEAR, VFIO_DONE},
 };
@@ -204,6 +215,14 @@ int vfio_give_back(const struct host_roots *roots, const struct vfio_kernel *ker
 		r = 0;
 	}
 	return ret->code = r;
+}
+
+int vfio_release(const struct host_roots *roots, const struct vfio_kernel *kernel,
+	const char *address, struct vfio_change *ret)
+{
+	int r = begin(roots, address, BY_OTHER, ret);
+
+	return ret->code = r == 0 ? change(roots, kernel, release_steps, ret) : r;
 }
 
 /* --- what to say --- */

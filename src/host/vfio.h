@@ -54,6 +54,13 @@ struct vfio_change {
 };
 
 /*
+ * The driver that a function has and the one that alone may have it; "" : none, any. Both have
+ * PCI_DRIVER_MAX bytes. 0; -ENODEV: it is gone; -errno.
+ */
+int vfio_read(
+	const struct host_roots *roots, const char *address, char *ret_driver, char *ret_override);
+
+/*
  * To vfio-pci. 0, or the code: -EBUSY: somebody has it open (nothing was changed); -ENODEV: it is
  * not there; -ETIMEDOUT: a request did not return; -ENXIO: vfio-pci does not take it; -errno.
  * Unless it is -ETIMEDOUT or -ENODEV, its own driver has been offered the function again.
@@ -66,6 +73,10 @@ int vfio_take(const struct host_roots *roots, const struct vfio_kernel *kernel, 
  * is no error. Codes as above.
  */
 int vfio_give_back(const struct host_roots *roots, const struct vfio_kernel *kernel,
+	const char *address, struct vfio_change *ret);
+
+/* The same for a function that had no driver: it is left without one, and none is asked. */
+int vfio_release(const struct host_roots *roots, const struct vfio_kernel *kernel,
 	const char *address, struct vfio_change *ret);
 
 /* Says it in one line: what failed, why, what to do. `what` begins it. Returns change->code. */
