@@ -59,6 +59,7 @@ LIBRARIES = {
     "png.h": {"cli", "display", "control"},
     "systemd/": {"control"},
     "libudev.h": {"host"},
+    "libxml/": {"host"},
     "ini.h": {"control"},
     "jansson.h": {"cli", "control", "host", "process", "licensing"},
     "sodium": {"licensing"},
