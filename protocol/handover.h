@@ -15,6 +15,7 @@
 #define HANDOVER_VERSION  1u
 #define HANDOVER_NAME_MAX 256
 #define HANDOVER_TEXT_MAX 512
+#define HANDOVER_LABEL    "libvirt domain " /* how its binding is called, before its name */
 
 enum handover_message { HANDOVER_OFFER, HANDOVER_ANSWER, HANDOVER_MESSAGE_COUNT };
 enum handover_side { HANDOVER_FROM_HELPER, HANDOVER_FROM_VGPUD };

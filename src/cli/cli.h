@@ -135,7 +135,7 @@ void cli_socket_path(const char *given, char *ret, size_t size);
 /* clang-format off */
 #define CLI_VERBS(X)                                                                               \
 	X(gpu_list)                                                                                \
-	X(gpu_show) X(gpu_policy) X(type_list) X(create) X(list) X(show) X(delete) X(run) X(qemu_args)           \
+	X(gpu_show) X(gpu_policy) X(gpu_mode) X(type_list) X(create) X(list) X(show) X(delete) X(run) X(qemu_args)           \
 		X(screenshot) X(move) X(snapshot) X(restore) X(inspect) X(check) X(hibernate)      \
 			X(wake) X(stats) X(top) X(events) X(doctor)
 

@@ -9,7 +9,8 @@ static int gpu_list(struct cli *cli, int argc, char **argv)
 	static const struct cli_column columns[] = {{"NAME", "name"}, {"KIND", "kind"},
 		{"DRIVER", "driver"}, {"PCI", "pci_address"}, {"STATE", "state"},
 		{"METHOD", "method"}, {"TYPE", "type"}, {"VRAM MiB", "vram_mib"},
-		{"FREE MiB", "vram_free_mib"}, {"VGPUS", "vgpus"}, {"POLICY", "policy"}};
+		{"FREE MiB", "vram_free_mib"}, {"VGPUS", "vgpus"}, {"POLICY", "policy"},
+		{"MODE", "mode"}};
 	struct cli_words words;
 
 	int r = cli_parse(cli, argc, argv, NULL, 0, 0, &words, NULL);
@@ -18,12 +19,26 @@ static int gpu_list(struct cli *cli, int argc, char **argv)
 	return cli_get_table(cli, "/v1/gpus", columns, ARRAY_SIZE(columns));
 }
 
+/* Takes `body`. What it answers is for programs. */
+static int post(struct cli *cli, const char *path, json_t *body)
+{
+	struct cli_reply reply;
+	struct error err;
+	int r = CLI_OK;
+
+	if (cli_call(cli, "POST", path, body, &reply, &err) < 0)
+		return cli_fail(&err);
+	if (cli->json)
+		r = cli_print_json(reply.json);
+	cli_reply_finish(&reply);
+	return r;
+}
+
 static int gpu_policy(struct cli *cli, int argc, char **argv)
 {
 	const char *slice = NULL;
 	const struct cli_option options[] = {{"slice-ms", &slice, NULL}, {0}};
 	struct cli_words words;
-	struct cli_reply reply;
 	struct error err;
 	uint64_t slice_ms = 0;
 	char path[512];
@@ -42,12 +57,26 @@ static int gpu_policy(struct cli *cli, int argc, char **argv)
 	}
 	if (slice)
 		json_object_set_new(body, "slice_ms", json_integer((json_int_t)slice_ms));
-	if (cli_call(cli, "POST", path, body, &reply, &err) < 0)
+	return post(cli, path, body);
+}
+
+static int gpu_mode(struct cli *cli, int argc, char **argv)
+{
+	struct cli_words words;
+	struct error err;
+	char path[512];
+
+	int r = cli_parse(cli, argc, argv, NULL, 2, 2, &words, NULL);
+	if (CLI_PARSE_FAILED(r))
+		return CLI_PARSE_STATUS(r);
+	if (!cli_path(path, sizeof(path), "/v1/gpus/", words.word[0], "/mode"))
+		return cli_usage(cli);
+	json_t *body = json_pack("{s:s}", "mode", words.word[1]);
+	if (!body) {
+		error_set(&err, 0, "gpu mode: that is no mode (see `vgpuctl gpu mode --help`)");
 		return cli_fail(&err);
-	if (cli->json)
-		r = cli_print_json(reply.json);
-	cli_reply_finish(&reply);
-	return r;
+	}
+	return post(cli, path, body);
 }
 
 const struct verb verb_gpu_list = {.name = "gpu list",
@@ -64,3 +93,11 @@ const struct verb verb_gpu_policy = {.name = "gpu policy",
 		   "fixed-share: each its share and no more, even when others are idle.\n"
 		   "--slice-ms: 1 to 30; 2 up to 8 vGPUs and 1 above if not given.",
 	.run = gpu_policy};
+
+const struct verb verb_gpu_mode = {.name = "gpu mode",
+	.args = "GPU any|emulate|forward|mediate|passthrough",
+	.summary = "Which method a GPU is kept for",
+	.details = "any: the first vGPU decides. With a method, vGPUs of another are refused, and\n"
+		   "what is created without --method is of that one.\n"
+		   "Refused while the GPU carries vGPUs of another method.",
+	.run = gpu_mode};

@@ -21,6 +21,8 @@
 	X("POST", "/v1/gpus/NAME/policy", api_gpu_policy, "How its vGPUs share it",                \
 		"{policy, slice_ms?}: slice_ms: 1 to 30; by the number of vGPUs if not given",     \
 		"GPU")                                                                             \
+	X("POST", "/v1/gpus/NAME/mode", api_gpu_mode, "Which method it is kept for",               \
+		"{mode}: any, emulate, forward, mediate or passthrough", "GPU")                    \
 	X("GET", "/v1/types", api_type_list, "What each GPU offers", "?gpu=NAME: only that GPU's", \
 		"an array of type")                                                                \
 	X("GET", "/v1/vgpus", api_vgpu_list, "All vGPUs", "", "an array of vGPU")                  \

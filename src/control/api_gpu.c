@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/api_internal.h"
+#include "control/gpu_rules.h"
 #include "control/gpus.h"
 #include "control/render.h"
 
@@ -78,6 +79,28 @@ void api_gpu_policy(struct api *api, struct http_request *request, const char *n
 	else
 		r = vgpud_set_policy(
 			api->d, name, policy, slice_ms == NO_SLICE ? 0 : (uint32_t)slice_ms, &err);
+	if (r < 0)
+		http_reply_error(request, &err);
+	else
+		http_reply_json(request, 200, render_gpu(api->d, vgpud_find_gpu(api->d, name)));
+}
+
+void api_gpu_mode(struct api *api, struct http_request *request, const char *name)
+{
+	const char *mode;
+	struct error err = {0};
+	json_error_t where;
+	int r;
+
+	json_t *body = http_json(request, &err);
+	if (!body) {
+		http_reply_error(request, &err);
+		return;
+	}
+	if (json_unpack_ex(body, &where, JSON_STRICT, "{s:s}", "mode", &mode) < 0)
+		r = error_set(&err, EINVAL, "gpu mode %s: %s (see docs/api.md)", name, where.text);
+	else
+		r = vgpud_set_mode(api->d, name, mode, &err);
 	if (r < 0)
 		http_reply_error(request, &err);
 	else

@@ -40,6 +40,7 @@ struct api_call *api_call_new(struct api *api, struct http_request *request, con
 const struct gpu *api_find_gpu(struct api *api, struct http_request *request, const char *name);
 void api_gpu_show(struct api *api, struct http_request *request, const char *name);
 void api_gpu_policy(struct api *api, struct http_request *request, const char *name);
+void api_gpu_mode(struct api *api, struct http_request *request, const char *name);
 
 /* api_samples.c */
 void api_samples(struct api *api, struct http_request *request, const char *name);

@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "control/gpu_rules.h"
 #include "control/vgpu.h"
 #include "host/inventory.h"
 
@@ -187,7 +188,8 @@ static bool gpu_seen(struct vgpud *d, const struct host_gpu *host)
 		if (!gpu)
 			return false;
 		gpu_update(d, gpu, host);
-		if (store_get_policy(d->store, gpu->name, &gpu->sched, &err) < 0)
+		if (store_get_policy(d->store, gpu->name, &gpu->sched, &err) < 0 ||
+			gpu_rules_read(d, gpu, &err) < 0)
 			log_warning("%s", err.text);
 		events_add(&d->events, "", "%s: a GPU came, its driver is %s", gpu->name,
 			driver_name(gpu->driver));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/gpus.h"
 
+#include "control/gpu_rules.h"
 #include "host/report.h"
 
 #include <assert.h>
@@ -9,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#define BIT(method) (1u << (method))
 
 struct show {
 	struct host_roots roots;
@@ -61,8 +60,8 @@ int gpus_show(
 			.use = {.root = geteuid() == 0,
 				.mixed = gpu->mixed,
 				.vgpus = use.vgpus,
-				.method = use.type ? method_names[use.method] : NULL,
-				.offered = BIT(METHOD_EMULATE) | BIT(METHOD_FORWARD)},
+				.method = gpu_method(d, gpu),
+				.offered = METHODS_OFFERED},
 			.done = done,
 			.data = data};
 		snprintf(show->gpu.name, sizeof(show->gpu.name), "%.39s", gpu->name);

@@ -2,6 +2,7 @@
 #include "control/handover.h"
 
 #include "base/cleanup.h"
+#include "control/gpu_rules.h"
 #include "protocol/handover.h"
 
 #include <ctype.h>
@@ -76,10 +77,15 @@ static void helper_adopt(struct helper *h)
 	struct keeper_bind bind = {
 		.kind = KEEPER_BINDING_VM, .pid = (uint32_t)h->peer.pid, .uid = h->peer.uid};
 	struct error err;
+	char what[96];
 
-	snprintf(bind.label, sizeof(bind.label), "libvirt domain %s", h->domain);
+	snprintf(bind.label, sizeof(bind.label), HANDOVER_LABEL "%s", h->domain);
+	const struct vgpu *has = v ? vgpud_vm_has(h->handover->d, 0, h->domain, v) : NULL;
+	snprintf(what, sizeof(what), "serve %s", h->name);
 	if (!v) {
 		error_set(&err, ENOENT, "%s: its vGPU is gone (start the domain again)", h->name);
+		helper_answer(h, &err);
+	} else if (rules_vm_admit(h->name, has ? has->def.name : NULL, what, &err) < 0) {
 		helper_answer(h, &err);
 	} else if (vgpu_adopt(v, &bind, h->offered, on_adopted, h, &err) < 0) {
 		helper_answer(h, &err);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/api.h"
+#include "control/gpu_rules.h"
 #include "control/gpus.h"
 #include "control/handover.h"
 #include "control/http.h"
@@ -334,6 +335,8 @@ static int prepare(struct vgpud *d, struct options *o, struct servers *s, struct
 	r = store_open(path, &d->store, err);
 	if (r == 0)
 		r = vgpud_share_open(d, err);
+	if (r == 0)
+		r = gpu_rules_open(d, err);
 	if (r == 0) {
 		start_standbys(d);
 		r = vgpud_reconcile(d, err);

@@ -2,6 +2,7 @@
 #include "control/vgpud.h"
 
 #include "base/checked.h"
+#include "control/gpu_rules.h"
 #include "control/vgpu.h"
 #include "host/headroom.h"
 
@@ -39,8 +40,7 @@ struct vgpu *vgpud_find_vgpu(const struct vgpud *d, const char *name)
 	return NULL;
 }
 
-/* As what it uses that GPU: it is there, or about to be; NULL: it does not. */
-static const struct type *vgpu_type_on(const struct vgpu *v, const char *gpu)
+const struct type *vgpu_type_on(const struct vgpu *v, const char *gpu)
 {
 	if (!strcmp(v->def.gpu, gpu))
 		return &v->def.type;
@@ -60,7 +60,6 @@ struct gpu_use vgpud_gpu_use(const struct vgpud *d, const char *gpu, const char 
 		use.vgpus++;
 		use.vram_mib += as->vram_mib;
 		use.type = as->name;
-		use.method = v->def.method;
 		if (type && !strcmp(type, as->name))
 			use.of_type++;
 	}
@@ -89,10 +88,20 @@ static int request_type(struct vgpud *d, const struct vgpu_request *request, con
 	return 0;
 }
 
+/* The one asked for; else what the GPU is kept for, or forward. METHOD_COUNT: there is none. */
+static enum method request_method(
+	const struct vgpud *d, const struct vgpu_request *request, const struct gpu *gpu)
+{
+	if (request->method)
+		return method_from_name(request->method);
+	return gpu->kept ? gpu->mode : METHOD_FORWARD;
+}
+
 static int request_check(struct vgpud *d, const struct vgpu_request *request, const char *what,
 	struct definition *ret, struct error *err)
 {
-	const struct type *type;
+	const struct type *type = NULL;
+	struct error type_err;
 
 	if (!name_valid(request->name))
 		return error_set(err, EINVAL,
@@ -115,13 +124,7 @@ static int request_check(struct vgpud *d, const struct vgpu_request *request, co
 		return error_set(err, ENOENT,
 			"%s: GPU '%.64s' does not exist (see `vgpuctl gpu list`)", what,
 			request->gpu);
-	int r = gpu_draws(gpu, what, err);
-	if (r < 0)
-		return r;
-	r = request_type(d, request, what, &type, err);
-	if (r < 0)
-		return r;
-	enum method method = request->method ? method_from_name(request->method) : METHOD_FORWARD;
+	enum method method = request_method(d, request, gpu);
 	if (method == METHOD_COUNT)
 		return error_set(err, EINVAL,
 			"%s: method '%.32s' does not exist (choose forward or emulate)", what,
@@ -131,8 +134,24 @@ static int request_check(struct vgpud *d, const struct vgpu_request *request, co
 			"%s: this is no name for a tenant (use up to %d letters, digits, '.', '_', "
 			"'-', beginning with a letter or digit)",
 			what, VGPU_NAME_LONGEST);
+	int r = types_method(gpu, method, what, err);
+	int type_r = request_type(d, request, what, &type, &type_err);
+	const struct rules_subject subject = {.vgpu = request->name,
+		.method = method,
+		.type = type_r == 0 ? type->name : vgpud_gpu_use(d, gpu->name, NULL).type,
+		.owner = request->tenant ?: ""};
+	if (r == 0)
+		r = gpu_ask(d, gpu->name, rules_event_of_method(method), &subject, what, err);
+	if (r == 0)
+		r = types_offered(gpu, method, what, err);
+	if (r < 0)
+		return r;
+	if (type_r < 0) {
+		*err = type_err;
+		return type_r;
+	}
 	struct gpu_use use = vgpud_gpu_use(d, gpu->name, type->name);
-	r = types_admit(gpu, type, method, &use, what, err);
+	r = types_room(gpu, type, &use, what, err);
 	*ret = (struct definition){.method = method, .phase = PHASE_CREATING, .type = *type};
 	return r;
 }

@@ -19,6 +19,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "control/gpu_rules.h"
 #include "control/vgpu.h"
 
 #include <errno.h>
@@ -349,10 +350,17 @@ static int admit_move(const struct vgpu *v, const char *gpu_name, const char *wh
 		return error_set(err, ENOENT,
 			"%s: GPU '%.64s' does not exist (see `vgpuctl gpu list`)", what, gpu_name);
 	*ret = gpu;
-	int r = gpu_draws(gpu, what, err);
+	const struct type *type = types_like(d->types, d->n_types, gpu_name, &v->def.type);
+	const struct rules_subject subject = {.vgpu = v->def.name,
+		.method = v->def.method,
+		.type = type ? type->name : vgpud_gpu_use(d, gpu_name, NULL).type};
+	int r = 0;
+	if (strcmp(gpu_name, v->def.gpu) != 0)
+		r = gpu_ask(d, gpu_name, RULES_MOVE_IN, &subject, what, err);
+	if (r == 0)
+		r = gpu_draws(gpu, what, err);
 	if (r < 0 || !strcmp(gpu_name, v->def.gpu))
 		return r;
-	const struct type *type = types_like(d->types, d->n_types, gpu_name, &v->def.type);
 	if (!type)
 		return error_set(err, ENOTSUP,
 			"%s: %s offers no type like %s, of %llu MiB with %u heads of %ux%u (see "
@@ -360,7 +368,8 @@ static int admit_move(const struct vgpu *v, const char *gpu_name, const char *wh
 			what, gpu_name, v->def.type.name, (unsigned long long)v->def.type.vram_mib,
 			v->def.type.heads, v->def.type.max_width, v->def.type.max_height, gpu_name);
 	struct gpu_use use = vgpud_gpu_use(d, gpu_name, type->name);
-	return types_admit(gpu, type, v->def.method, &use, what, err);
+	r = types_method(gpu, v->def.method, what, err);
+	return r < 0 ? r : types_room(gpu, type, &use, what, err);
 }
 
 int vgpu_move(struct vgpu *v, const char *gpu_name, bool exact, bool precopy,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/render.h"
 
+#include "control/gpu_rules.h"
 #include "control/standby.h"
 
 #include "base/checked.h"
@@ -52,25 +53,25 @@ static json_t *milliseconds(uint64_t ns)
 json_t *render_gpu(const struct vgpud *d, const struct gpu *gpu)
 {
 	struct gpu_use use = vgpud_gpu_use(d, gpu->name, NULL);
-	bool one_type = use.type && vgpud_gpu_use(d, gpu->name, use.type).of_type == use.vgpus;
+	const char *method = gpu_method(d, gpu), *type = gpu_type(d, gpu);
 	uint64_t left = gpu->vram_mib > use.vram_mib ? gpu->vram_mib - use.vram_mib : 0;
 
 	bool sliced = gpu->sched.policy != SCHED_BEST_EFFORT;
 	struct standby_counts standby = standbys_count(d->standbys, gpu);
 
 	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:i, s:s, s:o, s:s?, "
-			 "s:b, s:i, s:i, s:o, s:o}",
+			 "s:b, s:i, s:i, s:o, s:o, s:s, s:o}",
 		"name", gpu->name, "kind", gpu->kind, "driver", text_or_null(gpu->driver),
 		"pci_address", text_or_null(gpu->pci_address), "render_node",
-		text_or_null(gpu->render_node), "state", use.vgpus ? "shared" : "free", "method",
-		use.type ? text(method_names[use.method]) : json_null(), "type",
-		one_type ? text(use.type) : json_null(), "vram_mib", number(gpu->vram_mib),
-		"vram_free_mib", number(left), "vgpus", (int)use.vgpus, "policy",
-		sched_policy_names[gpu->sched.policy], "slice_ms",
+		text_or_null(gpu->render_node), "state", gpu_state_names[gpu_state(d, gpu)],
+		"method", text_or_null(method ?: ""), "type", text_or_null(type ?: ""), "vram_mib",
+		number(gpu->vram_mib), "vram_free_mib", number(left), "vgpus", (int)use.vgpus,
+		"policy", sched_policy_names[gpu->sched.policy], "slice_ms",
 		sliced ? number(sched_slice_ns(&gpu->sched, use.vgpus) / SCHED_MS) : json_null(),
 		"enforced_by", gpu->enforcer, "mixed", gpu->mixed, "standby", (int)gpu->standby,
 		"standby_ready", (int)standby.ready, "standby_used", number(standby.used),
-		"standby_missing", number(standby.missing));
+		"standby_missing", number(standby.missing), "mode", gpu_mode_name(gpu), "left_by",
+		text_or_null(gpu->left_by));
 }
 
 json_t *render_type(const struct vgpud *d, const struct type *type)

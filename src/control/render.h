@@ -19,8 +19,10 @@
 	X(driver, "string or null", "kernel driver; llvmpipe for a soft GPU; null: none")          \
 	X(pci_address, "string or null", "as lspci shows it")                                      \
 	X(render_node, "string or null", "its device file")                                        \
-	X(state, "string", "free or shared")                                                       \
-	X(method, "string or null", "how it is shared; null while it is free")                     \
+	X(state, "string",                                                                         \
+		"free, shared, mediated, passthrough; taking, scrubbing, giving back, "            \
+		"unscrubbed, faulted: see vgpud(8)")                                               \
+	X(method, "string or null", "of what it carries; null while free, or several")             \
 	X(type, "string or null", "the type it carries; null while free or mixed")                 \
 	X(vram_mib, "number", "all of it")                                                         \
 	X(vram_free_mib, "number", "not given to a vGPU")                                          \
@@ -32,7 +34,9 @@
 	X(standby, "number", "initialised keepers with device processes kept for it")              \
 	X(standby_ready, "number", "of those now; software GPUs share them")                       \
 	X(standby_used, "number", "vGPUs that were started from one, since vgpud started")         \
-	X(standby_missing, "number", "vGPUs that were not, because there was none")
+	X(standby_missing, "number", "vGPUs that were not, because there was none")                \
+	X(mode, "string", "the method it is kept for, or any")                                     \
+	X(left_by, "string or null", "whose data may be in its memory after passthrough")
 
 #define RENDER_TYPE_FIELDS(X)                                                                      \
 	X(name, "string", "GPU-MIB, or from the config file")                                      \

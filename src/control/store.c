@@ -1,25 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "control/store.h"
+#include "control/store_private.h"
 
 #include "base/log.h"
+
 #include <errno.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define STORE_VERSION 4
+#define STORE_VERSION 5
 #define STORE_BUSY_MS 2000
 
-struct store {
-	sqlite3 *db;
-};
-
-/* Only GPUs for which somebody chose a policy. */
-#define GPUS_TABLE                                                                                 \
+/* Only GPUs of which there is something to remember: store_gpu.c. */
+#define GPUS_TABLE_3                                                                               \
 	"CREATE TABLE gpus ("                                                                      \
 	" name TEXT PRIMARY KEY, policy TEXT NOT NULL, slice_ms INTEGER NOT NULL)"                 \
 	" STRICT, WITHOUT ROWID;"
+#define GPUS_COLUMNS_5                                                                             \
+	"ALTER TABLE gpus ADD COLUMN mode TEXT NOT NULL DEFAULT 'any';"                            \
+	"ALTER TABLE gpus ADD COLUMN left_by TEXT NOT NULL DEFAULT '';"
 
 static const char schema[] =
 	"BEGIN;"
@@ -29,7 +28,7 @@ static const char schema[] =
 	" vram_mib INTEGER NOT NULL, max_width INTEGER NOT NULL, max_height INTEGER NOT NULL,"
 	" heads INTEGER NOT NULL, moving_to TEXT NOT NULL, moves_before INTEGER NOT NULL,"
 	" tenant TEXT NOT NULL)"
-	" STRICT, WITHOUT ROWID;" GPUS_TABLE "PRAGMA user_version = 4;"
+	" STRICT, WITHOUT ROWID;" GPUS_TABLE_3 GPUS_COLUMNS_5 "PRAGMA user_version = 5;"
 	"COMMIT;";
 
 /* From each version to the next, or further; each is done whole or not at all. */
@@ -42,16 +41,19 @@ static const char *const steps[STORE_VERSION] = {
 	      "PRAGMA user_version = 2;"
 	      "COMMIT;",
 	/* Version 2 knew no policies. */
-	[2] = "BEGIN;" GPUS_TABLE "PRAGMA user_version = 3;"
+	[2] = "BEGIN;" GPUS_TABLE_3 "PRAGMA user_version = 3;"
 	      "COMMIT;",
 	/* Version 3 knew no tenants. */
 	[3] = "BEGIN;"
 	      "ALTER TABLE vgpus ADD COLUMN tenant TEXT NOT NULL DEFAULT '';"
 	      "PRAGMA user_version = 4;"
 	      "COMMIT;",
+	/* Version 4 knew nothing of methods and tenants of a GPU. */
+	[4] = "BEGIN;" GPUS_COLUMNS_5 "PRAGMA user_version = 5;"
+	      "COMMIT;",
 };
 
-static int store_error(struct store *store, const char *what, struct error *err)
+int store_error(struct store *store, const char *what, struct error *err)
 {
 	int code = sqlite3_extended_errcode(store->db);
 
@@ -143,15 +145,14 @@ void store_close(struct store *store)
 	free(store);
 }
 
-/* Runs a prepared statement that answers no rows, and ends it. */
-static int store_finish(struct store *store, sqlite3_stmt *s, const char *what, struct error *err)
+int store_finish(struct store *store, sqlite3_stmt *s, const char *what, struct error *err)
 {
 	int r = s && sqlite3_step(s) == SQLITE_DONE ? 0 : store_error(store, what, err);
 	sqlite3_finalize(s);
 	return r;
 }
 
-static sqlite3_stmt *store_statement(struct store *store, const char *sql)
+sqlite3_stmt *store_statement(struct store *store, const char *sql)
 {
 	sqlite3_stmt *s = NULL;
 	return sqlite3_prepare_v2(store->db, sql, -1, &s, NULL) == SQLITE_OK ? s : NULL;
@@ -230,7 +231,7 @@ int store_delete(struct store *store, const char *name, const char *what, struct
 	return store_finish(store, s, what, err);
 }
 
-static void copy_text(sqlite3_stmt *s, int column, char *ret, size_t size)
+void store_text(sqlite3_stmt *s, int column, char *ret, size_t size)
 {
 	const unsigned char *text = sqlite3_column_text(s, column);
 	snprintf(ret, size, "%s", text ? (const char *)text : "");
@@ -240,19 +241,19 @@ static void copy_text(sqlite3_stmt *s, int column, char *ret, size_t size)
 static bool read_row(sqlite3_stmt *s, struct definition *def)
 {
 	*def = (struct definition){0};
-	copy_text(s, 0, def->name, sizeof(def->name));
-	copy_text(s, 1, def->uuid, sizeof(def->uuid));
-	copy_text(s, 2, def->gpu, sizeof(def->gpu));
+	store_text(s, 0, def->name, sizeof(def->name));
+	store_text(s, 1, def->uuid, sizeof(def->uuid));
+	store_text(s, 2, def->gpu, sizeof(def->gpu));
 	int method = sqlite3_column_int(s, 3), phase = sqlite3_column_int(s, 4);
-	copy_text(s, 5, def->type.name, sizeof(def->type.name));
+	store_text(s, 5, def->type.name, sizeof(def->type.name));
 	memcpy(def->type.gpu, def->gpu, sizeof(def->type.gpu));
 	def->type.vram_mib = (uint64_t)sqlite3_column_int64(s, 6);
 	def->type.max_width = (uint32_t)sqlite3_column_int64(s, 7);
 	def->type.max_height = (uint32_t)sqlite3_column_int64(s, 8);
 	def->type.heads = (uint32_t)sqlite3_column_int64(s, 9);
-	copy_text(s, 10, def->moving_to, sizeof(def->moving_to));
+	store_text(s, 10, def->moving_to, sizeof(def->moving_to));
 	def->moves_before = (uint32_t)sqlite3_column_int64(s, 11);
-	copy_text(s, 12, def->tenant, sizeof(def->tenant));
+	store_text(s, 12, def->tenant, sizeof(def->tenant));
 	if (!name_valid(def->name) || (def->tenant[0] && !name_valid(def->tenant)) || method < 0 ||
 		method >= METHOD_COUNT || phase < 0 || phase >= PHASE_COUNT)
 		return false;
@@ -282,45 +283,5 @@ int store_each(struct store *store, store_row_fn fn, void *data, struct error *e
 	if (r == 0 && step != SQLITE_DONE)
 		r = store_error(store, "read the database", err);
 	sqlite3_finalize(s);
-	return r;
-}
-
-int store_set_policy(struct store *store, const char *gpu, const struct sched_gpu *sched,
-	const char *what, struct error *err)
-{
-	sqlite3_stmt *s = store_statement(store, "INSERT OR REPLACE INTO gpus VALUES (?, ?, ?)");
-
-	if (s) {
-		sqlite3_bind_text(s, 1, gpu, -1, SQLITE_STATIC);
-		sqlite3_bind_text(s, 2, sched_policy_names[sched->policy], -1, SQLITE_STATIC);
-		sqlite3_bind_int64(s, 3, sched->slice_ms);
-	}
-	return store_finish(store, s, what, err);
-}
-
-int store_get_policy(struct store *store, const char *gpu, struct sched_gpu *ret, struct error *err)
-{
-	sqlite3_stmt *s =
-		store_statement(store, "SELECT policy, slice_ms FROM gpus WHERE name = ?");
-	char policy[32] = "";
-	int r = 0;
-
-	if (s)
-		sqlite3_bind_text(s, 1, gpu, -1, SQLITE_STATIC);
-	int step = s ? sqlite3_step(s) : SQLITE_ERROR;
-	*ret = (struct sched_gpu){.policy = SCHED_BEST_EFFORT};
-	if (step == SQLITE_ROW) {
-		copy_text(s, 0, policy, sizeof(policy));
-		ret->policy = sched_policy_from_name(policy);
-		ret->slice_ms = (uint32_t)sqlite3_column_int64(s, 1);
-	} else if (step != SQLITE_DONE) {
-		r = store_error(store, "read the database", err);
-	}
-	sqlite3_finalize(s);
-	if (r == 0 && sched_check_gpu(ret) < 0)
-		r = error_set(err, EINVAL,
-			"%s: the database has a policy or slice for it that no vgpud wrote (set it "
-			"anew: vgpuctl gpu policy)",
-			gpu);
 	return r;
 }

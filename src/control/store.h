@@ -3,7 +3,7 @@
 #define VGPU_CONTROL_STORE_H
 
 /*
- * Definitions of vGPUs, what is intended with them, and the policies of GPUs, on disk (SQLite).
+ * Definitions of vGPUs, what is intended with them, and what was chosen for GPUs, on disk (SQLite).
  * Each call is one transaction that is on the disk when it returns, or did nothing. Runtime facts
  * are not here.
  *
@@ -52,6 +52,18 @@ int store_get_policy(
 	struct store *store, const char *gpu, struct sched_gpu *ret, struct error *err);
 int store_set_policy(struct store *store, const char *gpu, const struct sched_gpu *sched,
 	const char *what, struct error *err);
+
+/* What the rules remember of a GPU. */
+struct store_gpu_rules {
+	char mode[16];               /* the method it is kept for, or "any" */
+	char left_by[GPU_OWNER_MAX]; /* whose data may be in its memory; "": nobody's */
+};
+int store_get_rules(
+	struct store *store, const char *gpu, struct store_gpu_rules *ret, struct error *err);
+int store_set_mode(struct store *store, const char *gpu, const char *mode, const char *what,
+	struct error *err);
+int store_set_left(struct store *store, const char *gpu, const char *left_by, const char *what,
+	struct error *err);
 
 typedef int (*store_row_fn)(void *data, const struct definition *def);
 int store_each(struct store *store, store_row_fn fn, void *data, struct error *err);

@@ -15,6 +15,20 @@ const char *const method_names[METHOD_COUNT] = {
 	[METHOD_PASSTHROUGH] = "passthrough",
 };
 
+const char *const gpu_state_names[GPU_STATE_COUNT] = {
+	[GPU_FREE] = "free",
+	[GPU_SHARED] = "shared",
+	[GPU_MIXED] = "shared",
+	[GPU_MEDIATED] = "mediated",
+	[GPU_PASSTHROUGH] = "passthrough",
+	[GPU_TAKING] = "taking",
+	[GPU_SCRUBBING] = "scrubbing",
+	[GPU_GIVING_BACK] = "giving back",
+	[GPU_UNSCRUBBED] = "unscrubbed",
+	[GPU_FAULTED] = "faulted",
+	[GPU_GONE] = "gone",
+};
+
 enum method method_from_name(const char *name)
 {
 	enum method m = 0;
@@ -121,56 +135,54 @@ uint32_t types_available(const struct gpu *gpu, const struct type *type, const s
 	return (uint32_t)MIN(room, left);
 }
 
-static int admit_method(
-	const struct gpu *gpu, enum method method, const char *what, struct error *err)
+int types_method(const struct gpu *gpu, enum method method, const char *what, struct error *err)
 {
-	static const char *const way_out = "choose --method forward";
+	bool soft = gpu_is_soft(gpu);
 
-	if (method == METHOD_EMULATE && gpu->render_node[0])
+	if (method == METHOD_EMULATE && !soft)
 		return error_set(err, ENOTSUP,
 			"%s: method emulate draws in software and would not use %s (choose "
-			"--method "
-			"forward, or a soft GPU)",
+			"--method forward, or a soft GPU)",
 			what, gpu->name);
-	if (method == METHOD_MEDIATE)
+	if (soft && method == METHOD_MEDIATE)
 		return error_set(err, ENOTSUP,
-			"%s: %s offers no slices of its own, which method mediate needs (%s)", what,
-			gpu->name, way_out);
-	if (method == METHOD_PASSTHROUGH)
+			"%s: %s is software and offers no slices of its own, which method mediate "
+			"needs (choose --method forward, or a GPU on PCI)",
+			what, gpu->name);
+	if (soft && method == METHOD_PASSTHROUGH)
 		return error_set(err, ENOTSUP,
-			"%s: a vGPU is a share of a GPU, and method passthrough gives the whole of "
-			"%s "
-			"to one VM (%s)",
-			what, gpu->name, way_out);
+			"%s: a vGPU of %s is a share of software, and method passthrough gives the "
+			"whole of a device to one VM (choose --method forward, or a GPU on PCI)",
+			what, gpu->name);
+	if (method == METHOD_PASSTHROUGH && !gpu->pci_address[0])
+		return error_set(err, ENOTSUP,
+			"%s: %s is no PCI function, and VFIO gives away nothing else (choose "
+			"forward)",
+			what, gpu->name);
 	return 0;
 }
 
-int types_admit(const struct gpu *gpu, const struct type *type, enum method method,
-	const struct gpu_use *use, const char *what, struct error *err)
+int types_offered(const struct gpu *gpu, enum method method, const char *what, struct error *err)
 {
-	int r = admit_method(gpu, method, what, err);
-	if (r == 0)
-		r = gpu_draws(gpu, what, err);
-	if (r < 0)
-		return r;
-	if (!gpu->mixed && use->type && strcmp(use->type, type->name) != 0)
-		return error_set(err, EBUSY,
-			"%s: all vGPUs of %s are of one type, and it carries %s (choose --type %s, "
-			"delete its vGPUs, or set mixed=yes for it)",
-			what, gpu->name, use->type, use->type);
-	if (!gpu->mixed && use->type && use->method != method)
-		return error_set(err, EBUSY,
-			"%s: all vGPUs of %s are of one method, and it carries %s (choose --method "
-			"%s, delete its vGPUs, or set mixed=yes for it)",
-			what, gpu->name, method_names[use->method], method_names[use->method]);
-	if (!types_available(gpu, type, use))
-		return error_set(err, ENOSPC,
-			"%s: %s has no room for another %s: %u vGPUs use %llu of its %llu MiB "
-			"(delete "
-			"one, or choose a smaller type on a free GPU)",
-			what, gpu->name, type->name, use->vgpus, (unsigned long long)use->vram_mib,
-			(unsigned long long)gpu->vram_mib);
+	if (!(METHODS_OFFERED & 1u << method))
+		return error_set(err, ENOTSUP,
+			"%s: this vgpud does not do method %s yet (choose forward or emulate)",
+			what, method_names[method]);
+	if (method == METHOD_EMULATE || method == METHOD_FORWARD)
+		return gpu_draws(gpu, what, err);
 	return 0;
+}
+
+int types_room(const struct gpu *gpu, const struct type *type, const struct gpu_use *use,
+	const char *what, struct error *err)
+{
+	if (types_available(gpu, type, use))
+		return 0;
+	return error_set(err, ENOSPC,
+		"%s: %s has no room for another %s: %u vGPUs use %llu of its %llu MiB (delete one, "
+		"or choose a smaller type on a free GPU)",
+		what, gpu->name, type->name, use->vgpus, (unsigned long long)use->vram_mib,
+		(unsigned long long)gpu->vram_mib);
 }
 
 bool name_valid(const char *name)

@@ -29,9 +29,33 @@
 
 enum method { METHOD_EMULATE, METHOD_FORWARD, METHOD_MEDIATE, METHOD_PASSTHROUGH, METHOD_COUNT };
 
+/* Those that this vgpud can do, a bit for each. */
+#define METHODS_OFFERED (1u << METHOD_EMULATE | 1u << METHOD_FORWARD)
+
 extern const char *const method_names[METHOD_COUNT];
 /* METHOD_COUNT when there is no such method. */
 enum method method_from_name(const char *name);
+
+/* control/rules.h has the table of them. */
+enum gpu_state {
+	GPU_FREE,        /* it carries nothing */
+	GPU_SHARED,      /* vGPUs of one type, of method emulate or forward */
+	GPU_MIXED,       /* vGPUs of any type, as configured */
+	GPU_MEDIATED,    /* slices of its own, of one type */
+	GPU_PASSTHROUGH, /* one vGPU, which is the whole of it */
+	GPU_TAKING,      /* on its way from its driver to vfio-pci */
+	GPU_SCRUBBING,   /* its memory is being zeroed */
+	GPU_GIVING_BACK, /* on its way back to its driver */
+	GPU_UNSCRUBBED,  /* its vGPU is gone, and not all that it left could be zeroed */
+	GPU_FAULTED,     /* a step failed, and no driver has it as it should */
+	GPU_GONE,        /* it is not on this node */
+	GPU_STATE_COUNT
+};
+
+/* As the API says them: a mixed GPU is shared, and `mixed` says the rest. */
+extern const char *const gpu_state_names[GPU_STATE_COUNT];
+
+#define GPU_OWNER_MAX 104 /* a tenant; or a vGPU without one, by name and UUID */
 
 struct gpu {
 	char name[TYPES_NAME_MAX];
@@ -43,7 +67,12 @@ struct gpu {
 	bool slices; /* its time is shared in slices, as a render node's; else its CPU time is */
 	bool gone;   /* it was on this node, and is not now; nothing finds it */
 	bool mixed;  /* vGPUs of several types may share it (rule 2) */
-	uint32_t standby; /* so many are kept for it; 0: none */
+	bool kept;   /* for one method: */
+	enum method mode;
+	enum gpu_state phase;        /* what is being done with it (rules.h); GPU_FREE: nothing */
+	char left_by[GPU_OWNER_MAX]; /* whose data may be in its memory; "": it was zeroed */
+	char trouble[160];           /* GPU_FAULTED: why */
+	uint32_t standby;            /* so many are kept for it; 0: none */
 	struct sched_gpu sched;
 	const char *enforcer; /* of its policy; NULL: there is none */
 };
@@ -65,9 +94,8 @@ struct type {
 struct gpu_use {
 	uint32_t vgpus;
 	uint64_t vram_mib;
-	const char *type;   /* of one of them; NULL: none */
-	enum method method; /* of that one */
-	uint32_t of_type;   /* how many are of the type asked about */
+	const char *type; /* of one of them; NULL: none */
+	uint32_t of_type; /* how many are of the type asked about */
 };
 
 bool gpu_is_soft(const struct gpu *gpu);
@@ -87,9 +115,17 @@ const struct type *types_like(
 /* How many more vGPUs of this type fit now. */
 uint32_t types_available(const struct gpu *gpu, const struct type *type, const struct gpu_use *use);
 
-/* May one more vGPU of this type and method go there? `what` begins the refusal. 0 or -errno. */
-int types_admit(const struct gpu *gpu, const struct type *type, enum method method,
-	const struct gpu_use *use, const char *what, struct error *err);
+/*
+ * Of a vGPU that would come; `what` begins the refusal. 0 or -errno. Rules 1 to 3 are not asked
+ * here: control/rules.h.
+ */
+/* Is there a way at all in which such a GPU could do that method? */
+int types_method(const struct gpu *gpu, enum method method, const char *what, struct error *err);
+/* Does this vgpud do it, with that GPU as it is now? */
+int types_offered(const struct gpu *gpu, enum method method, const char *what, struct error *err);
+/* Is there room for one more? */
+int types_room(const struct gpu *gpu, const struct type *type, const struct gpu_use *use,
+	const char *what, struct error *err);
 
 /* Names of vGPUs: a letter or digit, then letters, digits, '_', '.', '-'; at most 63. */
 #define VGPU_NAME_LONGEST 63

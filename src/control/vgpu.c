@@ -11,6 +11,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "control/gpu_rules.h"
 #include "control/gpus.h"
 #include "control/share_stop.h"
 #include "control/standby.h"
@@ -656,11 +657,10 @@ int vgpu_delete(struct vgpu *v, bool force, vgpu_done done, void *data, struct e
 	if (v->gone.done || v->def.phase != PHASE_DEFINED)
 		return error_set(err, EBUSY, "%s: it is being %s (wait for that)", what,
 			v->def.phase == PHASE_CREATING ? "created" : "deleted");
-	if (vgpu_bound(v) && !force)
-		return error_set(err, EBUSY,
-			"%s: it is held by %s (end that first, or use --force)", what,
-			v->status.bound_to);
-	int r = store_set_phase(v->d->store, v->def.name, PHASE_DELETING, what, err);
+	const struct rules_subject subject = {.vgpu = v->def.name, .force = force};
+	int r = gpu_ask(v->d, v->def.gpu, RULES_REMOVE, &subject, what, err);
+	if (r == 0)
+		r = store_set_phase(v->d->store, v->def.name, PHASE_DELETING, what, err);
 	if (r < 0)
 		return r;
 	v->def.phase = PHASE_DELETING;

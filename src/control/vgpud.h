@@ -90,6 +90,10 @@ struct vgpu {
 	bool spoke;              /* the keeper, on this link */
 	bool was_standby;        /* its keeper; until that has spoken for this vGPU */
 	bool foreign;            /* its folder is another definition's keeper's */
+	struct {
+		uint32_t pid;                /* 0: none */
+		char label[KEEPER_TEXT_MAX]; /* for people */
+	} vm; /* what has the device itself open: of methods mediate and passthrough */
 	struct vgpu_share share;
 	struct vgpu_slices slices;
 	unsigned silent;  /* attempts in a row at which its keeper said nothing */
@@ -133,6 +137,8 @@ struct vgpud {
 const struct gpu *vgpud_find_gpu(const struct vgpud *d, const char *name);
 const struct type *vgpud_find_type(const struct vgpud *d, const char *name);
 struct vgpu *vgpud_find_vgpu(const struct vgpud *d, const char *name);
+/* As what it uses that GPU: it is there, or about to be; NULL: it does not. */
+const struct type *vgpu_type_on(const struct vgpu *v, const char *gpu);
 /* What is on that GPU; `of_type` counts the vGPUs of that type (may be NULL). */
 struct gpu_use vgpud_gpu_use(const struct vgpud *d, const char *gpu, const char *type);
 

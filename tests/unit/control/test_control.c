@@ -93,51 +93,54 @@ static void test_types_alike(void **state)
 	assert_null(types_like(types, n, "soft2", &types[1]));
 }
 
-static void test_rule_2(void **state)
+static void test_room(void **state)
 {
 	struct type types[16];
 	struct error err;
 	struct gpu gpu = soft;
 	types_ladder(&gpu, types, ARRAY_SIZE(types));
-	struct gpu_use use = {
-		.vgpus = 2, .vram_mib = 512, .type = "soft0-256", .method = METHOD_EMULATE};
+	struct gpu_use use = {.vgpus = 2, .vram_mib = 512, .type = "soft0-256"};
 
 	/* the same type: what is left of it */
 	use.of_type = 2;
 	assert_int_equal(types_available(&gpu, &types[2], &use), 1);
-	assert_int_equal(types_admit(&gpu, &types[2], METHOD_EMULATE, &use, "x", &err), 0);
-	/* another type: none, with the reason */
+	assert_int_equal(types_room(&gpu, &types[2], &use, "x", &err), 0);
+	/* another type: none */
 	use.of_type = 0;
 	assert_int_equal(types_available(&gpu, &types[0], &use), 0);
-	assert_int_equal(types_admit(&gpu, &types[0], METHOD_EMULATE, &use, "x", &err), -EBUSY);
-	assert_non_null(strstr(err.text, "soft0-256"));
 	/* unless mixed: what fits into the rest */
 	gpu.mixed = true;
 	assert_int_equal(types_available(&gpu, &types[0], &use), 7);
 	assert_int_equal(types_available(&gpu, &types[3], &use), 0);
-	assert_int_equal(types_admit(&gpu, &types[3], METHOD_EMULATE, &use, "x", &err), -ENOSPC);
+	assert_int_equal(types_room(&gpu, &types[3], &use, "x", &err), -ENOSPC);
 	gpu.mixed = false;
-	/* and one method */
-	use.of_type = 2;
-	assert_int_equal(types_admit(&gpu, &types[2], METHOD_FORWARD, &use, "x", &err), -EBUSY);
-	assert_non_null(strstr(err.text, "emulate"));
-	assert_int_equal(types_admit(&gpu, &types[2], METHOD_MEDIATE, &use, "x", &err), -ENOTSUP);
 	/* full */
+	use.of_type = 2;
 	use.vram_mib = 2000; /* more than there is: a config changed under running vGPUs */
 	assert_int_equal(types_available(&gpu, &types[2], &use), 0);
 }
 
 static void test_methods(void **state)
 {
+	static const char address[] = "0000:01:00.0", node[] = "/dev/dri/renderD128";
 	struct gpu gpu = soft;
-	struct gpu_use none = {0};
-	struct type types[4];
 	struct error err;
 
-	types_ladder(&gpu, types, ARRAY_SIZE(types));
-	assert_int_equal(types_admit(&gpu, types, METHOD_FORWARD, &none, "x", &err), 0);
-	strcpy(gpu.render_node, "/dev/dri/renderD128");
-	assert_int_equal(types_admit(&gpu, types, METHOD_EMULATE, &none, "x", &err), -ENOTSUP);
+	assert_int_equal(types_method(&gpu, METHOD_EMULATE, "x", &err), 0);
+	assert_int_equal(types_method(&gpu, METHOD_FORWARD, "x", &err), 0);
+	assert_int_equal(types_offered(&gpu, METHOD_FORWARD, "x", &err), 0);
+	assert_int_equal(types_method(&gpu, METHOD_MEDIATE, "x", &err), -ENOTSUP);
+	assert_int_equal(types_method(&gpu, METHOD_PASSTHROUGH, "x", &err), -ENOTSUP);
+	gpu.kind = "render";
+	memcpy(gpu.render_node, node, sizeof(node));
+	assert_int_equal(types_method(&gpu, METHOD_EMULATE, "x", &err), -ENOTSUP);
+	assert_int_equal(types_method(&gpu, METHOD_PASSTHROUGH, "x", &err), -ENOTSUP);
+	gpu.kind = "pci";
+	memcpy(gpu.pci_address, address, sizeof(address));
+	assert_int_equal(types_method(&gpu, METHOD_PASSTHROUGH, "x", &err), 0);
+	gpu.render_node[0] = '\0';
+	assert_int_equal(types_method(&gpu, METHOD_FORWARD, "x", &err), 0);
+	assert_int_equal(types_offered(&gpu, METHOD_FORWARD, "x", &err), -ENOTSUP);
 	for (unsigned m = 0; m < METHOD_COUNT; m++)
 		assert_int_equal(method_from_name(method_names[m]), m);
 	assert_int_equal(method_from_name("magic"), METHOD_COUNT);
@@ -437,7 +440,7 @@ int main(void)
 		cmocka_unit_test(test_ladder),
 		cmocka_unit_test(test_default_type),
 		cmocka_unit_test(test_types_alike),
-		cmocka_unit_test(test_rule_2),
+		cmocka_unit_test(test_room),
 		cmocka_unit_test(test_methods),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_config),
