@@ -17,9 +17,8 @@
 #include "host/holder.h"
 #include "host/vfio.h"
 
-#define PCI_RESET_MS     10000u /* what a caller without an opinion gives it */
-#define PCI_SLOT_OTHERS  7      /* functions of a slot, without the one that is asked about */
-#define PCI_HEADER_BYTES 64     /* of the configuration space, the part that all functions have */
+#define PCI_RESET_MS    10000u /* what a caller without an opinion gives it */
+#define PCI_SLOT_OTHERS 7      /* functions of a slot, without the one that is asked about */
 
 enum reset_step {
 	RESET_LOOK,   /* who has it, and what it is before */

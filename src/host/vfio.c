@@ -3,13 +3,12 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
-#include "host/drm.h"
+#include "host/held.h"
 #include "host/iommu.h"
 #include "host/sysfs_write.h"
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 const char *const vfio_step_names[VFIO_STEP_COUNT] = {
@@ -142,29 +141,9 @@ static int change(const struct host_roots *roots, const struct vfio_kernel *kern
 
 static int look(const struct host_roots *roots, struct vfio_change *ret)
 {
-	struct sysfs_troubles troubles = {0};
-	const char *files[DRM_NODES_MAX + 1];
-	struct iommu_group *group = calloc(1, sizeof(*group));
-	struct drm drm;
-	char vfio[32];
-	size_t n = 0;
+	int r = held_find(roots, ret->address, &ret->holders);
 
-	cleanup_close int dir = pci_open(roots, ret->address);
-	if (dir < 0 || !group) {
-		free(group);
-		return dir < 0 ? dir : -ENOMEM;
-	}
-	drm_read(roots, dir, ret->address, false, &drm, &troubles);
-	iommu_read_group(roots, ret->address, group, &troubles);
-	for (size_t i = 0; i < drm.n_nodes; i++)
-		files[n++] = drm.nodes[i];
-	if (group->number >= 0) {
-		snprintf(vfio, sizeof(vfio), "vfio/%d", group->number);
-		files[n++] = vfio;
-	}
-	free(group);
-	holders_find(roots, files, n, &ret->holders);
-	return ret->holders.total ? -EBUSY : 0;
+	return r < 0 ? r : ret->holders.total ? -EBUSY : 0;
 }
 
 static int begin(const struct host_roots *roots, const char *address, enum holds wanted,
@@ -250,17 +229,6 @@ static const struct {
 	{VFIO_STEP_COUNT, -ETIMEDOUT, "the kernel does not answer", "see dmesg"},
 };
 
-static const char *holder_text(const struct holders *holders, char *ret, size_t size)
-{
-	const struct holder *first = &holders->list[0];
-
-	snprintf(ret, size, "PID %u (%s) has /dev/%s open", first->pid, first->comm, first->file);
-	if (holders->total > 1)
-		snprintf(ret + strlen(ret), size - strlen(ret), ", and %zu more",
-			holders->total - 1);
-	return ret;
-}
-
 int vfio_explain(const struct vfio_change *c, const char *what, struct error *err)
 {
 	const char *back = c->taken_back ? "; what was begun is undone" : "";
@@ -270,7 +238,7 @@ int vfio_explain(const struct vfio_change *c, const char *what, struct error *er
 		return 0;
 	if (c->code == -EBUSY && c->step == VFIO_LOOK && c->holders.count)
 		return error_set(err, EBUSY, "%s: %s (end that first)", what,
-			holder_text(&c->holders, text, sizeof(text)));
+			held_text(&c->holders, text, sizeof(text)));
 	for (size_t i = 0; i < ARRAY_SIZE(sayings); i++) {
 		if (sayings[i].code != c->code ||
 			(sayings[i].step != VFIO_STEP_COUNT && sayings[i].step != c->step))

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A node of real kernel interfaces: a q35 machine that QEMU emulates, with an IOMMU and PCI GPUs of
 several kinds, run by Debian's kernel. Its root is this machine's, read-only, so the programs are
-those that were built here; /mnt is its own. A script runs in it and what it prints comes back."""
+those that were built here; /mnt is its own. A script runs in it and what it prints comes back.
+
+A line "@monitor COMMAND" that the script prints goes to the monitor of the machine's QEMU, which
+then does to its hardware what only hardware could do: break a link, pull a card."""
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 import cache
@@ -37,18 +42,61 @@ poweroff -f
 
 # Each behind a port of its own, so in a group of its own; two functions of one card are in one.
 DEVICES = """
--device pcie-root-port,id=rp1,chassis=1,slot=1,addr=10 -device bochs-display,bus=rp1
+-device pcie-root-port,id=rp1,chassis=1,slot=1,addr=10 -device bochs-display,bus=rp1,id=gpu1
 -device pcie-root-port,id=rp2,chassis=2,slot=2,addr=11
 -device secondary-vga,bus=rp2,addr=0.0,multifunction=on -device intel-hda,bus=rp2,addr=0.1
--device pcie-root-port,id=rp3,chassis=3,slot=3,addr=12 -device virtio-gpu-pci,bus=rp3
+-device pcie-root-port,id=rp3,chassis=3,slot=3,addr=12 -device virtio-gpu-pci,bus=rp3,id=gpu3
 -device ati-vga,addr=5
 """.split()
 
 IOMMU = ["-device", "intel-iommu,intremap=on,caching-mode=on"]
 
 
+# With it the firmware's tables, not the ports, plug cards; resets of a port's bus then fail.
+ACPI_HOTPLUG = "ICH9-LPC.acpi-pci-hotplug-with-bridge-support"
+
+
 class NodeFailed(RuntimeError):
     pass
+
+
+class _Monitor:
+    """Of one QEMU, opened with the first command."""
+
+    def __init__(self, path):
+        self.path, self.socket = str(path), None
+
+    def say(self, command):
+        if not self.socket:
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(10)
+            self.socket.connect(self.path)
+        self.socket.sendall(command.encode() + b"\n")
+
+    def close(self):
+        if self.socket:
+            self.socket.close()
+
+
+def _converse(process, monitor, limit_s):
+    """What it prints until it ends, and whether it had to be ended."""
+    late = threading.Event()
+    timer = threading.Timer(limit_s, lambda: (late.set(), process.kill()))
+    lines = []
+    timer.start()
+    try:
+        for line in process.stdout:
+            lines.append(line.decode(errors="replace").replace("\r", ""))
+            if lines[-1].startswith("@monitor "):
+                monitor.say(lines[-1].removeprefix("@monitor ").strip())
+        process.wait()
+    finally:
+        timer.cancel()
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        monitor.close()
+    return "".join(lines), late.is_set()
 
 
 class HostNode:
@@ -66,33 +114,34 @@ class HostNode:
             files["modules/" + module.name] = (0o644, module.read_bytes())
         return initrd.pack(files, ["bin", "dev", "proc", "sys", "modules", "newroot"])
 
-    def run(self, script, devices=IOMMU, append="intel_iommu=on", limit_s=120):
-        """What the script prints, as lines. devices: the IOMMU, and others beside DEVICES."""
+    def run(self, script, devices=IOMMU, append="intel_iommu=on", limit_s=120, gpus=DEVICES,
+            acpi_hotplug=False):
+        """What the script prints, as lines. devices: the IOMMU, and others beside the gpus."""
         folder = Path(tempfile.mkdtemp(prefix="vgn"))
         try:
             (folder / "initrd").write_bytes(self.archive(script))
             command = [
                 self.qemu.binary, *self.qemu.data_arguments(), "-accel", "tcg", "-cpu", "max",
-                "-M", "q35", "-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
+                "-M", "q35", "-global", f"{ACPI_HOTPLUG}={'on' if acpi_hotplug else 'off'}",
                 "-smp", "2", "-m", "1536", "-nodefaults", "-vga", "none", "-no-reboot",
-                "-display", "none", "-serial", "stdio", "-monitor", "none", *devices,
+                "-display", "none", "-serial", "stdio", "-monitor",
+                f"unix:{folder}/monitor,server=on,wait=off", *devices,
                 "-kernel", self.kernel / "vmlinux", "-initrd", folder / "initrd", "-append",
                 "console=ttyS0 quiet loglevel=1 panic=-1 iommu=pt mitigations=off " + append,
                 "-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
-                "-device", "virtio-9p-pci,fsdev=root,mount_tag=root,addr=2", *DEVICES]
-            done = subprocess.run(command, env=self.qemu.environment(), stdin=subprocess.DEVNULL,
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                  timeout=limit_s)
-        except subprocess.TimeoutExpired as late:
-            text = (late.stdout or b"").decode(errors="replace")
-            raise NodeFailed(f"the node did not end in {limit_s} s:\n{text[-3000:]}") from None
+                "-device", "virtio-9p-pci,fsdev=root,mount_tag=root,addr=2", *gpus]
+            process = subprocess.Popen(
+                command, env=self.qemu.environment(), stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            text, late = _converse(process, _Monitor(folder / "monitor"), limit_s)
         finally:
             shutil.rmtree(folder)
-        text = done.stdout.decode(errors="replace").replace("\r", "")
+        if late:
+            raise NodeFailed(f"the node did not end in {limit_s} s:\n{text[-3000:]}")
         before, begins, rest = text.partition("@node begins\n")
         inside, ends, _ = rest.partition("@node ends")
         if not begins or not ends or "@node" in before:
-            raise NodeFailed(f"the node failed [{done.returncode}]:\n{text[-3000:]}")
+            raise NodeFailed(f"the node failed [{process.returncode}]:\n{text[-3000:]}")
         return inside.splitlines()
 
 
@@ -108,7 +157,8 @@ def answers(lines):
 
 def missing():
     """Why no node can be run here; None: it can."""
-    for program in ("bin/vgpud", "tests/node/vfio_change"):
+    for program in ("bin/vgpud", "tests/node/vfio_change", "tests/node/between",
+                    "tests/node/vfio_client"):
         if not os.path.exists(cache.BUILD / program):
             return program + " is not built"
     return None
