@@ -12,6 +12,7 @@
  */
 
 #include "control/vgpud.h"
+#include "host/aer.h"
 
 #include <jansson.h>
 
@@ -33,6 +34,12 @@ void gpus_watch(struct vgpud *d);
 void gpus_close(struct vgpud *d);
 /* Are changes followed? And how, or why not. */
 bool gpus_hotplug(const struct vgpud *d, char *ret, size_t size);
+
+/* gpus_errors.c: errors of PCI Express become events. What GPUs have counted up to now. */
+void gpus_errors_begin(struct vgpud *d);
+void gpus_errors_close(struct vgpud *d);
+/* A function has one; `data` is the vgpud. */
+void gpus_error(void *data, const char *address, enum aer_stage stage);
 
 /* Can its GPU carry it now? Sets its `gpu_fault`. */
 bool vgpu_gpu_usable(struct vgpu *v);

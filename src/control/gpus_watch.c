@@ -30,6 +30,7 @@ static int on_settled(sd_event_source *source, uint64_t usec, void *data)
 
 	d->watch->settle = sd_event_source_disable_unref(d->watch->settle);
 	gpus_rescan(d);
+	gpus_errors_begin(d);
 	return 0;
 }
 
@@ -39,7 +40,7 @@ static int on_uevent(sd_event_source *source, int fd, uint32_t events, void *dat
 	struct gpus_watch *watch = d->watch;
 	uint64_t now = clock_ms();
 
-	if (!hotplug_read(watch->hotplug))
+	if (!hotplug_read(watch->hotplug, gpus_error, d))
 		return 0;
 	if (!watch->settle)
 		watch->first_ms = now;
@@ -86,6 +87,7 @@ void gpus_watch(struct vgpud *d)
 		return;
 	}
 	d->watch = watch;
+	gpus_errors_begin(d);
 	follow_uevents(d, watch);
 	watch->rescan_s = d->config.rescan_s;
 	if (watch->rescan_s == CONFIG_RESCAN_AUTO)
@@ -110,6 +112,7 @@ void gpus_close(struct vgpud *d)
 		free(watch);
 	}
 	d->watch = NULL;
+	gpus_errors_close(d);
 	free(d->root_paths);
 	d->root_paths = NULL;
 	d->roots = host_roots_real;

@@ -115,9 +115,10 @@ struct vgpud {
 	size_t n_gpus;
 	struct type types[TYPES_MAX];
 	size_t n_types;
-	struct host_roots roots;  /* where the inventory is read */
-	char *root_paths;         /* what they point into; NULL: the usual places */
-	struct gpus_watch *watch; /* NULL: not watched yet */
+	struct host_roots roots;    /* where the inventory is read */
+	char *root_paths;           /* what they point into; NULL: the usual places */
+	struct gpus_watch *watch;   /* NULL: not watched yet */
+	struct gpus_errors *errors; /* NULL: none looked at yet */
 	struct children children;
 	struct store *store;
 	struct standbys *standbys; /* NULL: none is kept */

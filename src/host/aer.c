@@ -15,29 +15,39 @@
 
 static const struct {
 	const char *file, *words;
+	const char *kind; /* the file is one number, of this; NULL: it has names */
 } severities[AER_SEVERITY_COUNT] = {
-	[AER_FATAL] = {"aer_dev_fatal", "fatal"},
-	[AER_NONFATAL] = {"aer_dev_nonfatal", "non-fatal"},
-	[AER_CORRECTABLE] = {"aer_dev_correctable", "corrected"},
+	[AER_FATAL] = {"aer_dev_fatal", "fatal", NULL},
+	[AER_NONFATAL] = {"aer_dev_nonfatal", "non-fatal", NULL},
+	[AER_CORRECTABLE] = {"aer_dev_correctable", "corrected", NULL},
+	[AER_LINK] = {"../aer_rootport_total_err_fatal", "fatal", "on its link"},
 };
 
 /* --- counters --- */
 
+static void add_kind(struct aer_counters *c, enum aer_severity severity, const char *name,
+	size_t len, uint64_t count)
+{
+	if (!len || len >= AER_NAME_MAX || c->of[severity].n == AER_KINDS_MAX)
+		return;
+	struct aer_kind *kind = &c->of[severity].kinds[c->of[severity].n++];
+	*kind = (struct aer_kind){.count = count};
+	memcpy(kind->name, name, len);
+	if (!checked_add(c->of[severity].total, count, &c->of[severity].total))
+		c->of[severity].total = UINT64_MAX;
+}
+
 static void parse_line(const char *line, enum aer_severity severity, struct aer_counters *ret)
 {
-	size_t len = strcspn(line, " \t\n");
+	const char *fixed = severities[severity].kind;
+	size_t len = fixed ? 0 : strcspn(line, " \t\n");
 	const char *at = line + len;
 	uint64_t count;
 
-	if (!len || len >= AER_NAME_MAX || !strncmp(line, TOTAL, strlen(TOTAL)) ||
-		ret->of[severity].n == AER_KINDS_MAX || !parse_next(&at, 10, UINT64_MAX, &count) ||
+	if (!strncmp(line, TOTAL, strlen(TOTAL)) || !parse_next(&at, 10, UINT64_MAX, &count) ||
 		(*at && *at != '\n'))
 		return;
-	struct aer_kind *kind = &ret->of[severity].kinds[ret->of[severity].n++];
-	*kind = (struct aer_kind){.count = count};
-	memcpy(kind->name, line, len);
-	if (!checked_add(ret->of[severity].total, count, &ret->of[severity].total))
-		ret->of[severity].total = UINT64_MAX;
+	add_kind(ret, severity, fixed ? fixed : line, fixed ? strlen(fixed) : len, count);
 }
 
 void aer_parse(const char *text, enum aer_severity severity, struct aer_counters *ret)

@@ -16,7 +16,11 @@
 #define AER_NAME_MAX  32
 #define AER_TEXT_MAX  200
 
-enum aer_severity { AER_FATAL, AER_NONFATAL, AER_CORRECTABLE, AER_SEVERITY_COUNT };
+/*
+ * AER_LINK: fatal ones that the root port right above it was told of. After those the kernel does
+ * not ask the function what they were, so nothing else counts them.
+ */
+enum aer_severity { AER_FATAL, AER_NONFATAL, AER_CORRECTABLE, AER_LINK, AER_SEVERITY_COUNT };
 
 struct aer_kind {
 	char name[AER_NAME_MAX]; /* "MalfTLP": the kernel's word */
@@ -45,7 +49,7 @@ void aer_read(const struct host_roots *roots, const char *address, struct aer_co
 bool aer_difference(const struct aer_counters *before, const struct aer_counters *after, char *ret,
 	size_t size);
 
-/* Adds the lines of one file, "NAME COUNT" each. Exported for the fuzzer. */
+/* Adds the lines of one file, "NAME COUNT" each; of AER_LINK "COUNT". Exported for the fuzzer. */
 void aer_parse(const char *text, enum aer_severity severity, struct aer_counters *ret);
 
 /* Of a uevent's property, by name (NULL: it has none). AER_NO_STAGE: it is about something else. */

@@ -90,7 +90,22 @@ int hotplug_fd(const struct hotplug *hotplug)
 	return udev_monitor_get_fd(hotplug->monitor);
 }
 
-bool hotplug_read(struct hotplug *hotplug)
+static const char *property(void *data, const char *name)
+{
+	return udev_device_get_property_value(data, name);
+}
+
+/* Who sends uevents is root; still, an address is one, or nothing is said of it. */
+static void look_for_error(struct udev_device *device, hotplug_error error, void *data)
+{
+	const char *address = udev_device_get_sysname(device);
+	enum aer_stage stage = aer_stage_of(property, device);
+
+	if (stage != AER_NO_STAGE && address && pci_address_valid(address))
+		error(data, address, stage);
+}
+
+bool hotplug_read(struct hotplug *hotplug, hotplug_error error, void *data)
 {
 	bool seen = false;
 
@@ -104,6 +119,7 @@ bool hotplug_read(struct hotplug *hotplug)
 			break;
 		}
 		seen = true;
+		look_for_error(device, error, data);
 		udev_device_unref(device);
 	}
 	return seen;

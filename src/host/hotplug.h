@@ -8,6 +8,8 @@
  * them. They say only that the inventory should be read again; lost ones do no harm beyond that.
  */
 
+#include "host/aer.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -21,8 +23,10 @@ int hotplug_open(struct hotplug **ret, char *why, size_t size);
 void hotplug_close(struct hotplug *hotplug); /* NULL-safe */
 /* To be polled for reading. */
 int hotplug_fd(const struct hotplug *hotplug);
+/* A PCI function has an error; called by hotplug_read(). */
+typedef void (*hotplug_error)(void *data, const char *address, enum aer_stage stage);
 /* Reads what has come, some of it at least; true when it was about GPUs. */
-bool hotplug_read(struct hotplug *hotplug);
+bool hotplug_read(struct hotplug *hotplug, hotplug_error error, void *data);
 /* "udev" or "kernel" */
 const char *hotplug_source(const struct hotplug *hotplug);
 
