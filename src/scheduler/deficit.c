@@ -7,6 +7,7 @@
 
 #define DEFICIT_CPUS_MAX 1000000u
 #define DEFICIT_STEP_MAX (UINT64_C(1) << 40) /* ns; so sums of all times a weight fit */
+#define PART_ONE         65536u
 #define DEFICIT_WANTS    10u /* who ran or waited for one part in so many of the time wants more */
 
 int deficit_init(struct deficit *d, const struct sched_gpu *gpu, uint32_t cpus, bool stops)
@@ -79,21 +80,83 @@ static void balance_change(
 
 /* --- equal-share --- */
 
-static void equal_balance(struct deficit *d, struct deficit_vgpu **v, size_t n, uint64_t step_ns)
+static void fade(uint64_t *recent, uint64_t step_ns, uint64_t now)
 {
-	uint64_t wants[SCHED_VGPUS_MAX], parts[SCHED_VGPUS_MAX] = {0}, used = 0;
-	uint32_t weights[SCHED_VGPUS_MAX];
+	*recent -= *recent / DEFICIT_WINDOW_NS * step_ns +
+		   *recent % DEFICIT_WINDOW_NS * step_ns / DEFICIT_WINDOW_NS;
+	*recent += now;
+}
+
+/* What it did and wanted in this step joins what it did lately. */
+static void equal_remember(const struct deficit *d, struct deficit_vgpu *v, uint64_t step_ns)
+{
+	uint64_t wants = v->step.ran_ns + v->step.waited_ns;
+
+	if (v->stop_ns)
+		wants += step_ns * d->cpus / 1000; /* it could not show that it waits */
+	fade(&v->recent_ns, step_ns, step_ns);
+	fade(&v->recent_ran_ns, step_ns, v->step.ran_ns);
+	fade(&v->recent_wants_ns, step_ns, wants);
+	v->idle_ns = wants ? 0 : MIN(v->idle_ns + step_ns, DEFICIT_IDLE_NS);
+}
+
+/*
+ * `part`: of what all used lately, by weight. It took less than that, and now it runs and hardly
+ * waits: it has all it wants, and what it was owed is of no use to it any more. Others would stop
+ * for nothing. One that did not run at all may be waiting; the kernel tells only afterwards.
+ */
+static bool is_content(const struct deficit_vgpu *v, uint64_t part_ns, uint64_t step_ns)
+{
+	uint64_t enough = part_ns / 4 * 3, steps = MAX(v->recent_ns / MAX(step_ns, 1u), 1u);
+
+	if (v->idle_ns >= DEFICIT_IDLE_NS)
+		return true;
+	return !v->stop_ns && v->step.ran_ns && v->step.waited_ns < step_ns / DEFICIT_WANTS &&
+	       v->step.ran_ns < enough / steps && v->recent_ran_ns < enough;
+}
+
+/* Nobody owes what is owed to nobody. */
+static void equal_forgive(struct deficit_vgpu **v, size_t n)
+{
+	uint64_t claims = 0, debts = 0;
 
 	for (size_t i = 0; i < n; i++) {
+		claims += v[i]->balance_ns > 0 ? (uint64_t)v[i]->balance_ns : 0;
+		debts += v[i]->balance_ns < 0 ? (uint64_t)-v[i]->balance_ns : 0;
+	}
+	if (debts <= claims)
+		return;
+	/* Sums of SCHED_VGPUS_MAX such numbers, in us so that their product fits. */
+	claims /= 1000;
+	debts = MAX(debts / 1000, 1u);
+	for (size_t i = 0; i < n; i++) {
+		if (v[i]->balance_ns < 0)
+			v[i]->balance_ns = v[i]->balance_ns * (int64_t)claims / (int64_t)debts;
+	}
+}
+
+static void equal_balance(struct deficit *d, struct deficit_vgpu **v, size_t n, uint64_t step_ns)
+{
+	uint64_t wants[SCHED_VGPUS_MAX], parts[SCHED_VGPUS_MAX] = {0}, recent = 0, used = 0;
+	uint32_t weights[SCHED_VGPUS_MAX];
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		sum += v[i]->params.weight;
+		equal_remember(d, v[i], step_ns);
 		weights[i] = v[i]->params.weight;
-		wants[i] = v[i]->step.ran_ns + v[i]->step.waited_ns;
-		if (v[i]->stop_ns)
-			wants[i] += step_ns * d->cpus / 1000; /* it could not show that it waits */
+		wants[i] = v[i]->recent_wants_ns;
+		recent += v[i]->recent_ran_ns;
 		used += v[i]->step.ran_ns;
 	}
-	sched_divide(used, weights, wants, n, parts);
-	for (size_t i = 0; i < n; i++)
-		balance_change(v[i], parts[i], DEFICIT_CLAIM_NS, DEFICIT_DEBT_NS);
+	sched_divide(recent, weights, wants, n, parts);
+	for (size_t i = 0; i < n; i++) {
+		uint64_t gets = recent ? used * (parts[i] * PART_ONE / recent) / PART_ONE : 0;
+		balance_change(v[i], gets, DEFICIT_CLAIM_NS, DEFICIT_DEBT_NS);
+		if (v[i]->balance_ns > 0 && is_content(v[i], recent * weights[i] / sum, step_ns))
+			v[i]->balance_ns = 0;
+	}
+	equal_forgive(v, n);
 }
 
 static bool wants_more(const struct deficit_vgpu *v, uint64_t step_ns)
@@ -101,34 +164,15 @@ static bool wants_more(const struct deficit_vgpu *v, uint64_t step_ns)
 	return v->step.ran_ns + v->step.waited_ns > step_ns / DEFICIT_WANTS;
 }
 
-/*
- * It ran, hardly waited, and still took less than its part: it has all it wants, and what it was
- * owed is of no use to it any more. Others would stop for nothing.
- */
-static bool is_content(const struct deficit_vgpu *v, uint64_t part_ns, uint64_t step_ns)
-{
-	return !v->stop_ns && v->step.waited_ns < step_ns / DEFICIT_WANTS &&
-	       v->step.ran_ns < part_ns * 3 / 4;
-}
-
 static void equal_settle(struct deficit *d, struct deficit_vgpu **v, size_t n, uint64_t step_ns)
 {
 	int64_t slice = (int64_t)sched_slice_ns(&d->gpu, n);
-	uint64_t weights = 0;
 	bool owed = false;
 
 	equal_balance(d, v, n, step_ns);
 	for (size_t i = 0; i < n; i++)
-		weights += v[i]->params.weight;
-	for (size_t i = 0; i < n; i++) {
-		uint64_t part = step_ns * d->cpus / 1000 * v[i]->params.weight / weights;
-		if (v[i]->balance_ns > 0 && is_content(v[i], part, step_ns))
-			v[i]->balance_ns = 0;
 		owed |= v[i]->balance_ns > 0 && wants_more(v[i], step_ns);
-	}
 	for (size_t i = 0; i < n; i++) {
-		if (!owed)
-			v[i]->balance_ns = MAX(v[i]->balance_ns, 0); /* to nobody */
 		/* One that is stopped already pays its whole debt: fewer stops, longer ones. */
 		bool stop = d->stops && owed && v[i]->balance_ns < (v[i]->stop_ns ? 0 : -slice);
 		v[i]->stop_ns = stop ? DEFICIT_STOP_MAX_NS : 0;

@@ -11,9 +11,12 @@
  * deficit_stop_ns() is valid until the next time. Each vGPU has a balance, in ns of CPU time: what
  * it was entitled to less what it took.
  *
- *   equal-share  what was used by all is divided among those who wanted it (ran or waited). Who is
- *                in debt by more than a slice stops, while another one that is owed something makes
- *                use of it; never else, so idle time is given on.
+ *   equal-share  what was used by all is divided among those who wanted it (ran or waited) in the
+ *                last DEFICIT_WINDOW_NS, so one that waits for its client after each frame is owed
+ *                what it missed meanwhile. Who is in debt by more than a slice stops, while another
+ *                one that is owed something makes use of it; never else, so idle time is given on.
+ *                All debts together are no more than what others are owed, and nothing is owed to
+ *                one that has been idle for DEFICIT_IDLE_NS, or has all it wants.
  *   fixed-share  the balance grows with its share of the capacity. Who is in debt stops until it
  *                is not.
  *   best-effort  nobody stops.
@@ -31,6 +34,8 @@
 #define DEFICIT_DEBT_NS     (1000LL * SCHED_MS)
 #define DEFICIT_STALL_NS    (500LL * SCHED_MS)
 #define DEFICIT_CLAIM_NS    (100LL * SCHED_MS)
+#define DEFICIT_WINDOW_NS   (1000u * (uint64_t)SCHED_MS)
+#define DEFICIT_IDLE_NS     (250u * (uint64_t)SCHED_MS)
 #define DEFICIT_SAVED_NS    (20LL * SCHED_MS) /* the claim in fixed-share */
 #define DEFICIT_STOP_MAX_NS (20u * (uint64_t)SCHED_MS)
 
@@ -45,6 +50,9 @@ struct deficit_vgpu {
 	struct sched_vgpu params;
 	struct deficit_use last, step; /* step: since the settlement before */
 	bool known;                    /* `last` is valid */
+	/* Of equal-share, less and less of what is long ago: time, what it ran and wanted in it. */
+	uint64_t recent_ns, recent_ran_ns, recent_wants_ns;
+	uint64_t idle_ns; /* for so long it has wanted nothing */
 	int64_t balance_ns;
 	uint64_t stop_ns;
 };

@@ -157,8 +157,9 @@ class Client:
 
 def config(by, device):
     """Types: e2, e4, e8 for equal ones; w2-0, w2-1, … for weighted ones; v8 for a victim."""
-    text = f"[node]\nsoft_vram_mib = 4096\ngroup =\nshares = {by}\ndevice = {device}\n"
-    text += "[gpu soft0]\nmixed = yes\n"
+    text = "[node]\nsoft_vram_mib = 4096\ngroup =\n"
+    text += f"shares = {'auto' if by == 'slices' else by}\ndevice = {device}\n"
+    text += f"[gpu soft0]\nmixed = yes\nsharing = {'slices' if by == 'slices' else 'cpu'}\n"
     types = {f"e{count}": (100, 80 // count) for count in COUNTS}
     types.update({f"w{count}-{i}": one for count in COUNTS for i, one in enumerate(WEIGHTED[count])})
     for name, (weight, percent) in types.items():
@@ -413,7 +414,7 @@ def parse():
                         help=", ".join(PARTS))
     parser.add_argument("--counts", nargs="+", type=int, choices=COUNTS, default=COUNTS,
                         help="of vGPUs (2 4 8)")
-    parser.add_argument("--shares", choices=["auto", "groups", "accounts"], default="auto")
+    parser.add_argument("--shares", choices=["auto", "groups", "accounts", "slices"], default="auto")
     parser.add_argument("--check", action="store_true", help="fail when a target is missed")
     return parser.parse_args()
 
