@@ -6,16 +6,30 @@
 
 #define LATE_NS   (2 * (uint64_t)SLICE_BEAT_NS) /* we were late ourselves, nobody else was */
 #define CALM_PART 20u                           /* of a slice, used: less is idle */
+#define FREE_PART 8u /* of a slice, that its owner may leave unused and not be charged for */
 #define TURNS     8u /* begun in one step; one that returns its slices at once is not waited for */
 #define AGAIN_NS  100000u
 
 /* --- slices --- */
 
+/*
+ * The time in which nobody else could use the GPU, less a little of what was not used in it: a
+ * client thinks between frames, and slices take a moment to begin and to end.
+ */
+static uint64_t slice_cost(struct arbiter *a, const struct arbiter_vgpu *v, uint64_t now)
+{
+	uint64_t took = MAX(now - a->began_ns, ARBITER_LEAST_NS);
+
+	if (v->guilty || !v->counted_at)
+		return took;
+	return MIN(MAX(arbiter_used(a, v), took - took / FREE_PART), took);
+}
+
 void arbiter_slice_over(struct arbiter *a, uint64_t now)
 {
 	struct arbiter_vgpu *v = TAKE_PTR(a->has);
 
-	slices_end(&a->slices, v->id, MAX(now - a->began_ns, ARBITER_LEAST_NS));
+	slices_end(&a->slices, v->id, slice_cost(a, v, now));
 	arbiter_count(a, v, now);
 }
 
@@ -46,11 +60,33 @@ static void slice_forced(struct arbiter *a, uint64_t now)
 		arbiter_stop(a, v, now);
 }
 
+/* Until when one that wants nothing now may come back. */
+static uint64_t expected_until(const struct arbiter_vgpu *v, uint64_t now)
+{
+	uint64_t soon = MIN(2 * v->thinks_ns, ARBITER_THINK_NS);
+
+	if (v->thinks_ns && v->thinks_ns <= ARBITER_THINK_NS)
+		return now + MAX(soon, ARBITER_IDLE_NS);
+	return now >= v->until_ns ? now + ARBITER_IDLE_NS : 0;
+}
+
+/* It wants the GPU again. */
+static void came_back(struct arbiter_vgpu *v, uint64_t now)
+{
+	if (!v->returned_at)
+		return;
+	uint64_t thought = MIN(now - v->returned_at, 2 * ARBITER_THINK_NS);
+	v->thinks_ns = (3 * v->thinks_ns + thought) / 4;
+	v->returned_at = 0;
+}
+
 static void slice_returned(struct arbiter *a, uint64_t now)
 {
 	struct arbiter_vgpu *v = a->has;
 
-	v->expected_until = now >= v->until_ns ? now + v->page->idle_ns : 0;
+	if (!v->returned_at && !SLICE_LOAD(&v->claim->wants))
+		v->returned_at = now;
+	v->expected_until = expected_until(v, now);
 	arbiter_slice_over(a, now);
 	arbiter_forgive(a, v);
 }
@@ -61,11 +97,13 @@ static void slice_begin(
 	a->has = v;
 	a->began_ns = now;
 	v->outside = false;
-	uint64_t until = MAX(now + grant->length_ns, v->until_ns + 1);
-	a->force_ns = until + (v->guilty ? ARBITER_FORCED_NS : SLICES_GRACE_NS);
 	a->unless_ns = v->guilty || SLICE_LOAD(&v->claim->wants) ? 0 : v->expected_until;
+	uint64_t until = MAX(MAX(now, a->unless_ns) + grant->length_ns, v->until_ns + 1);
+	a->force_ns = until + (v->guilty ? ARBITER_FORCED_NS : SLICES_GRACE_NS);
 	v->state = ARBITER_HAS;
 	v->slices++;
+	bool yields = slices_other_first(&a->slices, v->id, grant->length_ns);
+	SLICE_STORE(&v->page->idle_ns, yields ? ARBITER_YIELD_NS : ARBITER_IDLE_NS);
 	arbiter_page(a, v, until);
 	arbiter_go_on(a, v);
 }
@@ -87,7 +125,8 @@ static void slice_go_on(struct arbiter *a, uint64_t now)
 	struct slices_grant grant = {0};
 	uint64_t was = v->until_ns;
 
-	slices_end(&a->slices, v->id, now - a->began_ns);
+	slices_end(&a->slices, v->id, slice_cost(a, v, now));
+	arbiter_count(a, v, now);
 	slices_want(&a->slices, v->id, true);
 	slices_next(&a->slices, now, &grant);
 	a->has = NULL;
@@ -121,8 +160,10 @@ static uint64_t slice_step(struct arbiter *a, uint64_t now)
 		slice_returned(a, now);
 		return 0;
 	}
-	if (a->unless_ns && SLICE_LOAD(&v->claim->inside) == v->until_ns)
+	if (a->unless_ns && SLICE_LOAD(&v->claim->inside) == v->until_ns) {
 		a->unless_ns = 0;
+		v->returned_at = 0; /* about as soon as expected */
+	}
 	if (a->unless_ns && now >= a->unless_ns) {
 		slice_not_taken(a, now);
 		return 0;
@@ -166,6 +207,8 @@ static bool claims_read(struct arbiter *a, uint64_t now)
 			v->state = ARBITER_WAITS;
 		else
 			v->state = ARBITER_AWAY;
+		if (SLICE_LOAD(&v->claim->wants))
+			came_back(v, now);
 		slices_want(&a->slices, v->id, v->state != ARBITER_AWAY);
 		any |= v->state != ARBITER_AWAY;
 	}

@@ -15,15 +15,17 @@
  *             by force, but for its own slices, until it returns one
  *
  * What a slice cost is the time from its grant to its return or its end by force, as seen here; the
- * device process has no say in it. What a process uses outside of its slices (by the kernel's
- * account, where there is one) is charged as well, and beyond what the odd message may cost it is
- * HELD. One that is idle in ARBITER_CALM slices of its own in
- * a row is AWAY again.
+ * device process has no say in it. Up to an eighth of that in which it used nothing, by the
+ * kernel's account, is free, or who thinks between frames would get less than who does not. What a
+ * process uses outside of its slices (by the kernel's account, where there is one) is charged as
+ * well, and beyond what the odd message may cost it is HELD. One that is idle in ARBITER_CALM
+ * slices of its own in a row is AWAY again.
  *
  * A guest that waits for each frame wants nothing for a moment after it, and that is where slices
- * often end. So one that had work until the end of its slice is expected to want the next one,
- * for idle_ns; if it is the next by what it used, it is given it, and charged for it, before it has
- * asked.
+ * often end. So one that had work until the end of its slice, or came back soon the last times, is
+ * expected to want the next one for a while; if it is the next by what it used, it is given it, and
+ * charged for it, before it has asked. One that is not the next does not keep its slice for that
+ * moment.
  *
  * A slice at whose end nobody else wants anything goes on, except in fixed-share, whatever its
  * owner does in it. With nobody who wants or has anything there is nothing to do.
@@ -36,6 +38,8 @@
 #define ARBITER_RENEW_NS   10000000u /* … after so long */
 #define ARBITER_FORCED_NS  4000000u  /* one that was stopped is stopped so long after its slice */
 #define ARBITER_IDLE_NS    500000u   /* without work, and a slice is returned */
+#define ARBITER_YIELD_NS   100000u   /* the same, when another one is next */
+#define ARBITER_THINK_NS   1500000u  /* who comes back later than that is not expected */
 #define ARBITER_POLICE_NS  20000000u
 #define ARBITER_OUTSIDE_NS 3000000u /* may be used outside, and … */
 #define ARBITER_OUTSIDE    16u      /* … a part in so many of the time */
@@ -60,6 +64,8 @@ struct arbiter_vgpu {
 	const struct slice_claim *claim;
 	uint64_t until_ns;       /* as in the page */
 	uint64_t expected_until; /* it may want its next slice without having said so */
+	uint64_t returned_at;    /* it wants nothing since then; 0: not known */
+	uint64_t thinks_ns;      /* for so long it usually wants nothing */
 	uint64_t withdrawn;      /* so often it had to be told that it has no slice */
 	bool absent;             /* it has no device process, and wants nothing */
 	bool outside;            /* it is HELD for what it did outside of its slices */

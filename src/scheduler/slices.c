@@ -189,6 +189,19 @@ bool slices_preempt(const struct slices *s, uint64_t used_ns)
 	return false;
 }
 
+bool slices_other_first(const struct slices *s, uint32_t id, uint64_t used_ns)
+{
+	const struct slices_vgpu *it = id ? slices_find(s, id) : NULL;
+	uint64_t count = it ? it->count + slices_cost(it, used_ns) : 0;
+
+	for (unsigned i = 0; it && i < SCHED_VGPUS_MAX; i++) {
+		const struct slices_vgpu *v = &s->vgpus[i];
+		if (v->id && v != it && v->wants && v->count < count)
+			return true;
+	}
+	return false;
+}
+
 int slices_charge(struct slices *s, uint32_t id, uint64_t used_ns)
 {
 	struct slices_vgpu *v = id ? slices_find(s, id) : NULL;

@@ -82,6 +82,9 @@ int slices_next(struct slices *s, uint64_t now, struct slices_grant *ret);
  */
 bool slices_preempt(const struct slices *s, uint64_t used_ns);
 
+/* Would another one that wants the GPU be before that one, had it used so much more? */
+bool slices_other_first(const struct slices *s, uint32_t id, uint64_t used_ns);
+
 /*
  * The end of a slice, early or late, of which `used_ns` were used. -ENOENT: it is not that one's
  * slice (it was removed, say), and nothing is charged.
