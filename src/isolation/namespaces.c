@@ -13,6 +13,7 @@
  * start fails; a best-effort start tries the other namespaces with whatever it has.
  */
 
+#include "isolation/code_memory.h"
 #include "isolation/internal.h"
 
 #include "base/checked.h"
@@ -165,6 +166,14 @@ static void on_abort(int signal)
 	_exit(ISOLATION_EXIT_ABORTED);
 }
 
+/* A software driver generates code, which it can under one condition. */
+static int forbid_writable_code(const struct isolation *iso)
+{
+	int r = isolation_filter_early();
+
+	return r == 0 && iso->software ? code_memory_offer() : r;
+}
+
 /* In the device, single-threaded: what its later threads will inherit. */
 static int settle_device(struct isolation *iso)
 {
@@ -184,7 +193,7 @@ static int settle_device(struct isolation *iso)
 		r = isolation_note(iso, ISOLATION_LAYER_NO_DUMP, isolation_forbid_dump());
 	if (r == 0)
 		r = isolation_note(
-			iso, ISOLATION_LAYER_WRITE_XOR_EXECUTE, isolation_filter_early());
+			iso, ISOLATION_LAYER_WRITE_XOR_EXECUTE, forbid_writable_code(iso));
 	if (r == 0)
 		r = isolation_die_with_parent();
 	/* If the monitor died before that, nobody will tell: its end of the socket is closed. */
