@@ -18,12 +18,13 @@
 
 #include "protocol/custody.h"
 #include "protocol/formats.h"
+#include "protocol/keeper_memory.h"
 #include "protocol/keeper_share.h"
 #include "protocol/standby.h"
 
 #include <stdint.h>
 
-#define KEEPER_PROTOCOL_VERSION 7u
+#define KEEPER_PROTOCOL_VERSION 8u
 #define KEEPER_TEXT_MAX         256
 #define KEEPER_NAME_MAX         64
 
@@ -75,6 +76,8 @@
 	X(GROUP, CONTROL, 0)     /* struct keeper_group: the device processes' from now on */      \
 	X(HOLD, CONTROL, 0)      /* struct keeper_hold; has no answer, see there */                \
 	X(GRANT, CONTROL, 1)     /* struct keeper_grant; fd: for all device processes; no answer */ \
+	X(MEMORY, CONTROL, 0)    /* struct keeper_memory; no answer but STATUS */                  \
+	X(MEMORY_GRANT, CONTROL, 0) /* struct keeper_memory_grant; no answer but STATUS */         \
 	X(STOP, CONTROL, 0)      /* no payload: end the device process and the keeper */           \
 	X(MOVE, CONTROL, 0)      /* struct keeper_move: to a new device process; DONE follows */   \
 	X(SNAPSHOT, CONTROL, 1)  /* struct keeper_save; fd: file to write; DONE follows */         \
@@ -252,6 +255,7 @@ struct keeper_status {
 	/* What device processes cost beside that of device_pid: struct process_times. */
 	uint64_t others_cpu_ns, others_delay_ns;
 	uint64_t held_ns; /* in which its device processes were held, of this keeper's life */
+	struct keeper_memory_status memory;
 };
 
 struct keeper_result {

@@ -53,6 +53,8 @@ enum keeper_side { KEEPER_FROM_DEVICE, KEEPER_FROM_KEEPER, KEEPER_FROM_CONTROL }
 #define KEEPER_SIZE_GROUP      sizeof(struct keeper_group)
 #define KEEPER_SIZE_HOLD       sizeof(struct keeper_hold)
 #define KEEPER_SIZE_GRANT      sizeof(struct keeper_grant)
+#define KEEPER_SIZE_MEMORY     sizeof(struct keeper_memory)
+#define KEEPER_SIZE_MEMORY_GRANT sizeof(struct keeper_memory_grant)
 #define KEEPER_SIZE_STOP       0
 #define KEEPER_SIZE_MOVE       sizeof(struct keeper_move)
 #define KEEPER_SIZE_SNAPSHOT   sizeof(struct keeper_save)

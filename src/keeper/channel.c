@@ -101,17 +101,18 @@ static const char *on_memory_done(struct device_process *d, struct packet *p)
 		r = custody_has_claimed(&k->custody, &d->staged) ? 0 : -EPERM;
 	else
 		r = custody_claim_memory(&k->custody);
-	verdict.ok = r == 0;
 	if (r == -EBUSY)
 		snprintf(verdict.reason, sizeof(verdict.reason),
 			"this VM already holds another vGPU (rule: one vGPU per VM)");
 	else if (r < 0)
 		snprintf(verdict.reason, sizeof(verdict.reason),
 			"the guest's memory cannot be claimed: %s", strerror(-r));
-	if (r < 0)
+	if (r < 0) {
 		control_event(k, "refused: %s", verdict.reason);
-	d->verdict = verdict;
-	d->verdict_waits = device_send(d, KEEPER_DEVICE_VERDICT, &verdict, -1) == -EAGAIN;
+		device_verdict(d, &verdict);
+	} else {
+		memory_changed(d, asked->serial);
+	}
 	return NULL;
 }
 
@@ -297,6 +298,12 @@ int device_send(struct device_process *d, uint32_t type, const void *payload, in
 		device_kill(d, strerror(-r));
 	}
 	return r;
+}
+
+void device_verdict(struct device_process *d, const struct keeper_verdict *verdict)
+{
+	d->verdict = *verdict;
+	d->verdict_waits = device_send(d, KEEPER_DEVICE_VERDICT, verdict, -1) == -EAGAIN;
 }
 
 /* Messages that need no second attempt: the end of a connection shows in its socket as well. */

@@ -61,6 +61,7 @@ void control_status(struct keeper *k)
 	memcpy(status.renderer, k->renderer, sizeof(status.renderer));
 	memcpy(status.bound_to, k->binding.label, sizeof(status.bound_to));
 	memcpy(status.failure, k->failure, sizeof(status.failure));
+	memory_status(k, &status.memory);
 	control_send(k, KEEPER_CONTROL_STATUS, &status, -1);
 }
 
@@ -177,6 +178,16 @@ static void on_grant(struct keeper *k, struct packet *p)
 		p->fd = -1;
 }
 
+static void on_memory(struct keeper *k, struct packet *p)
+{
+	memory_set(k, (void *)p->payload);
+}
+
+static void on_memory_grant(struct keeper *k, struct packet *p)
+{
+	memory_grant(k, (void *)p->payload);
+}
+
 static void on_assign(struct keeper *k, struct packet *p)
 {
 	struct standby_assign *assign = (void *)p->payload;
@@ -208,6 +219,8 @@ static const control_handler handlers[KEEPER_CONTROL_MESSAGE_COUNT] = {
 	[KEEPER_CONTROL_GROUP] = on_group,
 	[KEEPER_CONTROL_HOLD] = on_hold,
 	[KEEPER_CONTROL_GRANT] = on_grant,
+	[KEEPER_CONTROL_MEMORY] = on_memory,
+	[KEEPER_CONTROL_MEMORY_GRANT] = on_memory_grant,
 	[KEEPER_CONTROL_STOP] = on_stop,
 	[KEEPER_CONTROL_MOVE] = job_request,
 	[KEEPER_CONTROL_SNAPSHOT] = job_request,

@@ -277,6 +277,7 @@ static void device_end_custody(struct keeper *k)
 {
 	custody_finish(&k->custody);
 	custody_init(&k->custody, k->vms_dir);
+	memory_guest_gone(k);
 }
 
 void device_fail(struct keeper *k)

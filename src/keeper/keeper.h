@@ -34,6 +34,7 @@
 #include "keeper/config.h"
 #include "keeper/custody.h"
 #include "keeper/hold.h"
+#include "keeper/memory.h"
 #include "keeper/outbox.h"
 #include "keeper/shaders.h"
 #include "keeper/takeover.h"
@@ -92,6 +93,8 @@ struct device_process {
 	uint64_t sent;        /* messages it was sent */
 	struct keeper_verdict verdict; /* the newest, while verdict_waits */
 	bool verdict_waits;
+	uint32_t memory_serial;            /* of the verdict that it waits for, */
+	bool memory_waits;                 /* while it does: see memory.h */
 	char failed_text[KEEPER_TEXT_MAX]; /* the last FAILED, or the last line on its stderr */
 	bool failed_said;                  /* failed_text is from FAILED */
 	char line[KEEPER_TEXT_MAX];        /* of stderr, so far */
@@ -120,6 +123,7 @@ struct keeper {
 	struct device_args next_args;   /* of those that follow the next one */
 	struct takeover takeover;
 	struct hold hold;
+	struct memory memory;
 	struct keeper_shaders shaders;
 	struct control control;
 	struct custody custody;
@@ -200,6 +204,8 @@ struct process_times usage_others(struct keeper *k);
  * sent when it is not; or another -errno: it is being killed, or is dead.
  */
 int device_send(struct device_process *d, uint32_t type, const void *payload, int fd);
+/* The newest verdict is sent, now or when the channel has room. */
+void device_verdict(struct device_process *d, const struct keeper_verdict *verdict);
 /* Sends what waits; called when the channel has room again. */
 void device_resend(struct device_process *d, uint64_t now);
 

@@ -33,6 +33,7 @@ static void keeper_on_timer(void *data)
 	peers_check_time(k, now);
 	watch_check_time(k, now);
 	shaders_check_time(k, now);
+	memory_check_time(k, now);
 	if (fstat(STDERR_FILENO, &log) == 0 && S_ISREG(log.st_mode) &&
 		log.st_size > KEEPER_LOG_MAX && ftruncate(STDERR_FILENO, 0) < 0)
 		log_warning("the log cannot be shortened: %s", strerror(errno));
@@ -46,7 +47,7 @@ void keeper_set_timer(struct keeper *k)
 	uint64_t next = MIN(MIN(device_next_time(k), peers_next_time(k)), now + 60000);
 
 	next = MIN(next, MIN(takeover_next_time(k), watch_next_time(k)));
-	next = MIN(next, shaders_next_time(k));
+	next = MIN(next, MIN(shaders_next_time(k), memory_next_time(k)));
 
 	loop_set_timer(k->loop, next > now ? next - now : 0, keeper_on_timer, k);
 }
@@ -191,6 +192,7 @@ static int keeper_run(const struct keeper_config *config)
 	grant_init(&k);
 	takeover_init(&k.takeover);
 	hold_init(&k.hold);
+	memory_init(&k.memory);
 	shaders_init(&k.shaders);
 	custody_init(&k.custody, -1);
 	keeper_raise_limits();

@@ -69,8 +69,10 @@ static void connection_mark_gone(struct connection *c)
 	c->gone = true;
 	loop_remove(c->source);
 	c->source = NULL;
-	if (c->info.kind == KEEPER_CONNECTION_VHOST_USER)
+	if (c->info.kind == KEEPER_CONNECTION_VHOST_USER) {
 		custody_release_guest(&k->custody);
+		memory_guest_gone(k);
+	}
 	if (binding_connection_gone(&k->binding))
 		binding_ended(k);
 	else

@@ -86,10 +86,10 @@ class Keeper:
     def status(self):
         idle = float(script().get("idle", 0))
         self.send("STATUS", struct.pack(
-            "4IQ7I4xQQQ40s64s256s256s256sQQQ", VERSION, STATES.index(self.state), os.getpid(),
+            "4IQ7I4xQQQ40s64s256s256s256sQQQ4I6Q256s", VERSION, STATES.index(self.state), os.getpid(),
             0 if self.state == "HIBERNATED" else os.getpid(), 0, 0, 0, 0, self.starts, 0, self.moves,
             self.wakes, int(idle * 1e9), self.pause_ns, 0, option("--uuid").encode(),
-            option("--name").encode(), b"fake keeper", b"", b"", 0, 0, 0))
+            option("--name").encode(), b"fake keeper", b"", b"", 0, 0, 0, *[0] * 10, b""))
 
     def begin(self, name, payload, fds):
         todo = script()
@@ -167,7 +167,7 @@ class Keeper:
             self.begin(name, payload, fds)
         elif name == "GET_SCREEN":
             self.send("RESULT", struct.pack("iI256s", -2, 0, b"that head shows nothing"))
-        elif name != "HOLD":  # which has no answer
+        elif name not in ("HOLD", "MEMORY", "MEMORY_GRANT"):  # which have no answer
             self.send("RESULT", struct.pack("iI256s", -95, 0, b"the fake cannot"))
 
     def run(self):

@@ -410,6 +410,24 @@ void bench_until_state(struct bench *b, uint32_t state)
 	}
 }
 
+void bench_next_status(struct bench *b)
+{
+	while (bench_read(b, "a status") != KEEPER_CONTROL_STATUS)
+		;
+}
+
+void bench_until_memory(struct bench *b, uint32_t state)
+{
+	uint64_t end = clock_ms() + LIMIT_MS;
+
+	do {
+		if (clock_ms() > end)
+			fail_msg("memory never was in state %u, it is in %u: %s", state,
+				b->status.memory.state, b->status.memory.refusal);
+		bench_next_status(b);
+	} while (b->status.memory.state != state);
+}
+
 void bench_until_event(struct bench *b, const char *words)
 {
 	while (bench_read(b, words) != KEEPER_CONTROL_EVENT || !strstr(b->event, words))

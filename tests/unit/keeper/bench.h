@@ -72,6 +72,8 @@ void client_expect_end(int client);
 
 void bench_send(struct bench *b, uint32_t type, const void *payload, int fd);
 void bench_until_state(struct bench *b, uint32_t state);
+void bench_next_status(struct bench *b);
+void bench_until_memory(struct bench *b, uint32_t state);
 void bench_until_event(struct bench *b, const char *words);
 void bench_until_done(struct bench *b, int code, const char *words);
 int bench_file(int number);
