@@ -121,6 +121,19 @@ const struct vgpu *vgpud_vm_has(
 	return NULL;
 }
 
+const struct vgpu *vgpu_vm_has_device(const struct vgpu *v)
+{
+	const struct keeper_status *status = &v->status;
+	size_t prefix = strlen(HANDOVER_LABEL);
+
+	if (!v->have_status || status->binding_kind != KEEPER_BINDING_VM)
+		return NULL;
+	bool libvirt = !strncmp(status->bound_to, HANDOVER_LABEL, prefix);
+	const struct vgpu *other = vgpud_vm_has(v->d, libvirt ? 0 : status->binding_pid,
+		libvirt ? status->bound_to + prefix : NULL, v);
+	return other && other->vm.pid ? other : NULL;
+}
+
 /* --- asking and telling --- */
 
 int gpu_ask(const struct vgpud *d, const char *gpu, enum rules_event event,

@@ -44,6 +44,12 @@ void gpu_owner(const struct definition *def, char ret[static GPU_OWNER_MAX]);
 const struct vgpu *vgpud_vm_has(
 	const struct vgpud *d, uint32_t pid, const char *domain, const struct vgpu *but);
 
+/*
+ * The same for one that a keeper let a VM have, which knows nothing of devices: the vGPU whose
+ * device that VM has open itself; NULL: none.
+ */
+const struct vgpu *vgpu_vm_has_device(const struct vgpu *v);
+
 /* What the store remembers of all GPUs; of one that came. -EINVAL: it has nothing usable of it. */
 int gpu_rules_open(struct vgpud *d, struct error *err);
 int gpu_rules_read(struct vgpud *d, struct gpu *gpu, struct error *err);

@@ -345,7 +345,7 @@ static const struct cell table[GPU_STATE_COUNT][RULES_EVENT_COUNT] = {
 	/* rule 2: the first vGPU decides, unless the GPU is kept for a method */
 	[GPU_FREE] = ROW(
 		IF(may_add, SETTLED), IF(may_add, SETTLED), IF(may_pass, SETTLED), IF(may_move_in, SETTLED),
-		NO(STRAY), IF(may_set_mode, STAYS), NO(STRAY), NO(STRAY),
+		NO(STRAY), GO(STAYS), NO(STRAY), NO(STRAY),
 		NO(STRAY), NO(STRAY), NO(STRAY), NO(STRAY),
 		NO(STRAY), NO(STRAY), NO(STRAY), NO(STRAY),
 		NO(STRAY), NO(STRAY), NO(STRAY), GO(STAYS), NO(STRAY)),

@@ -334,6 +334,29 @@ static void vgpu_report_change(struct vgpu *v, const struct keeper_status *was, 
 		events_add(events, v->def.name, "ready: %s", now->renderer);
 }
 
+static void on_intruder_out(void *data, int code, const char *text, int *fd)
+{
+	const struct vgpu *v = data;
+
+	if (code < 0)
+		log_warning("%s: a VM that has another vGPU stays: %s", v->def.name, text);
+}
+
+/* Its keeper cannot know that the VM it let in has a device, too. */
+static void vgpu_keep_rule_1(struct vgpu *v)
+{
+	const struct vgpu *has = vgpu_vm_has_device(v);
+	struct error err;
+	char what[96];
+
+	if (!has)
+		return;
+	snprintf(what, sizeof(what), "refused to %.64s", v->status.bound_to);
+	rules_vm_admit(v->def.name, has->def.name, what, &err);
+	events_add(&v->d->events, v->def.name, "%s", err.text);
+	link_request(v->link, KEEPER_CONTROL_UNBIND, NULL, -1, on_intruder_out, v);
+}
+
 static void vgpu_on_status(void *data, const struct keeper_status *status)
 {
 	struct vgpu *v = data;
@@ -374,6 +397,8 @@ static void vgpu_on_status(void *data, const struct keeper_status *status)
 	slicing_status(v);
 	if (v->def.phase == PHASE_DEFINED)
 		vgpu_report_change(v, &was, first);
+	if (first || was.binding_pid != status->binding_pid)
+		vgpu_keep_rule_1(v);
 	if (!status->device_pid)
 		close_fd(&v->stats_fd);
 	if (vgpu_serves(v) && status->device_pid &&
