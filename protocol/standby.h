@@ -25,7 +25,8 @@
 	X("vram-mib")                                                                              \
 	X("heads")                                                                                 \
 	X("max-width")                                                                             \
-	X("max-height")
+	X("max-height")                                                                            \
+	X("max-fps")
 
 struct standby_args {
 	uint32_t n;

@@ -18,6 +18,7 @@
 #include "control/tenant.h"
 #include "control/vgpu.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -475,7 +476,7 @@ void vgpu_device_args(const struct vgpu *v, const struct gpu *gpu, struct vgpu_d
 		    heads[] = "--heads", width[] = "--max-width", height[] = "--max-height",
 		    node[] = "--render-node", dmabuf[] = "--dmabuf", lockdown[] = "--lockdown",
 		    exact[] = "--exact-only", formats[] = "--formats", fps[] = "--max-fps";
-	char *options[] = {name, renderer, vram, heads, width, height};
+	char *options[] = {name, renderer, vram, heads, width, height, fps};
 	bool hardware = gpu->render_node[0] && v->def.method == METHOD_FORWARD;
 	unsigned n = 0;
 
@@ -485,6 +486,13 @@ void vgpu_device_args(const struct vgpu *v, const struct gpu *gpu, struct vgpu_d
 	snprintf(ret->text[3], TYPES_NAME_MAX, "%u", type->heads);
 	snprintf(ret->text[4], TYPES_NAME_MAX, "%u", type->max_width);
 	snprintf(ret->text[5], TYPES_NAME_MAX, "%u", type->max_height);
+	/* As the type is now that it has there: its guest has not seen it. */
+	const struct type *there =
+		strcmp(gpu->name, v->def.gpu) == 0
+			? vgpud_find_type(v->d, type->name)
+			: types_like(v->d->types, v->d->n_types, gpu->name, type);
+	snprintf(ret->text[6], TYPES_NAME_MAX, "%u", there ? there->max_fps : 0);
+	static_assert(ARRAY_SIZE(options) == VGPU_DEVICE_TEXTS, "each has its room");
 	for (unsigned i = 0; i < ARRAY_SIZE(options); i++) {
 		ret->args[n++] = options[i];
 		ret->args[n++] = ret->text[i];
@@ -494,16 +502,6 @@ void vgpu_device_args(const struct vgpu *v, const struct gpu *gpu, struct vgpu_d
 		ret->args[n++] = (char *)(uintptr_t)gpu->render_node;
 		if (config->dmabuf)
 			ret->args[n++] = dmabuf;
-	}
-	/* As the type is now that it has there: its guest has not seen it. */
-	const struct type *there =
-		strcmp(gpu->name, v->def.gpu) == 0
-			? vgpud_find_type(v->d, type->name)
-			: types_like(v->d->types, v->d->n_types, gpu->name, type);
-	if (there && there->max_fps) {
-		snprintf(ret->text[6], TYPES_NAME_MAX, "%u", there->max_fps);
-		ret->args[n++] = fps;
-		ret->args[n++] = ret->text[6];
 	}
 	if (v->def.method == METHOD_EMULATE)
 		ret->args[n++] = exact;

@@ -99,10 +99,14 @@ int device_configure(struct device *dev, const struct device_late_config *late)
 	config.heads = late->heads;
 	config.max_width = late->max_width;
 	config.max_height = late->max_height;
+	config.max_fps = late->max_fps;
 	if (!device_config_valid(&config))
 		return -EINVAL;
 	if (dev->clients || dev->vram_used)
 		return -EBUSY;
+	int err = pace_init(dev, config.max_fps);
+	if (err < 0)
+		return err;
 	dev->config = config;
 	snprintf(dev->name, sizeof(dev->name), "%s", late->name);
 	dev->config.name = dev->name;

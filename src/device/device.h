@@ -88,6 +88,7 @@ struct device_late_config {
 	uint64_t vram_bytes;
 	uint32_t heads;
 	uint32_t max_width, max_height;
+	uint32_t max_fps;
 };
 /* Before the first client, or after the last (-EBUSY); -EINVAL: out of range, nothing changed. */
 int device_configure(struct device *dev, const struct device_late_config *late);

@@ -48,7 +48,8 @@ int configure_late(struct configure *c, const struct standby_args *args)
 		.vram_bytes = (uint64_t)options.vram_mib << 20,
 		.heads = options.heads,
 		.max_width = options.max_width,
-		.max_height = options.max_height};
+		.max_height = options.max_height,
+		.max_fps = options.max_fps};
 	err = device_configure(c->device, &late);
 	if (err < 0)
 		return err;

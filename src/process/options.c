@@ -51,7 +51,7 @@ static const struct option_row {
 	{"lockdown", "MODE", OPTION_TEXT, AT(lockdown), 0, 0,
 		"strict (default), best-effort, or off: for debuggers only"},
 	{"standby", NULL, OPTION_YES, AT(standby), 0, 0,
-		"whose vGPU it is, the keeper says later; name, memory and screens do not count"},
+		"whose vGPU it is, the keeper says later; what its type says does not count"},
 	{"probe", NULL, OPTION_YES, AT(probe), 0, 0,
 		"say in one JSON line whether the renderer works, and exit"},
 	{"verbose", NULL, OPTION_YES, AT(verbose), 0, 0, "log more"},

@@ -124,6 +124,20 @@ def test_one_that_dies_when_it_is_given_a_vgpu(one):
     assert answers(one, "a")
 
 
+def test_a_limit_of_frames_can_be_told_late():
+    """Types with max_fps start from one, too."""
+    limited = "[gpu soft0]\nmixed = yes\n[type slow]\ngpu = soft0\nvram_mib = 128\nmax_fps = 20\n"
+    with Node(limited, standby=1) as node:
+        ready(node)
+        node.create("a", "slow")
+        assert gpu(node)["standby_used"] == 1 and gpu(node)["standby_missing"] == 0
+        ready(node)
+        node.create("b")
+        assert gpu(node)["standby_used"] == 2
+        with open(f"/proc/{node.json('show', 'a')['pid']}/cmdline", "rb") as f:
+            assert b"--max-fps" in f.read().split(b"\0")
+
+
 def test_one_that_is_still_starting_is_taken_too(one):
     one.script("late 2")
     first = one.create("a")["keeper_pid"]

@@ -60,7 +60,7 @@ static uint64_t so_much_memory(void *data)
 static void test_configured_late(void **state)
 {
 	struct fixture *f = *state;
-	const struct device_late_config late = {"late", 1ull << 30, 1, 64, 64};
+	const struct device_late_config late = {"late", 1ull << 30, 1, 64, 64, .max_fps = 20};
 	uint64_t memory = 100u << 20, before;
 
 	assert_int_equal(device_configure(f->dev, &late), -EBUSY);
@@ -74,7 +74,15 @@ static void test_configured_late(void **state)
 	assert_int_equal(f->dev->memory.limit - before, (1ull << 30) - FIXTURE_QUOTA);
 	const struct device_late_config bad = {"late", 1ull << 30, DISPLAY_MAX_HEADS + 1, 64, 64};
 	assert_int_equal(device_configure(f->dev, &bad), -EINVAL);
+	struct device_late_config fast = late;
+	fast.max_fps = 1u << 20;
+	assert_int_equal(device_configure(f->dev, &fast), -EINVAL);
 	assert_int_equal(device_client_create(f->dev, "client", &f->client), 0);
+	/* and the limit of its frames: the first is at once, some later one is not */
+	uint64_t hold = 0;
+	for (unsigned i = 0; i < 4; i++)
+		hold = device_client_frame(f->client);
+	assert_in_range(hold, 50000000u, 250000000u);
 }
 
 static void test_two_clients_use_the_same_handles(void **state)
