@@ -180,6 +180,7 @@ static void vgpu_free(struct vgpu *v)
 	vgpu_share_stop_forget(v);
 	link_destroy(v->link);
 	sd_event_source_disable_unref(v->timer);
+	sd_event_source_disable_unref(v->patience);
 	close_fd(&v->stats_fd);
 	slicing_leave(v);
 	free(v);
@@ -226,13 +227,19 @@ static int vgpu_on_stop_timeout(sd_event_source *source, uint64_t usec, void *da
 	return 0;
 }
 
-static void vgpu_set_timer(struct vgpu *v, uint64_t ms, sd_event_time_handler_t handler)
+static void vgpu_set_source(
+	struct vgpu *v, sd_event_source **source, uint64_t ms, sd_event_time_handler_t handler)
 {
-	v->timer = sd_event_source_disable_unref(v->timer);
-	int r = sd_event_add_time(v->d->event, &v->timer, CLOCK_MONOTONIC, (clock_ms() + ms) * 1000,
-		1000, handler, v);
+	*source = sd_event_source_disable_unref(*source);
+	int r = sd_event_add_time(
+		v->d->event, source, CLOCK_MONOTONIC, (clock_ms() + ms) * 1000, 1000, handler, v);
 	if (r < 0)
 		log_error("%s: no timer: %s", v->def.name, strerror(-r));
+}
+
+static void vgpu_set_timer(struct vgpu *v, uint64_t ms, sd_event_time_handler_t handler)
+{
+	vgpu_set_source(v, &v->timer, ms, handler);
 }
 
 static void vgpu_keeper_ended(struct vgpu *v);
@@ -624,6 +631,7 @@ static void on_created(void *data, const struct error *err)
 	struct error store_err;
 
 	free(c);
+	v->patience = sd_event_source_disable_unref(v->patience);
 	if (!err &&
 		store_set_phase(v->d->store, v->def.name, PHASE_DEFINED, "create", &store_err) < 0)
 		err = &store_err;
@@ -665,10 +673,8 @@ int vgpu_begin(struct vgpud *d, const struct definition *def, vgpu_done done, vo
 		return r;
 	}
 	v->ready[v->n_ready++] = (struct vgpu_waiter){on_created, c};
-	vgpu_start(v);
-	if (vgpud_find_vgpu(d, def->name) == v &&
-		!v->timer) /* else it failed at once and is gone */
-		vgpu_set_timer(v, VGPU_CREATE_MS, vgpu_on_create_timeout);
+	vgpu_set_source(v, &v->patience, VGPU_CREATE_MS, vgpu_on_create_timeout);
+	vgpu_start(v); /* may free it */
 	return 0;
 }
 

@@ -83,13 +83,14 @@ struct vgpu {
 	int stats_fd;        /* -1: not asked yet, or no device process */
 	uint32_t stats_pid;  /* device process that stats_fd was asked for */
 	struct metrics_account account;
-	uint32_t account_keeper; /* pid of the keeper whose device processes are in it */
-	sd_event_source *timer;  /* retry, or the end of patience */
-	bool stopping;           /* STOP was sent or is due */
-	bool lost;               /* its link broke; whether its keeper ended is not known yet */
-	bool spoke;              /* the keeper, on this link */
-	bool was_standby;        /* its keeper; until that has spoken for this vGPU */
-	bool foreign;            /* its folder is another definition's keeper's */
+	uint32_t account_keeper;   /* pid of the keeper whose device processes are in it */
+	sd_event_source *timer;    /* retry, or the end of patience with one that shall stop */
+	sd_event_source *patience; /* with a creation, whatever keeper it waits for */
+	bool stopping;             /* STOP was sent or is due */
+	bool lost;                 /* its link broke; whether its keeper ended is not known yet */
+	bool spoke;                /* the keeper, on this link */
+	bool was_standby;          /* its keeper; until that has spoken for this vGPU */
+	bool foreign;              /* its folder is another definition's keeper's */
 	struct {
 		uint32_t pid;                /* 0: none */
 		char label[KEEPER_TEXT_MAX]; /* for people */

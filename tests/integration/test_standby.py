@@ -124,6 +124,27 @@ def test_one_that_dies_when_it_is_given_a_vgpu(one):
     assert answers(one, "a")
 
 
+def test_a_creation_whose_stand_by_died_still_ends(one):
+    """Its patience is one, whichever keeper it waits for."""
+    keeper = standbys(one)[0]
+    os.kill(keeper, signal.SIGSTOP)
+    done = []
+    words = ("create", "a", "--gpu", "soft0", "--type", "soft0-128")
+    creation = threading.Thread(target=lambda: done.append(one.ctl(*words)))
+    creation.start()
+    until(lambda: gpu(one)["standby_used"] == 1)
+    one.script("late 3")
+    os.kill(keeper, signal.SIGKILL)
+    second = until(lambda: [pid for pid in one.processes() if pid != keeper and alive(pid)
+                            and pid not in standbys(one)])[0]
+    os.kill(second, signal.SIGSTOP)
+    creation.join(27)
+    assert done and done[0].returncode == 1, "nobody told it that nothing comes"
+    assert "not ready in time" in done[0].stderr
+    until(lambda: not alive(second), 15)
+    assert one.json("list") == []
+
+
 def test_a_limit_of_frames_can_be_told_late():
     """Types with max_fps start from one, too."""
     limited = "[gpu soft0]\nmixed = yes\n[type slow]\ngpu = soft0\nvram_mib = 128\nmax_fps = 20\n"
