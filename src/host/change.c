@@ -210,6 +210,21 @@ int change_check(const struct change_node *node, const struct change_plan *plan,
 	return 0;
 }
 
+void change_plan_settle(const struct change_node *node, struct change_plan *plan)
+{
+	char now[CHANGE_VALUE_MAX];
+	int code;
+
+	for (uint32_t i = 0; i < plan->count; i++) {
+		struct change *c = &plan->list[i];
+		if (c->kind != CHANGE_OWNER || c->before[0])
+			continue;
+		enum change_verdict verdict = look(node, c, now, &code);
+		if (verdict != CHANGE_IS_GONE && verdict != CHANGE_UNREADABLE)
+			snprintf(c->before, sizeof(c->before), "%s", now);
+	}
+}
+
 /* --- carrying out --- */
 
 static void tell_step(const struct change_node *node, uint32_t at, const struct change *c)

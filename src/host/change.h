@@ -121,6 +121,9 @@ enum change_verdict change_look(
 int change_check(const struct change_node *node, const struct change_plan *plan, const char *what,
 	struct change_result *ret);
 
+/* Whose a VFIO file is that is there already, as the plan's `before`: no facts tell that. */
+void change_plan_settle(const struct change_node *node, struct change_plan *plan);
+
 /*
  * Makes the changes in order. 0, or `ret->code` and the sentence; then nothing was taken back: the
  * caller undoes the plan, which is the same as after a crash. -EBUSY: somebody holds it, and who is

@@ -38,7 +38,7 @@ struct slice_types {
 
 void plan_slice_types(const struct host_facts *facts, struct slice_types *ret);
 
-/* Who shall be able to open the VFIO files. */
+/* Who shall be able to open the VFIO file. */
 struct plan_owner {
 	uint32_t uid, gid;
 	uint32_t mode; /* 0600, 0660 */
@@ -46,7 +46,7 @@ struct plan_owner {
 
 /*
  * The whole GPU, with the functions of the same card. Refused with what host_method_judge() says,
- * in one line. `what` begins it.
+ * in one line. `what` begins it. Facts do not tell whose a VFIO file is: see change_plan_settle().
  */
 int plan_passthrough(const struct host_facts *facts, const struct plan_owner *owner,
 	const char *what, struct change_plan *ret, struct error *err);
@@ -58,5 +58,20 @@ int plan_passthrough(const struct host_facts *facts, const struct plan_owner *ow
 int plan_mediate(const struct host_facts *facts, const char *type_id, const char *uuid,
 	const struct plan_owner *owner, const char (*taken)[PCI_ADDRESS_MAX], size_t n_taken,
 	const char *what, struct change_plan *ret, struct error *err);
+
+/* --- what planners share --- */
+
+/* 0 when that method is possible; else the first finding that forbids it, in one line. */
+int plan_judge(const struct host_facts *facts, enum host_method method, const char *what,
+	struct error *err);
+/* Appends a change. -E2BIG: there are CHANGES_MAX. */
+int plan_add(
+	struct change_plan *plan, const struct change *change, const char *what, struct error *err);
+/* From `driver` to vfio-pci; one that VFIO has stays as it is. */
+int plan_vfio(struct change_plan *plan, const char *address, const char *driver, const char *what,
+	struct error *err);
+/* Of the group of a PCI function or mediated device. */
+int plan_owner(struct change_plan *plan, const char *subject, const struct plan_owner *owner,
+	const char *what, struct error *err);
 
 #endif
