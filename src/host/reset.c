@@ -5,7 +5,9 @@
  * The kernel knows up to half a dozen ways to reset a function (`reset_method`: flr, af_flr, pm,
  * bus, slot, a vendor's own) and takes the first that says it worked. Through this file it never
  * resets more than the one function: `bus` and `slot` are refused (ENOTTY) when another function
- * shares them. It saves the configuration space before and writes it back afterwards.
+ * shares them, though `reset_method` names them. Then VFIO resets all of the slot, if it has all of
+ * it and nobody uses any (reset_hot.c): graphics and sound of one card go together anyway. In both
+ * cases the configuration space is saved before and written back afterwards.
  *
  * What can go wrong shows afterwards, so the header of the configuration space is read before and
  * after: a function that does not come back reads as ones; one that came back without its
@@ -22,6 +24,7 @@
 #include "base/clock.h"
 #include "host/held.h"
 #include "host/pci_header.h"
+#include "host/reset_hot.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -41,17 +44,6 @@ const char *const reset_step_names[RESET_STEP_COUNT] = {
 
 /* --- before --- */
 
-static bool has_word(const char *words, const char *word)
-{
-	size_t len = strlen(word);
-
-	for (const char *at = words; (at = strstr(at, word)); at += len) {
-		if ((at == words || at[-1] == ' ') && (!at[len] || at[len] == ' '))
-			return true;
-	}
-	return false;
-}
-
 /* The other functions of its slot: names that differ in their last digit alone. */
 static void find_others(const struct host_roots *roots, struct reset_result *ret)
 {
@@ -66,8 +58,6 @@ static void find_others(const struct host_roots *roots, struct reset_result *ret
 		if (dir >= 0 && ret->n_others < PCI_SLOT_OTHERS)
 			memcpy(ret->others[ret->n_others++], other, sizeof(other));
 	}
-	ret->touched =
-		ret->n_others && (has_word(ret->methods, "bus") || has_word(ret->methods, "slot"));
 }
 
 static int look(const struct host_roots *roots, struct reset_result *ret, struct pci_header *was)
@@ -115,6 +105,19 @@ static int verify(
 	return same ? 0 : -ESTALE;
 }
 
+static int reset_together(
+	const struct host_roots *roots, unsigned limit_ms, struct reset_result *ret)
+{
+	uint64_t began = clock_ms();
+
+	ret->together_code = reset_hot(roots, ret->address, limit_ms);
+	ret->took_ms = (unsigned)(clock_ms() - began);
+	ret->touched = ret->together_code == 0;
+	/* Whether it was refused or is still under way is not the same. */
+	return !ret->together_code || ret->together_code == -ETIMEDOUT ? ret->together_code
+								       : -ENOTTY;
+}
+
 static int reset(const struct host_roots *roots, const struct vfio_kernel *kernel,
 	unsigned limit_ms, struct reset_result *ret)
 {
@@ -130,6 +133,8 @@ static int reset(const struct host_roots *roots, const struct vfio_kernel *kerne
 	snprintf(path, sizeof(path), "%s/bus/pci/devices/%s/reset", roots->sys, ret->address);
 	r = kernel->write(kernel->data, path, "1\n", limit_ms);
 	ret->took_ms = (unsigned)(clock_ms() - began);
+	if (r == -ENOTTY && ret->took_ms < SLOW_MS && ret->n_others && ret->driver[0])
+		r = reset_together(roots, limit_ms, ret);
 	if (r < 0)
 		return r;
 	ret->step = RESET_VERIFY;
@@ -197,6 +202,31 @@ static void fill(const char *text, const char *with, char *ret, size_t size)
 		snprintf(ret, size, "%s", text);
 }
 
+/* The first row that fits; row 0 is for all others. */
+static const struct {
+	int code;
+	const char *why, *remedy;
+} together[] = {
+	{0, "and VFIO could not", "see dmesg; restart the node before another VM gets it"},
+	{-EPERM, "and VFIO has not all of them", "let vfio-pci have the others, too"},
+	{-EBUSY, "and one of them is in use", "end its user first"},
+	{-ENOENT, "and VFIO is not there to do that", "load vfio_iommu_type1"},
+};
+
+static int explain_together(const struct reset_result *result, const char *what, struct error *err)
+{
+	size_t row = 0;
+
+	for (size_t i = 1; i < ARRAY_SIZE(together); i++) {
+		if (together[i].code == result->together_code)
+			row = i;
+	}
+	return error_set(err, -result->code,
+		"%s: it can be reset only together with %s%s, %s: %s (%s)", what, result->others[0],
+		result->n_others > 1 ? " and others" : "", together[row].why,
+		strerror(-result->together_code), together[row].remedy);
+}
+
 int pci_reset_explain(const struct reset_result *result, const char *what, struct error *err)
 {
 	const char *methods = result->methods[0] ? result->methods : "by its driver's own way";
@@ -211,6 +241,8 @@ int pci_reset_explain(const struct reset_result *result, const char *what, struc
 		return error_set(err, EBUSY,
 			"%s: not reset: its driver %s has it (let vfio-pci have it first)", what,
 			result->driver);
+	if (result->code == -ENOTTY && result->together_code)
+		return explain_together(result, what, err);
 	for (size_t i = 0; i < ARRAY_SIZE(sayings); i++) {
 		if (sayings[i].code != result->code || result->took_ms < sayings[i].from_ms ||
 			(sayings[i].step != RESET_STEP_COUNT && sayings[i].step != result->step))

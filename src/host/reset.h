@@ -35,13 +35,14 @@ struct reset_result {
 	enum reset_step step;        /* at which it ended */
 	int code;                    /* 0, or -errno of that step */
 	char driver[PCI_DRIVER_MAX]; /* that it has: "" or one of VFIO's, else it is refused */
-	char methods[64];            /* "flr bus": the kernel took the first of them that worked */
+	char methods[64];            /* "flr bus": the kernel takes the first that works */
 	unsigned took_ms;            /* of the kernel's part */
 	bool answers;                /* afterwards; false too where nobody looked */
-	/* Functions of its slot. A reset by `bus` or `slot` would take them along (`touched`). */
+	/* Functions of its slot; `touched`: they were reset with it, which alone it cannot be. */
 	char others[PCI_SLOT_OTHERS][PCI_ADDRESS_MAX];
 	size_t n_others;
 	bool touched;
+	int together_code;      /* code -ENOTTY: why that did not work; 0: it was not tried */
 	struct holders holders; /* code -EBUSY: who has it open; none: its driver is the reason */
 };
 

@@ -27,9 +27,11 @@ static void reset(const char *address)
 	pci_reset(&host_roots_real, &vfio_kernel_real, address, PCI_RESET_MS, &r);
 	pci_reset_explain(&r, address, &err);
 	printf("{\"code\": %d, \"step\": \"%s\", \"methods\": \"%s\", \"driver\": \"%s\", "
-	       "\"took_ms\": %u, \"answers\": %s, \"others\": %zu, \"text\": \"%s\"}\n",
+	       "\"took_ms\": %u, \"answers\": %s, \"others\": %zu, \"touched\": %s, \"together\": "
+	       "%d, \"text\": \"%s\"}\n",
 		r.code, reset_step_names[r.step], r.methods, r.driver, r.took_ms,
-		r.answers ? "true" : "false", r.n_others, err.text);
+		r.answers ? "true" : "false", r.n_others, r.touched ? "true" : "false",
+		r.together_code, err.text);
 }
 
 static void scrub(const char *address, uint64_t vram)

@@ -51,6 +51,8 @@ nested c {BOCHS} <<'END'
 echo 0000:00:05.0 > /sys/bus/pci/drivers/vfio-pci/unbind
 ask nobodys between scrub {ATI}
 ask nobodys-reset between reset {ATI}
+ask given vfio_change give 0000:02:00.1
+ask reset-held-other between reset {VGA}
 """
 
 EVENTS = f"""
@@ -117,6 +119,12 @@ def test_memory_beyond_the_window(seen):
 def test_resets(seen):
     assert (seen["reset-" + BOCHS]["code"], seen["reset-" + BOCHS]["methods"]) == (0, "bus")
     assert seen["reset-" + VIRTIO]["code"] == 0 and seen["reset-" + VIRTIO]["answers"]
+    # Two functions of one card, of which neither can be reset alone.
+    both = seen["reset-" + VGA]
+    assert (both["code"], both["others"], both["touched"]) == (0, 1, True)
+    assert seen["reset-held-other"]["together"] == -errno.EPERM
+    assert "only together with 0000:02:00.1, and VFIO has not all of them" in (
+        seen["reset-held-other"]["text"])
     # Alone on no bus, and without a way of its own.
     assert seen["reset-" + ATI]["code"] == -errno.ENOENT
     assert "no way to be reset" in seen["reset-" + ATI]["text"]

@@ -74,14 +74,28 @@ static void test_other_functions_of_its_slot(void **state)
 	assert_int_equal(reset(&r), 0);
 	assert_int_equal(r.n_others, 1);
 	assert_string_equal(r.others[0], "0000:03:00.1");
-	assert_true(r.touched);
-	tree_put(&f.tree, FOLDER "reset_method", "flr\n");
-	assert_int_equal(reset(&r), 0);
-	assert_int_equal(r.n_others, 1);
 	assert_false(r.touched);
-	tree_put(&f.tree, FOLDER "reset_method", "flr buses\n");
-	assert_int_equal(reset(&r), 0);
-	assert_false(r.touched);
+	/* Not alone; and there is no VFIO here to reset both. */
+	f.fails = "reset";
+	f.code = -ENOTTY;
+	assert_int_equal(reset(&r), -ENOTTY);
+	assert_int_equal(r.together_code, -ENOENT);
+	check_says(&r, "only together with 0000:03:00.1, and VFIO is not there");
+	tree_put(&f.tree, "dev/vfio/vfio", "");
+	assert_int_equal(reset(&r), -ENOTTY);
+	assert_int_equal(r.together_code, -EPERM);
+	check_says(&r, "VFIO has not all of them");
+	tree_put(&f.tree, "dev/vfio/7", "");
+	assert_int_equal(reset(&r), -ENOTTY);
+	assert_int_equal(r.together_code, -ENOTTY);
+	check_says(&r, "and VFIO could not");
+	r.together_code = -EBUSY;
+	check_says(&r, "one of them is in use");
+	/* Without a driver VFIO has none of them. */
+	tree_delete(&f.tree, FOLDER "driver");
+	assert_int_equal(reset(&r), -ENOTTY);
+	assert_int_equal(r.together_code, 0);
+	check_says(&r, "none of its ways");
 }
 
 static void test_not_while_somebody_has_it(void **state)
