@@ -12,6 +12,9 @@
  *   claim   written by the device process, which is not trusted: every value is read once, and
  *           says what it wants, never what it is given. `returned` is the until_ns of the slice
  *           that it is done with, all its work complete.
+ *           `inside` is the slice in which it gave work last, stored before that: who finds another
+ *           until_ns in the page after that store is not inside, because what nobody is inside of
+ *           vgpud may take back at any moment.
  *   wake    the device process writes to it after each change of the claim.
  *
  * A slice has no other name than its until_ns, which is different for each slice of a vGPU. One
@@ -44,7 +47,7 @@ struct slice_page {
 struct slice_claim {
 	uint32_t wants; /* 0 or not */
 	uint32_t pad;
-	uint64_t inside; /* the slice in which it gave the driver work last */
+	uint64_t inside;
 	uint64_t returned;
 };
 

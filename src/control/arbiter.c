@@ -98,6 +98,8 @@ static void slice_begin(
 	a->began_ns = now;
 	v->outside = false;
 	a->unless_ns = v->guilty || SLICE_LOAD(&v->claim->wants) ? 0 : v->expected_until;
+	a->untouched = !v->guilty;
+	v->expected_until = 0;
 	uint64_t until = MAX(MAX(now, a->unless_ns) + grant->length_ns, v->until_ns + 1);
 	a->force_ns = until + (v->guilty ? ARBITER_FORCED_NS : SLICES_GRACE_NS);
 	v->state = ARBITER_HAS;
@@ -134,6 +136,7 @@ static void slice_go_on(struct arbiter *a, uint64_t now)
 		return;
 	slice_begin(a, v, &grant, MAX(now, was));
 	a->began_ns = now;
+	a->untouched = false; /* what is under way goes on in it */
 	/* It was returned in this moment, and its owner has not seen that it goes on. */
 	if (SLICE_LOAD(&v->claim->returned) == was && !SLICE_LOAD(&v->claim->wants))
 		slice_returned(a, now);
@@ -148,6 +151,23 @@ static void slice_not_taken(struct arbiter *a, uint64_t now)
 	v->state = ARBITER_AWAY;
 	v->expected_until = 0;
 	arbiter_withdraw(a, v);
+}
+
+/*
+ * Who comes back and is behind comes next; what is under way may end as it would have. True: the
+ * slice is over, since its owner has not begun: it waits on, and would never return it.
+ */
+static bool slice_cut(struct arbiter *a, uint64_t now)
+{
+	struct arbiter_vgpu *v = a->has;
+	uint64_t was = v->until_ns;
+
+	arbiter_page(a, v, now);
+	if (!a->untouched || SLICE_LOAD(&v->claim->inside) == was)
+		return false;
+	arbiter_slice_over(a, now);
+	v->state = ARBITER_AWAY; /* or it waits, as its claim will say */
+	return true;
 }
 
 /* The time at which something has to be done about the slice; 0: it is over. */
@@ -180,9 +200,8 @@ static uint64_t slice_step(struct arbiter *a, uint64_t now)
 		slice_forced(a, now);
 		return 0;
 	}
-	/* Who comes back and is behind comes next; what is under way may end as it would have. */
-	if (now < v->until_ns && slices_preempt(&a->slices, now - a->began_ns))
-		arbiter_page(a, v, now);
+	if (now < v->until_ns && slices_preempt(&a->slices, now - a->began_ns) && slice_cut(a, now))
+		return 0;
 	return alone ? ahead : a->force_ns;
 }
 

@@ -86,6 +86,7 @@ struct arbiter {
 	struct arbiter_vgpu *has; /* NULL: nobody */
 	uint64_t began_ns, force_ns;
 	uint64_t unless_ns; /* its slice is over by then, unless work was given in it; 0: it was */
+	bool untouched;     /* its owner may not have begun to use it */
 	uint64_t beat_at, police_at;
 	uint64_t next_ns; /* the last step asked to be called again then */
 };

@@ -41,22 +41,33 @@ struct gate {
 
 /* ---- what the pages say ---- */
 
+/* False: the slice is another one now, or none. vgpud takes back what nobody said it is inside. */
+static bool gate_go_inside(struct gate *g, uint64_t until)
+{
+	if (g->inside == until)
+		return true;
+	SLICE_STORE(&g->claim->inside, until);
+	if (SLICE_LOAD(&g->page->until_ns) != until)
+		return false;
+	g->inside = until;
+	return true;
+}
+
 /* May work be given now? */
 static bool gate_may(struct gate *g, uint64_t now)
 {
-	uint64_t until = SLICE_LOAD(&g->page->until_ns);
+	uint64_t until;
 
-	if (until == SLICE_OPEN) {
-		g->inside = 0;
-		return true;
-	}
-	if (now < until && until != g->returned) {
-		if (g->inside != until)
-			SLICE_STORE(&g->claim->inside, until);
-		g->inside = until;
-		return true;
-	}
-	return g->gone && SLICE_LOAD(&g->page->alive_ns) == g->gone_alive;
+	do {
+		until = SLICE_LOAD(&g->page->until_ns);
+		if (until == SLICE_OPEN) {
+			g->inside = 0;
+			return true;
+		}
+		if (now >= until || until == g->returned)
+			return g->gone && SLICE_LOAD(&g->page->alive_ns) == g->gone_alive;
+	} while (!gate_go_inside(g, until));
+	return true;
 }
 
 static void gate_tell(struct gate *g, bool wants)

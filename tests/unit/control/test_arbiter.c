@@ -36,6 +36,8 @@ struct process {
 	uint64_t left_ns;            /* of the one under way */
 	uint64_t thinks_until, idle_since, inside, held_until;
 	bool waits;
+	uint64_t slow_ns,
+		wakes_at;         /* it wakes up so late, and thinks for longer; will have, then */
 	uint64_t ran_ns, stopped; /* in all; times it was stopped */
 };
 
@@ -51,6 +53,13 @@ struct node {
 
 static void node_wake(void *data, struct slice_page *page)
 {
+	struct node *node = data;
+
+	for (unsigned i = 0; i < node->n; i++) {
+		struct process *p = &node->processes[i];
+		if (&p->page == page)
+			p->wakes_at = node->now + p->slow_ns;
+	}
 }
 
 static void node_hold(void *data, uint32_t id, uint64_t ns)
@@ -108,12 +117,18 @@ static void process_honest(struct node *node, struct process *p)
 	if (thinks && p->inside &&
 		(node->now >= p->page.until_ns || node->now - p->idle_since >= p->page.idle_ns))
 		process_tell(node, p, false);
-	if (thinks)
+	if (thinks || (p->waits && node->now < p->wakes_at))
 		return;
 	if (process_may(node, p))
 		p->left_ns = p->piece_ns;
 	else if (!p->waits)
 		process_tell(node, p, true);
+}
+
+static uint64_t node_random(struct node *node)
+{
+	node->random = node->random * 6364136223846793005ull + 1442695040888963407ull;
+	return node->random >> 33;
 }
 
 static void process_tick(struct node *node, struct process *p)
@@ -133,14 +148,14 @@ static void process_tick(struct node *node, struct process *p)
 	if (!p->left_ns) {
 		p->idle_since = node->now;
 		p->thinks_until = node->now + (p->think_ns ? p->think_ns + TICK : 0);
+		p->thinks_until += p->slow_ns * (node_random(node) % 8);
 	}
 }
 
 /* Says anything at any moment, and works when it may, to be found out. */
 static void process_hostile(struct node *node, struct process *p)
 {
-	node->random = node->random * 6364136223846793005ull + 1442695040888963407ull;
-	uint64_t r = node->random >> 33;
+	uint64_t r = node_random(node);
 
 	p->claim.wants = (uint32_t)r;
 	p->claim.inside = r % 3 ? p->page.until_ns : r;
@@ -326,6 +341,23 @@ static void test_thinking(void **state)
 		assert_in_range(ran[0], 5940 * MS, 6060 * MS);
 		assert_in_range(ran[1], 1980 * MS, 2020 * MS);
 	}
+}
+
+/* A slice may be another one's again before its owner has woken up: nobody is stopped for that. */
+static void test_slow_to_wake(void **state)
+{
+	struct node node;
+
+	node_begin(&node, equal);
+	for (unsigned i = 0; i < 4; i++) {
+		struct process *p =
+			node_add(&node, (struct sched_vgpu){100 * (i + 1), 1}, (2 + i) * 700 * US);
+		p->think_ns = (1 + i) * 130 * US;
+		p->slow_ns = 600 * US;
+	}
+	node_run(&node, 10000 * MS);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(node.processes[i].stopped, 0);
 }
 
 /* Who wants the GPU alone has it whole, and nothing is lost in hand-shakes. */
@@ -532,6 +564,7 @@ int main(void)
 		cmocka_unit_test(test_weights),
 		cmocka_unit_test(test_one_that_thinks),
 		cmocka_unit_test(test_thinking),
+		cmocka_unit_test(test_slow_to_wake),
 		cmocka_unit_test(test_fixed),
 		cmocka_unit_test(test_idle_time),
 		cmocka_unit_test(test_long_draws),
