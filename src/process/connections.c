@@ -355,6 +355,7 @@ static void connections_dispatch(struct connections *all, struct packet *packet)
 		connections_configured(all, (const struct standby_args *)packet->payload);
 		break;
 	case KEEPER_DEVICE_IDLE:
+		succession_rest(all->succession);
 		quiet_begin(all->loop, all->channel_fd);
 		break;
 	default: /* the table lets nothing else pass but QUIT */

@@ -268,6 +268,7 @@ void leaving_save(struct succession *s)
 	bool lossy = false, precopied = s->rounds > 0;
 
 	succession_freeze(s);
+	succession_forget_spare(s); /* a successor's journal goes into its place */
 	if (s->round) { /* asked to end in the middle of a round: what it has does not count */
 		leaving_forget_rounds(s);
 		precopied = false;
@@ -355,6 +356,7 @@ void leaving_save_file(struct succession *s, const struct keeper_save *save, int
 		leaving_answer_file(s, save->exact, file);
 		return;
 	}
+	succession_forget_spare(s);
 	close_fd(&s->stop_fd);
 	s->stop_fd = TAKE_FD(file);
 	s->stop_exact = save->exact;

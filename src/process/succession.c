@@ -138,8 +138,12 @@ int succession_new_journal(struct succession *s, struct journal **ret)
 {
 	struct journal *journal;
 	int fd;
-	int err = journal_create(JOURNAL_HARD_BYTES, &fd, &journal);
 
+	if (s->spare) {
+		*ret = TAKE_PTR(s->spare);
+		return 0;
+	}
+	int err = journal_create(JOURNAL_HARD_BYTES, &fd, &journal);
 	if (err < 0)
 		return err;
 	err = succession_put(s, KEEPER_CUSTODY_JOURNAL, 1 - s->journal_slot, 0, fd);
@@ -153,22 +157,50 @@ int succession_new_journal(struct succession *s, struct journal **ret)
 	return 0;
 }
 
+void succession_forget_spare(struct succession *s)
+{
+	if (!s->spare)
+		return;
+	journal_destroy(TAKE_PTR(s->spare));
+	succession_drop(s, KEEPER_CUSTODY_JOURNAL, 1 - s->journal_slot);
+}
+
+/* Of a vGPU that uploads much: it will need as much again. */
+static bool succession_is_worth_keeping(const struct journal *journal)
+{
+	uint64_t room = journal_room(journal);
+
+	return room >= SPARE_LEAST_BYTES && room <= SPARE_MOST_BYTES &&
+	       journal_bytes(journal) >= room / 2;
+}
+
+/* A journal that counts no more, in the slot that does not. */
+static void succession_retire(struct succession *s, struct journal *journal)
+{
+	if (!journal)
+		return;
+	if (succession_is_worth_keeping(journal) && journal_reset(journal) == 0) {
+		s->spare = journal;
+		return;
+	}
+	journal_destroy(journal);
+	succession_drop(s, KEEPER_CUSTODY_JOURNAL, 1 - s->journal_slot);
+}
+
 void succession_switch(
 	struct succession *s, struct journal *journal, uint32_t image_slot, uint32_t rounds)
 {
-	uint32_t old_image = s->image_slot, old_journal = s->journal_slot;
+	uint32_t old_image = s->image_slot;
 	uint32_t old_rounds = s->base_rounds;
-	bool had_journal = s->journal != NULL;
+	struct journal *old = s->journal;
 
 	device_set_journal(s->device, journal);
-	journal_destroy(s->journal);
 	s->journal = journal;
-	s->journal_slot = 1 - old_journal;
+	s->journal_slot = 1 - s->journal_slot;
 	s->image_slot = image_slot;
 	s->base_rounds = rounds;
 	succession_write_anchor(s);
-	if (had_journal)
-		succession_drop(s, KEEPER_CUSTODY_JOURNAL, old_journal);
+	succession_retire(s, old);
 	if (old_image != KEEPER_NO_IMAGE && old_image != image_slot)
 		succession_drop(s, KEEPER_CUSTODY_IMAGE, old_image);
 	while (old_rounds > rounds)
@@ -183,6 +215,7 @@ void succession_give_up(struct succession *s, const char *why)
 	uint32_t image = s->image_slot, journal = s->journal_slot, rounds = s->base_rounds;
 	char text[KEEPER_TEXT_MAX];
 
+	succession_forget_spare(s);
 	device_set_journal(s->device, NULL);
 	journal_destroy(TAKE_PTR(s->journal));
 	s->given_up = true;
@@ -295,6 +328,11 @@ static bool succession_image_is_due(const struct succession *s)
 	       s->last_ms >= s->next_try_ms;
 }
 
+void succession_rest(struct succession *s)
+{
+	succession_forget_spare(s);
+}
+
 bool succession_idle(struct succession *s)
 {
 	if (s->frozen_since)
@@ -403,6 +441,7 @@ void succession_destroy(struct succession *s)
 	free(s->resumed);
 	device_set_journal(s->device, NULL);
 	journal_destroy(s->journal);
+	journal_destroy(s->spare);
 	if (s->anchor)
 		munmap(s->anchor, KEEPER_ANCHOR_SIZE);
 	free(s);

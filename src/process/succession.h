@@ -69,6 +69,9 @@ bool succession_frozen(const struct succession *s);
 /* From the loop's idle hook: images that are due, precopying. True: call again without blocking. */
 bool succession_idle(struct succession *s);
 
+/* Its guest does nothing: gives back what memory can be done without. */
+void succession_rest(struct succession *s);
+
 /*
  * A whole state to or from a file, for VMMs that ask (vhost-user DEVICE_STATE). When one is loaded
  * the device's clients must own nothing yet; `load` gets the section of the one vhost-user

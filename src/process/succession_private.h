@@ -18,6 +18,8 @@
 
 #define JOURNAL_SOFT_BYTES (96ull << 20)  /* an image is due */
 #define JOURNAL_HARD_BYTES (512ull << 20) /* nothing fits any more */
+#define SPARE_LEAST_BYTES  (4ull << 20)   /* a smaller journal is made anew as fast */
+#define SPARE_MOST_BYTES   (128ull << 20) /* a larger one is not kept */
 #define IMAGE_ACTIVE_MS    1000u          /* no image before so much activity … */
 #define TAKING_OVER_WEIGHT 4u             /* time of taking over counts so many times as activity */
 #define IMAGE_COST_FACTOR  40u            /* … and so many times what the last one took */
@@ -42,6 +44,11 @@ struct succession {
 	/* what is kept */
 	struct keeper_anchor *anchor; /* NULL: nothing yet */
 	struct journal *journal;
+	/*
+	 * The one before, empty, for the next: in the slot that does not count, in custody. Where
+	 * much is uploaded, finding and clearing its memory anew costs more than filling it.
+	 */
+	struct journal *spare;             /* NULL: none */
 	uint32_t image_slot, journal_slot; /* those that count; image: KEEPER_NO_IMAGE */
 	uint32_t base_rounds;              /* of precopied contents that belong to it */
 	uint64_t count;                    /* of changes of the anchor */
@@ -84,11 +91,13 @@ void succession_put_shaders(struct succession *s);
 int succession_anchor(struct succession *s);
 /* Anchor and first journal, unless they are there. */
 int succession_begin(struct succession *s);
-/* A new journal in the slot that does not count. */
+/* A new journal, or the spare one, in the slot that does not count. */
 int succession_new_journal(struct succession *s, struct journal **ret);
 /* Makes journal and image count: one store. Lets go of those that did before. */
 void succession_switch(
 	struct succession *s, struct journal *journal, uint32_t image_slot, uint32_t rounds);
+/* Before a successor puts a journal into that slot, and when its memory is better given back. */
+void succession_forget_spare(struct succession *s);
 /* Activity, ms, after which an image is due. */
 uint64_t succession_enough(const struct succession *s);
 /* Writes the anchor again as this process knows it. */

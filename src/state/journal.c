@@ -68,6 +68,7 @@ struct journal {
 	uint64_t cursor;          /* reading: the next entry */
 	bool in_record;           /* what comes next may be its payload */
 	bool gap;                 /* a payload found no room: it cannot be run again */
+	bool opened;              /* a predecessor's */
 	struct journal_page *page;
 	uint64_t *watched; /* since when it is busy is told there; NULL: nowhere */
 	uint8_t *entries;
@@ -188,6 +189,7 @@ int journal_open(int fd, uint64_t limit, struct journal **ret)
 		journal_destroy(j);
 		return err;
 	}
+	j->opened = true;
 	*ret = j;
 	return 0;
 }
@@ -200,6 +202,18 @@ void journal_destroy(struct journal *j)
 		munmap(j->page, HEADER_PAGE + j->limit);
 	close_fd(&j->fd);
 	free(j);
+}
+
+int journal_reset(struct journal *j)
+{
+	if (j->opened)
+		return -EINVAL;
+	j->committed = j->cursor = j->suspect = 0;
+	j->in_record = j->gap = false;
+	j->n_skips = 0;
+	memset(j->skips, 0, sizeof(j->skips));
+	*j->page = (struct journal_page){.magic = JOURNAL_MAGIC, .version = JOURNAL_VERSION};
+	return 0;
 }
 
 /* ---- writing ---- */
@@ -296,6 +310,11 @@ bool journal_due(const struct journal *j, size_t size)
 uint64_t journal_bytes(const struct journal *j)
 {
 	return j ? j->committed : 0;
+}
+
+uint64_t journal_room(const struct journal *j)
+{
+	return j->capacity;
 }
 
 void journal_busy(struct journal *j, uint64_t since)

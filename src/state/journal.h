@@ -62,6 +62,11 @@ int journal_create(uint64_t limit, int *ret_fd, struct journal **ret);
  */
 int journal_open(int fd, uint64_t limit, struct journal **ret);
 void journal_destroy(struct journal *j); /* NULL-safe; the memory stays who else holds it */
+/*
+ * Nobody needs what is in it any more: empty again, with its memory, which is what a new one would
+ * have to find and to clear. -EINVAL: it was opened, so somebody else may know its memory.
+ */
+int journal_reset(struct journal *j);
 
 /* ---- writing; j may be NULL: then nothing is kept and payloads are not copied ---- */
 
@@ -89,6 +94,7 @@ void journal_finished(struct journal *j, uint64_t mark);
  */
 bool journal_due(const struct journal *j, size_t size);
 uint64_t journal_bytes(const struct journal *j);
+uint64_t journal_room(const struct journal *j); /* bytes that it has memory for */
 
 /*
  * Who watches from outside (the keeper) sees since when this process has been at one thing: a time

@@ -180,6 +180,81 @@ static void test_a_snapshot_closes_its_file(void **state)
 	assert_int_equal(fcntl(fd, F_GETFD), -1);
 }
 
+/* So much is uploaded, and an image is made. */
+static void upload(struct life *life, size_t bytes)
+{
+	const struct frontend_keep *keep = succession_keep(life->s);
+	void *memory = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const struct iovec iov = {memory, bytes};
+
+	assert_ptr_not_equal(memory, MAP_FAILED);
+	assert_non_null(journal_payload(keep->journal(keep->data), &iov, 1, 0, bytes));
+	munmap(memory, bytes);
+	keep->image_due(keep->data);
+	succession_idle(life->s);
+}
+
+/* Messages about journals up to now: what the keeper was given minus what it gave up. */
+static int journals_given(struct life *life)
+{
+	struct packet packet;
+	int given = 0;
+
+	while (packet_recv(life->keeper, &keeper_device_table, KEEPER_FROM_DEVICE, &packet) == 1) {
+		const struct keeper_custody *what = (const struct keeper_custody *)packet.payload;
+		close_fd(&packet.fd);
+		if (what->kind != KEEPER_CUSTODY_JOURNAL)
+			continue;
+		given += packet.type == KEEPER_DEVICE_CUSTODY;
+		given -= packet.type == KEEPER_DEVICE_RELEASE;
+	}
+	return given;
+}
+
+static void test_a_large_journal_is_used_again(void **state)
+{
+	struct life *life = *state;
+
+	begin_to_keep(life);
+	const struct journal *first = life->s->journal;
+	assert_int_equal(journals_given(life), 1);
+	upload(life, SPARE_LEAST_BYTES);
+	assert_ptr_equal(life->s->spare, first);
+	assert_int_equal(journals_given(life), 1); /* it has both */
+	upload(life, SPARE_LEAST_BYTES);
+	assert_ptr_equal(life->s->journal, first);
+	assert_int_equal(journal_bytes(first), 0);
+	assert_int_equal(journals_given(life), 0);
+	/* Its memory was not needed this time. */
+	upload(life, 1000);
+	assert_int_equal(journals_given(life), -1);
+	upload(life, 1000);
+	assert_null(life->s->spare);
+	assert_true(journal_room(life->s->journal) < SPARE_LEAST_BYTES);
+}
+
+static void test_a_spare_journal_is_given_back(void **state)
+{
+	struct life *life = *state;
+	const struct keeper_save save = {0};
+
+	begin_to_keep(life);
+	upload(life, SPARE_LEAST_BYTES);
+	assert_int_equal(journals_given(life), 2);
+	succession_rest(life->s);
+	assert_int_equal(journals_given(life), -1);
+	upload(life, SPARE_LEAST_BYTES);
+	assert_non_null(life->s->spare);
+	assert_int_equal(journals_given(life), 1);
+	/* A successor's would come into its place. */
+	say(life, KEEPER_DEVICE_SAVE, &save, sizeof(save), -1);
+	assert_null(life->s->spare);
+	assert_int_equal(journals_given(life), -1);
+	say(life, KEEPER_DEVICE_THAW, "", 0, -1);
+	upload(life, SPARE_MOST_BYTES + 1);
+	assert_null(life->s->spare);
+}
+
 struct waiting {
 	struct life *life;
 	int client;
@@ -332,6 +407,8 @@ int main(void)
 		T(test_without_images_it_serves_on),
 		T(test_thaw_answers_precopy),
 		T(test_a_snapshot_closes_its_file),
+		T(test_a_large_journal_is_used_again),
+		T(test_a_spare_journal_is_given_back),
 		T(test_a_hibernation_waits_for_rest),
 		T(test_killed_before_the_first_journal),
 		T(test_what_was_given_up_is_not_recovered),

@@ -49,6 +49,38 @@ static struct journal *reopen(int fd)
 	return j;
 }
 
+static void test_a_journal_is_used_again(void **state)
+{
+	static uint8_t much[3 << 20];
+	const struct iovec iov = {much, sizeof(much)};
+	struct journal *j;
+	cleanup_close int fd = -1;
+
+	assert_int_equal(journal_create(LIMIT, &fd, &j), 0);
+	assert_int_equal(record(j, 1, "before"), 0);
+	assert_non_null(journal_payload(j, &iov, 1, 0, sizeof(much)));
+	assert_null(journal_payload(j, &iov, 1, 0, LIMIT));
+	journal_executed(j);
+	journal_finished(j, journal_mark(j));
+	assert_true(journal_due(j, 0));
+	uint64_t room = journal_room(j);
+	assert_true(room > sizeof(much));
+	assert_int_equal(journal_reset(j), 0);
+	assert_int_equal(journal_room(j), room);
+	assert_int_equal(journal_bytes(j), 0);
+	assert_false(journal_due(j, 0));
+	assert_int_equal(record(j, 2, "after it"), 0);
+	journal_destroy(j);
+
+	j = reopen(fd);
+	expect(j, 2, "after it", false, false);
+	struct journal_record r;
+	assert_int_equal(journal_next(j, &r), 0);
+	/* A predecessor may still have it. */
+	assert_int_equal(journal_reset(j), -EINVAL);
+	journal_destroy(j);
+}
+
 static void test_records_and_payloads_come_back(void **state)
 {
 	char memory[] = "0123456789abcdef";
@@ -449,6 +481,7 @@ static void test_what_a_record_costs(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_journal_is_used_again),
 		cmocka_unit_test(test_records_and_payloads_come_back),
 		cmocka_unit_test(test_without_a_journal),
 		cmocka_unit_test(test_it_grows_and_gets_full),
