@@ -12,8 +12,9 @@
 
 #include <stdint.h>
 
-#define HANDOVER_VERSION  1u
+#define HANDOVER_VERSION  2u
 #define HANDOVER_NAME_MAX 256
+#define HANDOVER_VGPU_MAX 64
 #define HANDOVER_TEXT_MAX 512
 #define HANDOVER_LABEL    "libvirt domain " /* how its binding is called, before its name */
 
@@ -23,7 +24,8 @@ enum handover_side { HANDOVER_FROM_HELPER, HANDOVER_FROM_VGPUD };
 struct handover_offer {
 	uint32_t version;
 	uint32_t pad;
-	char domain[HANDOVER_NAME_MAX]; /* also the name of its vGPU */
+	char domain[HANDOVER_NAME_MAX];
+	char vgpu[HANDOVER_VGPU_MAX]; /* "": it is named like the domain */
 };
 
 struct handover_answer {

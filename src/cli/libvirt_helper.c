@@ -6,6 +6,8 @@
  *
  * libvirt does not say which domain it is. It writes our pid into
  * STATE_DIR/ID-NAME-ALIAS-vhost-user-gpu.pid, NAME cut to 20 characters; that file is looked for.
+ * Where `vgpuctl libvirt attach` wrote the device, ALIAS says which vGPU it is; else that is named
+ * like the domain.
  */
 #include "cli/cli.h"
 
@@ -13,8 +15,10 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/parse.h"
+#include "host/domain_alias.h"
 #include "protocol/handover.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -40,11 +44,20 @@ struct helper {
 	int fd;
 	const char *socket_path;
 	const char *domain;
+	const char *vgpu;
 	bool capabilities;
 };
 
-/* ID-NAME-ALIAS-vhost-user-gpu.pid → NAME; an alias has no '-' in it. */
-static bool domain_from_file(const char *file, char *ret, size_t size)
+/* What a connection is for. */
+struct served {
+	char domain[HANDOVER_NAME_MAX];
+	char vgpu[HANDOVER_VGPU_MAX]; /* "": named like the domain */
+};
+
+static_assert(HANDOVER_VGPU_MAX == DOMAIN_ALIAS_NAME_MAX, "names of vGPUs fit");
+
+/* ID-NAME-ALIAS-vhost-user-gpu.pid → NAME; an alias that is not ours has no '-' in it. */
+static bool served_from_file(const char *file, struct served *ret)
 {
 	const char *end = strstr(file, PID_FILE_END), *name = file;
 
@@ -54,12 +67,15 @@ static bool domain_from_file(const char *file, char *ret, size_t size)
 		name++;
 	if (name == file || *name++ != '-')
 		return false;
-	while (end > name && end[-1] != '-')
-		end--;
-	if (end <= name + 1)
-		return false;
-	snprintf(ret, size, "%.*s", (int)(end - 1 - name), name);
-	return true;
+	size_t len = (size_t)(end - name);
+	ret->vgpu[0] = '\0';
+	if (!domain_alias_in_file(name, len, ret->vgpu, &len)) {
+		while (len && name[len - 1] != '-')
+			len--;
+		len -= len > 0;
+	}
+	snprintf(ret->domain, sizeof(ret->domain), "%.*s", (int)len, name);
+	return len > 0;
 }
 
 static pid_t read_pid(const char *dir, const char *file)
@@ -74,14 +90,14 @@ static pid_t read_pid(const char *dir, const char *file)
 		       : 0;
 }
 
-static bool search_dir(const char *dir, char *ret, size_t size)
+static bool search_dir(const char *dir, struct served *ret)
 {
 	const struct dirent *entry;
 	bool found = false;
 	DIR *d = opendir(dir);
 
 	while (d && !found && (entry = readdir(d)))
-		found = domain_from_file(entry->d_name, ret, size) &&
+		found = served_from_file(entry->d_name, ret) &&
 			read_pid(dir, entry->d_name) == getpid();
 	if (d)
 		closedir(d);
@@ -116,7 +132,7 @@ static void complete_name(char *name, size_t size)
 		snprintf(name, size, "%s", whole);
 }
 
-static bool find_domain(char *ret, size_t size)
+static bool find_served(struct served *ret)
 {
 	const char *own = getenv("VGPU_LIBVIRT_STATE_DIR"), *run = getenv("XDG_RUNTIME_DIR");
 	char user[PATH_MAX] = "";
@@ -127,8 +143,8 @@ static bool find_domain(char *ret, size_t size)
 	const char *dirs[] = {own ?: "", "/run/libvirt/qemu", "/var/run/libvirt/qemu", user};
 	for (;;) {
 		for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
-			if (*dirs[i] && search_dir(dirs[i], ret, size)) {
-				complete_name(ret, size);
+			if (*dirs[i] && search_dir(dirs[i], ret)) {
+				complete_name(ret->domain, sizeof(ret->domain));
 				return true;
 			}
 		}
@@ -191,8 +207,9 @@ static int connect_vgpud(char *ret_path, size_t size)
 	return TAKE_FD(fd);
 }
 
-static int offer(const struct helper *h, const char *domain)
+static int offer(const struct helper *h, const struct served *served)
 {
+	const char *domain = served->domain;
 	struct handover_offer offer = {.version = HANDOVER_VERSION};
 	struct packet p;
 	char path[300];
@@ -204,6 +221,7 @@ static int offer(const struct helper *h, const char *domain)
 			"QEMU must be in its group)",
 			domain, path, strerror(errno));
 	snprintf(offer.domain, sizeof(offer.domain), "%s", domain);
+	snprintf(offer.vgpu, sizeof(offer.vgpu), "%s", served->vgpu);
 	int r = packet_send(vgpud, &handover_table, HANDOVER_OFFER, &offer, h->fd);
 	if (r == 0 && poll(&(struct pollfd){.fd = vgpud, .events = POLLIN}, 1, ANSWER_MS) <= 0)
 		r = -ETIMEDOUT;
@@ -239,7 +257,7 @@ static int print_capabilities(void)
 
 static bool parse_args(int argc, char **argv, struct helper *h)
 {
-	enum { FD = 256, CAPABILITIES, VIRGL, RENDER_NODE, DOMAIN };
+	enum { FD = 256, CAPABILITIES, VIRGL, RENDER_NODE, DOMAIN, VGPU };
 	static const struct option options[] = {
 		{"fd", required_argument, NULL, FD},
 		{"socket-path", required_argument, NULL, 's'},
@@ -247,6 +265,7 @@ static bool parse_args(int argc, char **argv, struct helper *h)
 		{"virgl", no_argument, NULL, VIRGL},
 		{"render-node", required_argument, NULL, RENDER_NODE},
 		{"domain", required_argument, NULL, DOMAIN},
+		{"vgpu", required_argument, NULL, VGPU},
 		{0},
 	};
 	uint64_t fd;
@@ -269,6 +288,11 @@ static bool parse_args(int argc, char **argv, struct helper *h)
 		case DOMAIN:
 			h->domain = optarg;
 			break;
+		case VGPU:
+			if (strlen(optarg) >= HANDOVER_VGPU_MAX)
+				return false;
+			h->vgpu = optarg;
+			break;
 		case VIRGL: /* always */
 		case RENDER_NODE:
 			break;
@@ -282,30 +306,32 @@ static bool parse_args(int argc, char **argv, struct helper *h)
 int main(int argc, char **argv)
 {
 	struct helper h = {.fd = -1};
-	char domain[HANDOVER_NAME_MAX];
+	struct served served = {0};
 
 	if (!parse_args(argc, argv, &h)) {
 		fputs("usage: vgpu-libvirt-helper --print-capabilities | --fd=N | "
 		      "--socket-path=PATH\n"
-		      "       [--virgl] [--render-node=PATH] [--domain NAME]\n",
+		      "       [--virgl] [--render-node=PATH] [--domain NAME [--vgpu NAME]]\n",
 			stderr);
 		return 2;
 	}
 	if (h.capabilities)
 		return print_capabilities();
 	if (h.domain)
-		snprintf(domain, sizeof(domain), "%s", h.domain);
-	else if (!find_domain(domain, sizeof(domain)))
+		snprintf(served.domain, sizeof(served.domain), "%s", h.domain);
+	else if (!find_served(&served))
 		return fail(
 			"no libvirt domain names process %d as its GPU (start it from libvirt, or "
 			"give --domain)",
 			(int)getpid());
+	if (h.vgpu)
+		snprintf(served.vgpu, sizeof(served.vgpu), "%s", h.vgpu);
 	if (h.socket_path)
 		h.fd = accept_one(h.socket_path);
 	if (h.fd < 0)
 		return fail("domain %s: there is no connection at %s: %s (choose a free path)",
-			domain, h.socket_path ?: "--fd", strerror(errno));
-	int r = offer(&h, domain);
+			served.domain, h.socket_path ?: "--fd", strerror(errno));
+	int r = offer(&h, &served);
 	if (r == EXIT_SUCCESS)
 		stay(h.fd);
 	return r;

@@ -38,7 +38,7 @@ static void print_overview(FILE *out)
 {
 	fprintf(out, "usage: vgpuctl [--socket PATH] [--json] VERB [ARGUMENTS]\n\n");
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
-		fprintf(out, "  %-12s %s\n", verbs[i]->name, verbs[i]->summary);
+		fprintf(out, "  %-15s %s\n", verbs[i]->name, verbs[i]->summary);
 	fprintf(out, "\n`vgpuctl VERB --help` says more. VGPUD_SOCKET names vgpud's socket.\n");
 }
 

@@ -3,9 +3,9 @@
 
 #include "base/cleanup.h"
 #include "control/gpu_rules.h"
+#include "host/domain_alias.h"
 #include "protocol/handover.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,19 +51,6 @@ static void helper_answer(struct helper *h, const struct error *err)
 	}
 	packet_send(h->fd, &handover_table, HANDOVER_ANSWER, &answer, -1);
 	helper_free(h);
-}
-
-/* A domain's name as the name of a vGPU: what is not allowed there becomes '-'. */
-static bool name_from_domain(const char *domain, char *ret)
-{
-	snprintf(ret, VGPU_NAME_LONGEST + 1, "%.63s", domain);
-	for (char *p = ret; *p; p++) {
-		if (*p & 0x80 || (!isalnum((unsigned char)*p) && !strchr("_.-", *p)))
-			*p = '-';
-	}
-	if (*ret && !isalnum((unsigned char)*ret))
-		*ret = 'x';
-	return name_valid(ret);
 }
 
 static void on_adopted(void *data, const struct error *err, int *fd)
@@ -120,6 +107,14 @@ static void helper_create(struct helper *h)
 	helper_answer(h, &err);
 }
 
+static bool name_from_offer(const struct handover_offer *offer, char *ret)
+{
+	if (!offer->vgpu[0])
+		return domain_alias_by_domain(offer->domain, ret);
+	snprintf(ret, VGPU_NAME_LONGEST + 1, "%s", offer->vgpu);
+	return name_valid(ret);
+}
+
 static int on_offer(sd_event_source *source, int fd, uint32_t events, void *data)
 {
 	struct helper *h = data;
@@ -138,16 +133,24 @@ static int on_offer(sd_event_source *source, int fd, uint32_t events, void *data
 	h->timer = sd_event_source_disable_unref(h->timer);
 	h->offered = p.fd;
 	packet_text(offer->domain, sizeof(offer->domain));
+	packet_text(offer->vgpu, sizeof(offer->vgpu));
 	snprintf(h->domain, sizeof(h->domain), "%.200s", offer->domain);
 	if (offer->version != HANDOVER_VERSION) {
 		error_set(&err, EPROTO,
 			"helper: it is of another version (install both of one build)");
 		helper_answer(h, &err);
-	} else if (!name_from_domain(offer->domain, h->name)) {
-		error_set(&err, EINVAL, "helper: the domain has no name (give it one)");
+	} else if (!name_from_offer(offer, h->name)) {
+		error_set(&err, EINVAL, "helper: the domain or its vGPU has no name (give it one)");
 		helper_answer(h, &err);
 	} else if (vgpud_find_vgpu(h->handover->d, h->name)) {
 		helper_adopt(h);
+	} else if (offer->vgpu[0]) {
+		/* It was chosen, so no other will do. */
+		error_set(&err, ENOENT,
+			"%s: the domain asks for this vGPU, which is not there (create it, or "
+			"`vgpuctl libvirt detach` it)",
+			h->name);
+		helper_answer(h, &err);
 	} else {
 		helper_create(h);
 	}

@@ -20,7 +20,8 @@ static bool name_fits(const char *name)
 		return false;
 	while (plain(name[n]) || name[n] == '.')
 		n++;
-	return !name[n] && n < DOMAIN_ALIAS_NAME_MAX;
+	/* One with the beginning of an alias inside could not be told from a domain's name. */
+	return !name[n] && n < DOMAIN_ALIAS_NAME_MAX && !strstr(name, "-" DOMAIN_ALIAS_BEGIN);
 }
 
 bool domain_alias_make(const char *name, unsigned index, char ret[static DOMAIN_ALIAS_MAX])
@@ -89,4 +90,36 @@ bool domain_alias_read(
 	memcpy(ret_name, name, sizeof(name));
 	*ret_index = (unsigned)index;
 	return true;
+}
+
+bool domain_alias_by_domain(const char *domain, char ret_name[static DOMAIN_ALIAS_NAME_MAX])
+{
+	snprintf(ret_name, DOMAIN_ALIAS_NAME_MAX, "%s", domain);
+	for (char *p = ret_name; *p; p++) {
+		if (*p & 0x80 || (!plain(*p) && *p != '.'))
+			*p = '-';
+	}
+	if (*ret_name && !isalnum((unsigned char)*ret_name))
+		*ret_name = 'x';
+	return *ret_name;
+}
+
+bool domain_alias_in_file(const char *text, size_t size,
+	char ret_name[static DOMAIN_ALIAS_NAME_MAX], size_t *ret_domain)
+{
+	static const char begin[] = "-" DOMAIN_ALIAS_BEGIN;
+	char alias[DOMAIN_ALIAS_MAX];
+	unsigned index;
+
+	for (size_t at = size; at-- > 0;) {
+		if (size - at < sizeof(begin) || strncmp(text + at, begin, sizeof(begin) - 1) != 0)
+			continue;
+		size_t len = size - at - 1;
+		if (len >= sizeof(alias))
+			return false;
+		snprintf(alias, sizeof(alias), "%.*s", (int)len, text + at + 1);
+		*ret_domain = at;
+		return domain_alias_read(alias, ret_name, &index);
+	}
+	return false;
 }

@@ -28,4 +28,17 @@ bool domain_alias_make(const char *name, unsigned index, char ret[static DOMAIN_
 bool domain_alias_read(
 	const char *alias, char ret_name[static DOMAIN_ALIAS_NAME_MAX], unsigned *ret_index);
 
+/*
+ * The vGPU of a domain whose device has no alias of ours is named like the domain; what a name of a
+ * vGPU cannot hold is '-' there. False: the domain has no name.
+ */
+bool domain_alias_by_domain(const char *domain, char ret_name[static DOMAIN_ALIAS_NAME_MAX]);
+
+/*
+ * Of "NAME-ALIAS", `size` bytes, as libvirt writes it: the vGPU, and in *ret_domain how long NAME
+ * is. The last alias of ours counts, because no vGPU's name has one inside. False: there is none.
+ */
+bool domain_alias_in_file(const char *text, size_t size,
+	char ret_name[static DOMAIN_ALIAS_NAME_MAX], size_t *ret_domain);
+
 #endif

@@ -317,10 +317,48 @@ int domain_detach(const char *xml, size_t size, const char *name, const char *wh
 
 /* --- check, look --- */
 
+/* Its video device, which has no alias of ours and so gets the vGPU named like the domain; NULL. */
+static xmlNode *video_by_name(const xmlNode *root, const struct domain_vgpu *vgpu)
+{
+	xmlNode *video = tree_child(tree_child(root, "devices"), "video");
+	char domain[DOMAIN_LABEL_MAX], name[DOMAIN_ALIAS_NAME_MAX];
+
+	tree_content(tree_child(root, "name"), domain, sizeof(domain));
+	if (vgpu->device != DOMAIN_VIDEO || !domain_alias_by_domain(domain, name) ||
+		strcmp(name, vgpu->name) != 0)
+		return NULL;
+	while (video && (!video_is_vhost_user(video) || device_owner(video, name)))
+		video = tree_next(video, "video");
+	return video;
+}
+
+static void check_devices(const struct attaching *a, struct domain_findings *ret)
+{
+	const struct domain_vgpu *vgpu = a->vgpu;
+	const xmlNode *ours = device_next(a->devices, NULL, vgpu->name);
+	const xmlNode *named = ours ? NULL : video_by_name(a->tree->root, vgpu);
+
+	if (named)
+		domain_find(ret, false, "vgpuctl libvirt attach it, so that it says so itself",
+			"its video device gets the vGPU %s because that is named like it",
+			vgpu->name);
+	else if (!ours)
+		domain_find(ret, true, "vgpuctl libvirt attach it",
+			"it has no device of the vGPU %s", vgpu->name);
+	else if (!devices_as_wanted(a->devices, vgpu))
+		domain_find(ret, true, "vgpuctl libvirt attach it again",
+			"its device is not as the vGPU %s is now", vgpu->name);
+	for (const xmlNode *v = tree_child(a->devices, "video"); v; v = tree_next(v, "video")) {
+		if (video_is_vhost_user(v) && v != named && !device_is_of(v, vgpu->name))
+			domain_find(ret, true, "remove that <video>",
+				"it has another vhost-user video device, which would ask for a "
+				"second vGPU (rule 1)");
+	}
+}
+
 int domain_check(const char *xml, size_t size, const struct domain_vgpu *vgpu, const char *what,
 	struct domain_findings *ret, struct error *err)
 {
-	static const char again[] = "vgpuctl libvirt attach it again";
 	struct domain_tree tree;
 
 	*ret = (struct domain_findings){0};
@@ -330,18 +368,7 @@ int domain_check(const char *xml, size_t size, const struct domain_vgpu *vgpu, c
 	struct attaching a = {
 		.tree = &tree, .devices = tree_child(tree.root, "devices"), .vgpu = vgpu};
 	find_obstacles(&a, ret);
-	if (!device_next(a.devices, NULL, vgpu->name))
-		domain_find(ret, true, "vgpuctl libvirt attach it",
-			"it has no device of the vGPU %s", vgpu->name);
-	else if (!devices_as_wanted(a.devices, vgpu))
-		domain_find(
-			ret, true, again, "its device is not as the vGPU %s is now", vgpu->name);
-	for (xmlNode *v = tree_child(a.devices, "video"); v; v = tree_next(v, "video")) {
-		if (video_is_vhost_user(v) && !device_is_of(v, vgpu->name))
-			domain_find(ret, true, "remove that <video>",
-				"it has another vhost-user video device, which would ask for a "
-				"second vGPU (rule 1)");
-	}
+	check_devices(&a, ret);
 	memory_check(tree.root, vgpu, ret);
 	domain_tree_finish(&tree);
 	return 0;
@@ -388,7 +415,8 @@ bool domain_has_device(const char *xml, size_t size, const struct domain_vgpu *v
 	if (domain_tree_parse(xml, size, "", &tree, &err) < 0)
 		return false;
 	const xmlNode *devices = tree_child(tree.root, "devices");
-	bool has = device_next(devices, NULL, vgpu->name) || device_stray(devices, vgpu);
+	bool has = device_next(devices, NULL, vgpu->name) || device_stray(devices, vgpu) ||
+		   video_by_name(tree.root, vgpu);
 	domain_tree_finish(&tree);
 	return has;
 }

@@ -80,7 +80,10 @@ struct domain_seen {
 int domain_look(
 	const char *xml, size_t size, const char *what, struct domain_seen *ret, struct error *err);
 
-/* Is one of these devices, whatever its alias, that vGPU's? False too for what is no definition. */
+/*
+ * Is one of its devices that vGPU's, by alias, by address, or because the domain is named like it?
+ * False too for what is no definition.
+ */
 bool domain_has_device(const char *xml, size_t size, const struct domain_vgpu *vgpu);
 
 /*

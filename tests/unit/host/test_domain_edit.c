@@ -349,6 +349,55 @@ static void test_aliases(void **state)
 	assert_false(domain_alias_make("a", 100, alias));
 }
 
+static void test_by_name(void **state)
+{
+	static const char video[] =
+		"<domain type='kvm'><name>Büro 1</name><os><type>hvm</type></os>"
+		"<memoryBacking><source type='memfd'/><access mode='shared'/>"
+		"</memoryBacking><devices><video><driver name='vhostuser'/>"
+		"</video></devices></domain>";
+	struct domain_vgpu named = screen;
+	char name[DOMAIN_ALIAS_NAME_MAX];
+
+	assert_true(domain_alias_by_domain("Büro 1", name));
+	assert_string_equal(name, "B--ro-1");
+	assert_true(domain_alias_by_domain("-a", name));
+	assert_string_equal(name, "xa");
+	assert_false(domain_alias_by_domain("", name));
+	assert_false(domain_has_device(video, strlen(video), &screen));
+	assert_int_equal(lacking(video, &screen), 2);
+	snprintf(named.name, sizeof(named.name), "B--ro-1");
+	assert_true(domain_has_device(video, strlen(video), &named));
+	assert_int_equal(lacking(video, &named), 0);
+	struct domain_edit edit = attach(video, strlen(video), &named, false);
+	assert_true(edit.changed && strstr(edit.xml, "ua-vgpu-B--ro-1"));
+	domain_edit_finish(&edit);
+}
+
+static void test_names_of_files(void **state)
+{
+	static const struct {
+		const char *text, *name;
+		size_t domain;
+	} files[] = {{"desk-video0", NULL, 0}, {"desk-ua-vgpu-a", "a", 4},
+		{"a-b-ua-vgpu--c_d", "c.", 3}, {"x-ua-vgpu-y-ua-vgpu-z", "z", 11},
+		{"desk-ua-vgpu-", NULL, 0}, {"-ua-vgpu-a", "a", 0}, {"", NULL, 0}};
+	char name[DOMAIN_ALIAS_NAME_MAX];
+	size_t domain;
+
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		bool found =
+			domain_alias_in_file(files[i].text, strlen(files[i].text), name, &domain);
+		assert_int_equal(found, files[i].name != NULL);
+		if (!found)
+			continue;
+		assert_string_equal(name, files[i].name);
+		assert_int_equal(domain, files[i].domain);
+	}
+	/* A name that could not be told apart is refused. */
+	assert_false(domain_alias_make("a-ua-vgpu-b", 0, (char[DOMAIN_ALIAS_MAX]){0}));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -359,6 +408,8 @@ int main(void)
 		cmocka_unit_test(test_by_hand),
 		cmocka_unit_test(test_look),
 		cmocka_unit_test(test_aliases),
+		cmocka_unit_test(test_by_name),
+		cmocka_unit_test(test_names_of_files),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
