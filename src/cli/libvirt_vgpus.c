@@ -77,7 +77,8 @@ bool libvirt_vgpu_from_json(const json_t *json, struct domain_vgpu *ret)
 	return true;
 }
 
-/* Rule 4: while the node over-commits memory, that of a VM with a vGPU is locked. */
+/* Rule 4: while the node over-commits memory, or is about to, that of a VM with a vGPU is locked.
+ */
 static bool node_overcommits(struct cli *cli)
 {
 	struct cli_reply reply;
@@ -85,9 +86,8 @@ static bool node_overcommits(struct cli *cli)
 
 	if (cli_call(cli, "GET", "/v1/node", NULL, &reply, &err) < 0)
 		return false;
-	const json_t *said = json_object_get(reply.json, "overcommit");
-	const char *word = json_string_value(said);
-	bool on = json_is_true(said) || (word && !strcmp(word, "on"));
+	const char *said = json_string_value(json_object_get(reply.json, "overcommit"));
+	bool on = said && strcmp(said, "off") != 0 && strcmp(said, "stopping") != 0;
 	cli_reply_finish(&reply);
 	return on;
 }
