@@ -241,5 +241,6 @@ int main(void)
 			test_one_that_nobody_knows_is_gone, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_what_a_vm_has, setup, teardown),
 	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -108,7 +108,8 @@ static void insert(const char *path, const struct definition *def)
 static void test_a_database_without_tenants(void **state)
 {
 	static const char *const older[] = {
-		"PRAGMA user_version = 3;",
+		("ALTER TABLE gpus DROP COLUMN mode; ALTER TABLE gpus DROP COLUMN left_by;"
+		 "PRAGMA user_version = 3;"),
 		"DROP TABLE gpus; PRAGMA user_version = 2;",
 		("DROP TABLE gpus; ALTER TABLE vgpus DROP COLUMN moving_to;"
 		 "ALTER TABLE vgpus DROP COLUMN moves_before; PRAGMA user_version = 1;"),

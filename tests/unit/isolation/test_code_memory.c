@@ -222,5 +222,6 @@ int main(void)
 		       "sanitizer\n");
 		return 0;
 	}
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, setup, NULL);
 }

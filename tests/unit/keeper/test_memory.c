@@ -620,5 +620,6 @@ int main(void)
 		cmocka_unit_test(test_file_on_a_disk),
 		cmocka_unit_test(test_limit),
 	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests_name("keeper_memory", tests, NULL, NULL);
 }
