@@ -3,7 +3,9 @@
 #include "control/gpu_rules.h"
 #include "control/gpus.h"
 #include "control/handover.h"
+#include "control/host_kernel.h"
 #include "control/http.h"
+#include "control/kill_point.h"
 #include "control/standby.h"
 #include "control/tcp.h"
 #include "control/tenant.h"
@@ -317,7 +319,9 @@ static int prepare(struct vgpud *d, struct options *o, struct servers *s, struct
 	find_group(d);
 	find_program(d->config.keeper, "vgpu-keeper", d->keeper_path, sizeof(d->keeper_path));
 	find_program(d->config.device, "vgpu-device", d->device_path, sizeof(d->device_path));
-	r = gpus_set_root(d, o->host_root ? o->host_root : d->config.host_root, err);
+	const char *root = o->host_root ? o->host_root : d->config.host_root;
+	r = gpus_set_root(d, root, err);
+	host_kernel_open(d, root);
 	if (r < 0)
 		return r;
 	gpus_read(d);
@@ -478,6 +482,7 @@ int main(int argc, char **argv)
 	struct options o = {.soft_gpus = -1};
 
 	log_init("vgpud", LOG_LEVEL_INFO);
+	kill_points_init();
 	int r = parse_args(argc, argv, &o);
 	return r >= 0 ? r : serve(&o);
 }

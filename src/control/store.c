@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/store_private.h"
 
+#include "base/checked.h"
 #include "base/log.h"
+#include "control/kill_point.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define STORE_VERSION 5
+#define STORE_VERSION 6
 #define STORE_BUSY_MS 2000
 
 /* Only GPUs of which there is something to remember: store_gpu.c. */
@@ -20,6 +22,18 @@
 	"ALTER TABLE gpus ADD COLUMN mode TEXT NOT NULL DEFAULT 'any';"                            \
 	"ALTER TABLE gpus ADD COLUMN left_by TEXT NOT NULL DEFAULT '';"
 
+/* What is planned for vGPUs whose VM owns hardware, and each change of it: store_plan.c. */
+#define PLANS_TABLES_6                                                                             \
+	"CREATE TABLE IF NOT EXISTS plans ("                                                       \
+	" vgpu TEXT PRIMARY KEY, device TEXT NOT NULL, slice TEXT NOT NULL, boot TEXT NOT NULL,"   \
+	" uid INTEGER NOT NULL, gid INTEGER NOT NULL)"                                             \
+	" STRICT, WITHOUT ROWID;"                                                                  \
+	"CREATE TABLE IF NOT EXISTS changes ("                                                     \
+	" vgpu TEXT NOT NULL, number INTEGER NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL," \
+	" before TEXT NOT NULL, after TEXT NOT NULL, shared INTEGER NOT NULL,"                     \
+	" PRIMARY KEY (vgpu, number))"                                                             \
+	" STRICT, WITHOUT ROWID;"
+
 static const char schema[] =
 	"BEGIN;"
 	"CREATE TABLE vgpus ("
@@ -28,7 +42,8 @@ static const char schema[] =
 	" vram_mib INTEGER NOT NULL, max_width INTEGER NOT NULL, max_height INTEGER NOT NULL,"
 	" heads INTEGER NOT NULL, moving_to TEXT NOT NULL, moves_before INTEGER NOT NULL,"
 	" tenant TEXT NOT NULL)"
-	" STRICT, WITHOUT ROWID;" GPUS_TABLE_3 GPUS_COLUMNS_5 "PRAGMA user_version = 5;"
+	" STRICT, WITHOUT ROWID;" GPUS_TABLE_3 GPUS_COLUMNS_5 PLANS_TABLES_6
+	"PRAGMA user_version = 6;"
 	"COMMIT;";
 
 /* From each version to the next, or further; each is done whole or not at all. */
@@ -51,6 +66,9 @@ static const char *const steps[STORE_VERSION] = {
 	/* Version 4 knew nothing of methods and tenants of a GPU. */
 	[4] = "BEGIN;" GPUS_COLUMNS_5 "PRAGMA user_version = 5;"
 	      "COMMIT;",
+	/* Version 5 knew no vGPUs whose VM owns hardware. */
+	[5] = "BEGIN;" PLANS_TABLES_6 "PRAGMA user_version = 6;"
+	      "COMMIT;",
 };
 
 int store_error(struct store *store, const char *what, struct error *err)
@@ -69,7 +87,7 @@ int store_error(struct store *store, const char *what, struct error *err)
 		sqlite3_errmsg(store->db));
 }
 
-static int store_exec(struct store *store, const char *sql, const char *what, struct error *err)
+int store_exec(struct store *store, const char *sql, const char *what, struct error *err)
 {
 	if (sqlite3_exec(store->db, sql, NULL, NULL, NULL) == SQLITE_OK)
 		return 0;
@@ -147,8 +165,20 @@ void store_close(struct store *store)
 
 int store_finish(struct store *store, sqlite3_stmt *s, const char *what, struct error *err)
 {
+	kill_point();
 	int r = s && sqlite3_step(s) == SQLITE_DONE ? 0 : store_error(store, what, err);
 	sqlite3_finalize(s);
+	kill_point();
+	return r;
+}
+
+int store_end(struct store *store, int r, const char *what, struct error *err)
+{
+	if (r == 0)
+		r = store_exec(store, "COMMIT", what, err);
+	else
+		sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+	kill_point();
 	return r;
 }
 
@@ -158,7 +188,7 @@ sqlite3_stmt *store_statement(struct store *store, const char *sql)
 	return sqlite3_prepare_v2(store->db, sql, -1, &s, NULL) == SQLITE_OK ? s : NULL;
 }
 
-int store_insert(
+int store_put(
 	struct store *store, const struct definition *def, const char *what, struct error *err)
 {
 	sqlite3_stmt *s = store_statement(store,
@@ -179,6 +209,12 @@ int store_insert(
 		sqlite3_bind_text(s, 11, def->tenant, -1, SQLITE_STATIC);
 	}
 	return store_finish(store, s, what, err);
+}
+
+int store_insert(
+	struct store *store, const struct definition *def, const char *what, struct error *err)
+{
+	return store_put(store, def, what, err);
 }
 
 int store_set_phase(struct store *store, const char *name, enum phase phase, const char *what,
@@ -224,11 +260,19 @@ int store_set_gpu(struct store *store, const char *name, const char *gpu, const 
 
 int store_delete(struct store *store, const char *name, const char *what, struct error *err)
 {
-	sqlite3_stmt *s = store_statement(store, "DELETE FROM vgpus WHERE name = ?");
+	static const char *const statements[] = {"DELETE FROM changes WHERE vgpu = ?",
+		"DELETE FROM plans WHERE vgpu = ?", "DELETE FROM vgpus WHERE name = ?"};
+	int r = store_exec(store, "BEGIN IMMEDIATE", what, err);
 
-	if (s)
-		sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC);
-	return store_finish(store, s, what, err);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(statements); i++) {
+		sqlite3_stmt *s = store_statement(store, statements[i]);
+		if (s)
+			sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC);
+		r = store_finish(store, s, what, err);
+	}
+	return store_end(store, r, what, err);
 }
 
 void store_text(sqlite3_stmt *s, int column, char *ret, size_t size)

@@ -14,6 +14,13 @@ struct store {
 
 /* Of the call that failed last; -ENOSPC or -EIO. */
 int store_error(struct store *store, const char *what, struct error *err);
+/* Statements without parameters; what a failed one began is rolled back. */
+int store_exec(struct store *store, const char *sql, const char *what, struct error *err);
+/* Ends a transaction: for good, or, when `r` is an error, as if it had not been. Returns that. */
+int store_end(struct store *store, int r, const char *what, struct error *err);
+/* The row of a definition, also in a transaction of the caller's. */
+int store_put(
+	struct store *store, const struct definition *def, const char *what, struct error *err);
 /* NULL: it cannot be prepared, which store_finish() reports. */
 sqlite3_stmt *store_statement(struct store *store, const char *sql);
 /* Runs a statement that answers no rows, and ends it. */

@@ -22,6 +22,7 @@
 #include "control/store.h"
 #include "control/types.h"
 #include "host/sysfs.h"
+#include "host/vfio.h"
 #include "metrics/account.h"
 #include "protocol/stats.h"
 
@@ -117,6 +118,7 @@ struct vgpud {
 	struct type types[TYPES_MAX];
 	size_t n_types;
 	struct host_roots roots;    /* where the inventory is read */
+	struct vfio_kernel kernel;  /* where requests to the kernel go */
 	char *root_paths;           /* what they point into; NULL: the usual places */
 	struct gpus_watch *watch;   /* NULL: not watched yet */
 	struct gpus_errors *errors; /* NULL: none looked at yet */
