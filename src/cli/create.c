@@ -2,12 +2,13 @@
 #include "cli/cli.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static int create(struct cli *cli, int argc, char **argv)
 {
-	const char *gpu = NULL, *type = NULL, *method = NULL, *tenant = NULL;
+	const char *gpu = NULL, *type = NULL, *method = NULL, *tenant = NULL, *owner = NULL;
 	const struct cli_option options[] = {{"gpu", &gpu, NULL}, {"type", &type, NULL},
-		{"method", &method, NULL}, {"tenant", &tenant, NULL}, {0}};
+		{"method", &method, NULL}, {"tenant", &tenant, NULL}, {"owner", &owner, NULL}, {0}};
 	struct cli_words words;
 	struct cli_reply reply;
 	struct error err;
@@ -15,14 +16,11 @@ static int create(struct cli *cli, int argc, char **argv)
 	int r = cli_parse(cli, argc, argv, options, 1, 1, &words, NULL);
 	if (CLI_PARSE_FAILED(r))
 		return CLI_PARSE_STATUS(r);
-	if (!gpu || !type)
+	/* The whole GPU has one type only. */
+	if (!gpu || (!type && (!method || strcmp(method, "passthrough") != 0)))
 		return cli_usage(cli);
-	json_t *body =
-		json_pack("{s:s, s:s, s:s}", "name", words.word[0], "gpu", gpu, "type", type);
-	if (body && method)
-		json_object_set_new(body, "method", json_string(method));
-	if (body && tenant)
-		json_object_set_new(body, "tenant", json_string(tenant));
+	json_t *body = json_pack("{s:s, s:s, s:s*, s:s*, s:s*, s:s*}", "name", words.word[0], "gpu",
+		gpu, "type", type, "method", method, "tenant", tenant, "owner", owner);
 	if (!body) {
 		error_set(&err, 0, "create: names are UTF-8 text (choose another name)");
 		return cli_fail(&err);
@@ -33,19 +31,25 @@ static int create(struct cli *cli, int argc, char **argv)
 		cli_print_json(reply.json);
 	else
 		printf("%s is ready: %s\n", words.word[0],
-			json_string_value(json_object_get(reply.json, "renderer")) ?: "?");
+			json_string_value(json_object_get(reply.json, "renderer"))
+				?: json_string_value(json_object_get(reply.json, "device")) ?: "?");
 	cli_reply_finish(&reply);
 	return CLI_OK;
 }
 
 const struct verb verb_create = {.name = "create",
-	.args = "NAME --gpu GPU --type TYPE [--method M] [--tenant T]",
+	.args = "NAME --gpu GPU --type TYPE [--method M] [--tenant T] [--owner USER]",
 	.summary = "Creates a vGPU and waits until it is ready",
 	.details =
-		"METHOD is forward, which is the default and offers all that the GPU can do, or "
+		"METHOD is forward, which is the default and offers all that the GPU can do; or "
 		"emulate,\n"
 		"which offers what can be saved exactly, so that it can always be moved and "
-		"saved.\n"
+		"saved; or\n"
+		"passthrough, which gives the whole GPU to one VM, and needs no TYPE; or mediate, "
+		"which gives\n"
+		"a slice that the GPU's driver makes. Of these two a VM owns the hardware: see "
+		"`vgpuctl\n"
+		"qemu-args`. USER, who asks if not given, may open their VFIO file.\n"
 		"vGPUs of one tenant share what their drivers compiled, so that a program need not "
 		"compile\n"
 		"its shaders on each of them; give it to all vGPUs of one customer, and to no "

@@ -2,6 +2,7 @@
 #include "control/api.h"
 
 #include "control/api_internal.h"
+#include "control/direct.h"
 
 #include "base/checked.h"
 #include "base/cleanup.h"
@@ -157,13 +158,15 @@ static void api_vgpu_create(struct api *api, struct http_request *request, const
 		http_reply_error(request, &err);
 		return;
 	}
-	if (json_unpack_ex(body, &where, JSON_STRICT, "{s:s, s:s, s?s, s?s, s?s}", "name",
+	if (json_unpack_ex(body, &where, JSON_STRICT, "{s:s, s:s, s?s, s?s, s?s, s?s}", "name",
 		    &create.name, "gpu", &create.gpu, "type", &create.type, "method",
-		    &create.method, "tenant", &create.tenant) < 0) {
+		    &create.method, "tenant", &create.tenant, "owner", &create.owner) < 0) {
 		error_set(&err, EINVAL, "create: %s (see docs/api.md)", where.text);
 		http_reply_error(request, &err);
 		return;
 	}
+	create.asker_uid = http_peer(request)->uid;
+	create.asker_gid = http_peer(request)->gid;
 	struct api_call *call = api_call_new(api, request, create.name);
 	if (call && vgpu_create(api->d, &create, on_vgpu_created, call, &err) < 0) {
 		http_reply_error(request, &err);
@@ -260,12 +263,19 @@ static void api_vgpu_qemu_args(struct api *api, struct http_request *request, co
 
 	if (!v)
 		return;
+	struct error err;
+	json_t *json = NULL;
 	if (memory && !is_size(memory))
-		refuse(request, EINVAL, "qemu-args",
-			"that is no size of memory (give digits with K, M, G or T)");
+		error_set(&err, EINVAL,
+			"qemu-args: that is no size of memory (give digits with K, M, G or T)");
+	else if (v->direct)
+		json = direct_qemu_args(v, &err);
 	else
-		http_reply_json(
-			request, 200, render_qemu_args(v, vga && !strcmp(vga, "1"), memory));
+		json = render_qemu_args(v, vga && !strcmp(vga, "1"), memory);
+	if (json)
+		http_reply_json(request, 200, json);
+	else
+		http_reply_error(request, &err);
 }
 
 /* --- bind --- */
@@ -374,9 +384,9 @@ static void api_vgpu_unbind(struct api *api, struct http_request *request, const
 		http_reply_json(request, 200, json_object());
 		return;
 	}
-	if (peer->uid != 0 && v->status.binding_pid != (uint32_t)peer->pid) {
+	if (!v->direct && peer->uid != 0 && v->status.binding_pid != (uint32_t)peer->pid) {
 		error_set(&err, EPERM, "unbind %s: it is held by %s (end that)", name,
-			v->status.bound_to);
+			vgpu_holder(v));
 		http_reply_error(request, &err);
 		return;
 	}

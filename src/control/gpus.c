@@ -77,7 +77,7 @@ static void add_config_types(struct vgpud *d, bool tell)
 	}
 }
 
-/* Of all GPUs that are there and can draw. */
+/* Of all GPUs that are there: shares of those that can draw, and those on PCI as a whole. */
 static void make_types(struct vgpud *d, bool tell)
 {
 	d->n_types = 0;
@@ -86,6 +86,8 @@ static void make_types(struct vgpud *d, bool tell)
 		if (!gpu->gone && gpu_draws(gpu, "", NULL) == 0)
 			d->n_types +=
 				types_ladder(gpu, d->types + d->n_types, TYPES_MAX - d->n_types);
+		if (!gpu->gone && d->n_types < TYPES_MAX && types_whole(gpu, &d->types[d->n_types]))
+			d->n_types++;
 	}
 	add_config_types(d, tell);
 }
@@ -224,7 +226,7 @@ bool vgpu_gpu_usable(struct vgpu *v)
 	if (!gpu)
 		snprintf(v->gpu_fault, sizeof(v->gpu_fault), "its GPU %s is not on this node",
 			v->def.gpu);
-	else if (gpu_draws(gpu, "", NULL) < 0)
+	else if (!v->direct && gpu_draws(gpu, "", NULL) < 0)
 		snprintf(v->gpu_fault, sizeof(v->gpu_fault),
 			"its GPU %s has no render node, its driver is %s", gpu->name,
 			driver_name(gpu->driver));

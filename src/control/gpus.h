@@ -13,6 +13,7 @@
 
 #include "control/vgpud.h"
 #include "host/aer.h"
+#include "host/facts.h"
 
 #include <jansson.h>
 
@@ -44,7 +45,13 @@ void gpus_error(void *data, const char *address, enum aer_stage stage);
 /* Can its GPU carry it now? Sets its `gpu_fault`. */
 bool vgpu_gpu_usable(struct vgpu *v);
 
-/* gpus_show.c: an object of REPORT_GPU_FIELDS (host/report.h); NULL: it could not be had in time.
+/*
+ * gpus_show.c: all that sysfs and procfs tell of it, in a process that may wait. `use`: what is on
+ * it; NULL: nothing, as far as whoever asks is concerned.
+ */
+void gpus_facts(const struct vgpud *d, const struct gpu *gpu, const struct gpu_use *use,
+	struct host_facts *ret);
+/* An object of REPORT_GPU_FIELDS (host/report.h); NULL: it could not be had in time.
  */
 typedef void (*gpus_shown)(void *data, json_t *report);
 /* -EAGAIN or -errno, and why. `done` is called once, later. */

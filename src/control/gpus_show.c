@@ -12,9 +12,9 @@
 #include <unistd.h>
 
 struct show {
-	struct host_roots roots;
-	struct host_gpu gpu;
-	struct host_use use;
+	const struct vgpud *d;
+	const struct gpu *gpu;
+	struct gpu_use use;
 	gpus_shown done;
 	void *data;
 };
@@ -25,7 +25,33 @@ static_assert((int)METHOD_EMULATE == (int)HOST_EMULATE &&
 		      (int)METHOD_PASSTHROUGH == (int)HOST_PASSTHROUGH,
 	"the methods of control and host are the same");
 
-/* In the child. */
+/* Root, whom the kernel asks for; in a constructed tree, whoever may write there. */
+static bool may_write(const struct vgpud *d)
+{
+	char path[SYSFS_PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/bus/pci/drivers_probe", d->roots.sys);
+	return geteuid() == 0 || access(path, W_OK) == 0;
+}
+
+void gpus_facts(const struct vgpud *d, const struct gpu *gpu, const struct gpu_use *use,
+	struct host_facts *ret)
+{
+	struct host_gpu host = {.kind = gpu->kind, .vram_mib = gpu->vram_mib};
+	const struct host_use host_use = {.root = may_write(d),
+		.mixed = gpu->mixed,
+		.vgpus = use ? use->vgpus : 0,
+		.method = use ? gpu_method(d, gpu) : NULL,
+		.offered = METHODS_OFFERED};
+
+	snprintf(host.name, sizeof(host.name), "%.39s", gpu->name);
+	memcpy(host.driver, gpu->driver, sizeof(host.driver));
+	memcpy(host.pci_address, gpu->pci_address, sizeof(host.pci_address));
+	memcpy(host.render_node, gpu->render_node, sizeof(host.render_node));
+	host_facts_read(&d->roots, &host, &host_use, ret);
+}
+
+/* In the child, which has all of this as it was. */
 static json_t *show_work(const void *data)
 {
 	const struct show *show = data;
@@ -33,7 +59,7 @@ static json_t *show_work(const void *data)
 
 	if (!facts)
 		return NULL;
-	host_facts_read(&show->roots, &show->gpu, &show->use, facts);
+	gpus_facts(show->d, show->gpu, &show->use, facts);
 	json_t *report = host_report(facts);
 	free(facts);
 	return report;
@@ -50,24 +76,15 @@ static void show_done(void *data, json_t *report)
 int gpus_show(
 	struct vgpud *d, const struct gpu *gpu, gpus_shown done, void *data, struct error *err)
 {
-	struct gpu_use use = vgpud_gpu_use(d, gpu->name, NULL);
 	struct show *show = calloc(1, sizeof(*show));
 	int r = -ENOMEM;
 
 	if (show) {
-		*show = (struct show){.roots = d->roots,
-			.gpu = {.kind = gpu->kind, .vram_mib = gpu->vram_mib},
-			.use = {.root = geteuid() == 0,
-				.mixed = gpu->mixed,
-				.vgpus = use.vgpus,
-				.method = gpu_method(d, gpu),
-				.offered = METHODS_OFFERED},
+		*show = (struct show){.d = d,
+			.gpu = gpu,
+			.use = vgpud_gpu_use(d, gpu->name, NULL),
 			.done = done,
 			.data = data};
-		snprintf(show->gpu.name, sizeof(show->gpu.name), "%.39s", gpu->name);
-		memcpy(show->gpu.driver, gpu->driver, sizeof(show->gpu.driver));
-		memcpy(show->gpu.pci_address, gpu->pci_address, sizeof(show->gpu.pci_address));
-		memcpy(show->gpu.render_node, gpu->render_node, sizeof(show->gpu.render_node));
 		r = child_start(
 			&d->children, d->event, show_work, show, GPUS_SHOW_MS, show_done, show);
 	}

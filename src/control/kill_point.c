@@ -9,8 +9,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define LATE_US 50000u /* a request goes on for so long after vgpud's end: the next one is there   \
-			*/
+#define LATE_US                                                                                    \
+	50000u /* a request goes on for so long after vgpud's end: the next one is there           \
+		*/
 
 static struct kill_setting {
 	atomic_uint passed; /* of vgpud and its children */

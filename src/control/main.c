@@ -104,7 +104,8 @@ static int open_run_dir(struct vgpud *d, const struct options *o, struct error *
 		const char *name;
 		mode_t mode;
 		bool group;
-	} dirs[] = {{"", 0750, true}, {"/vgpus", 0750, true}, {"/vms", 0700, false}};
+	} dirs[] = {{"", 0750, true}, {"/vgpus", 0750, true}, {"/vms", 0700, false},
+		{"/gpus", 0700, false}};
 	char path[PATH_MAX], real[PATH_MAX];
 
 	int r = make_dir(o->run_dir, 0750, err);

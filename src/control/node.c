@@ -2,11 +2,14 @@
 #include "control/vgpud.h"
 
 #include "base/checked.h"
+#include "base/parse.h"
+#include "control/direct.h"
 #include "control/gpu_rules.h"
 #include "control/vgpu.h"
 #include "host/headroom.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -66,13 +69,17 @@ struct gpu_use vgpud_gpu_use(const struct vgpud *d, const char *gpu, const char 
 	return use;
 }
 
-/* The type a request means. */
-static int request_type(struct vgpud *d, const struct vgpu_request *request, const char *what,
-	const struct type **ret, struct error *err)
+/* The type a request means; of a whole GPU there is one. */
+static int request_type(struct vgpud *d, const struct vgpu_request *request, enum method method,
+	const char *what, const struct type **ret, struct error *err)
 {
 	const char *carried = vgpud_gpu_use(d, request->gpu, NULL).type;
 	const char *wanted = request->type ? request->type : carried;
+	char whole[TYPES_NAME_MAX];
 
+	snprintf(whole, sizeof(whole), "%.40s-passthrough", request->gpu);
+	if (!request->type && method == METHOD_PASSTHROUGH)
+		wanted = whole;
 	if (!wanted)
 		*ret = types_default(d->types, d->n_types, request->gpu);
 	else
@@ -88,12 +95,19 @@ static int request_type(struct vgpud *d, const struct vgpu_request *request, con
 	return 0;
 }
 
-/* The one asked for; else what the GPU is kept for, or forward. METHOD_COUNT: there is none. */
+/*
+ * The one asked for, or for which the type is; else what the GPU is kept for, or forward.
+ * METHOD_COUNT: there is none.
+ */
 static enum method request_method(
 	const struct vgpud *d, const struct vgpu_request *request, const struct gpu *gpu)
 {
+	const struct type *type = request->type ? vgpud_find_type(d, request->type) : NULL;
+
 	if (request->method)
 		return method_from_name(request->method);
+	if (type && type_method(type) != METHOD_COUNT)
+		return type_method(type);
 	return gpu->kept ? gpu->mode : METHOD_FORWARD;
 }
 
@@ -127,15 +141,16 @@ static int request_check(struct vgpud *d, const struct vgpu_request *request, co
 	enum method method = request_method(d, request, gpu);
 	if (method == METHOD_COUNT)
 		return error_set(err, EINVAL,
-			"%s: method '%.32s' does not exist (choose forward or emulate)", what,
-			request->method);
+			"%s: method '%.32s' does not exist (choose forward, emulate, mediate or "
+			"passthrough)",
+			what, request->method);
 	if (request->tenant && !name_valid(request->tenant))
 		return error_set(err, EINVAL,
 			"%s: this is no name for a tenant (use up to %d letters, digits, '.', '_', "
 			"'-', beginning with a letter or digit)",
 			what, VGPU_NAME_LONGEST);
 	int r = types_method(gpu, method, what, err);
-	int type_r = request_type(d, request, what, &type, &type_err);
+	int type_r = request_type(d, request, method, what, &type, &type_err);
 	const struct rules_subject subject = {.vgpu = request->name,
 		.method = method,
 		.type = type_r == 0 ? type->name : vgpud_gpu_use(d, gpu->name, NULL).type,
@@ -150,6 +165,9 @@ static int request_check(struct vgpud *d, const struct vgpu_request *request, co
 		*err = type_err;
 		return type_r;
 	}
+	r = types_fit(gpu, type, method, what, err);
+	if (r < 0)
+		return r;
 	struct gpu_use use = vgpud_gpu_use(d, gpu->name, type->name);
 	r = types_room(gpu, type, &use, what, err);
 	*ret = (struct definition){.method = method, .phase = PHASE_CREATING, .type = *type};
@@ -177,18 +195,47 @@ static int admit_memory(const struct vgpud *d, const char *what, struct error *e
 		(unsigned long long)d->config.min_free_mib);
 }
 
+/* Who may open the VFIO file: the one named, else who asks. */
+static int request_owner(const struct vgpud *d, const struct vgpu_request *request,
+	const char *what, struct plan_owner *ret, struct error *err)
+{
+	uint64_t uid = request->asker_uid;
+	const struct passwd *user = NULL;
+
+	if (request->owner) {
+		user = getpwnam(request->owner);
+		if (user)
+			uid = user->pw_uid;
+		else if (!parse_number(request->owner, 10, UINT32_MAX - 1, &uid))
+			return error_set(err, ENOENT,
+				"%s: there is no user '%.32s' on this node (give a name or a number)",
+				what, request->owner);
+	}
+	*ret = (struct plan_owner){.uid = (uint32_t)uid,
+		.gid = d->group != (gid_t)-1 ? d->group
+		       : user                ? user->pw_gid
+		       : request->owner      ? (gid_t)uid
+					     : request->asker_gid,
+		.mode = direct_owner_mode(d)};
+	return 0;
+}
+
 int vgpu_create(struct vgpud *d, const struct vgpu_request *request, vgpu_done done, void *data,
 	struct error *err)
 {
-	struct definition def;
+	struct definition def = {0};
 	sd_id128_t id;
 	char what[96], dir[VGPUD_PATH_MAX];
 
 	snprintf(what, sizeof(what), "create '%.80s'", request->name);
 	if (name_valid(request->name))
 		snprintf(what, sizeof(what), "create %s", request->name);
+	struct plan_owner owner;
 	int r = request_check(d, request, what, &def, err);
-	if (r == 0)
+	bool direct = method_is_direct(def.method);
+	if (r == 0 && direct)
+		r = request_owner(d, request, what, &owner, err);
+	else if (r == 0)
 		r = admit_memory(d, what, err);
 	if (r < 0)
 		return r;
@@ -205,5 +252,6 @@ int vgpu_create(struct vgpud *d, const struct vgpu_request *request, vgpu_done d
 	if (r < 0)
 		return error_set(err, -r, "%s: no UUID: %s (try again)", what, strerror(-r));
 	sd_id128_to_uuid_string(id, def.uuid);
-	return vgpu_begin(d, &def, done, data, what, err);
+	return direct ? direct_create(d, &def, &owner, done, data, what, err)
+		      : vgpu_begin(d, &def, done, data, what, err);
 }

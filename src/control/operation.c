@@ -19,6 +19,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "control/direct.h"
 #include "control/gpu_rules.h"
 #include "control/vgpu.h"
 
@@ -251,6 +252,10 @@ static void on_keeper_there(void *data, const struct error *err)
 static struct operation *operation_new(struct vgpu *v, const char *verb,
 	enum keeper_control_message type, vgpu_outcome_done done, void *data, struct error *err)
 {
+	if (v->direct) {
+		direct_refuse(v, verb, err);
+		return NULL;
+	}
 	if (v->def.phase != PHASE_DEFINED) {
 		error_set(err, EBUSY, "%s %s: it is %s (wait for that)", verb, v->def.name,
 			vgpu_state(v));
@@ -463,6 +468,8 @@ int vgpu_check(struct vgpu *v, vgpu_outcome_done done, void *data, struct error 
 
 const char *vgpu_operation(const struct vgpu *v, struct keeper_progress *ret)
 {
+	if (v->direct)
+		return direct_operation(v, ret);
 	if (!v->operation)
 		return NULL;
 	*ret = v->operation->progress;

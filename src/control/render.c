@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/render.h"
 
+#include "control/direct.h"
 #include "control/gpu_rules.h"
 #include "control/standby.h"
 
@@ -138,6 +139,14 @@ json_t *render_vgpu(const struct vgpu *v)
 	json_object_set_new(json, "vhost_user_socket", text(socket));
 	snprintf(socket, sizeof(socket), "%s/vtest.sock", v->dir);
 	json_object_set_new(json, "vtest_socket", text(socket));
+	json_object_set_new(json, "device", json_null());
+	json_object_set_new(json, "bound_pid", number_or_null(s->binding_pid));
+	json_object_set_new(json, "bound_domain", json_null());
+	json_object_set_new(json, "owner_uid", json_null());
+	json_object_set_new(json, "owner_gid", json_null());
+	json_object_set_new(json, "scrub", json_null());
+	if (v->direct)
+		direct_render(v, json);
 	return json;
 }
 

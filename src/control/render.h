@@ -57,11 +57,11 @@
 	X(uuid, "string", "")                                                                      \
 	X(gpu, "string", "")                                                                       \
 	X(type, "string", "")                                                                      \
-	X(method, "string", "forward or emulate")                                                  \
+	X(method, "string", "forward, emulate, mediate or passthrough")                            \
 	X(tenant, "string or null", "whose it is; those of one share compiled shaders")            \
 	X(state, "string",                                                                         \
-		"creating, starting, ready, bound, hibernated, moving, recovering, failed, "       \
-		"stopping or deleting")                                                            \
+		"creating, starting, ready, bound, hibernated, moving, recovering, scrubbing, "    \
+		"failed, stopping or deleting")                                                    \
 	X(pid, "number or null", "of its device process")                                          \
 	X(keeper_pid, "number or null", "of its keeper")                                           \
 	X(renderer, "string or null", "as the device process says")                                \
@@ -81,8 +81,17 @@
 	X(max_width, "number", "pixels")                                                           \
 	X(max_height, "number", "pixels")                                                          \
 	X(heads, "number", "screens")                                                              \
-	X(vhost_user_socket, "string", "for a VM")                                                 \
-	X(vtest_socket, "string", "for processes")
+	X(vhost_user_socket, "string or null", "for a VM; null with mediate and passthrough")      \
+	X(vtest_socket, "string or null", "for processes; null with mediate and passthrough")      \
+	X(device, "string or null",                                                                \
+		"what the VM is given: PCI address of a GPU or VF, UUID of a mediated device")     \
+	X(bound_pid, "number or null", "process of what holds it")                                 \
+	X(bound_domain, "string or null", "its name as a VM, with mediate and passthrough")        \
+	X(owner_uid, "number or null", "who may open its VFIO file")                               \
+	X(owner_gid, "number or null", "the group that may")                                       \
+	X(scrub, "object or null",                                                                 \
+		"the last emptying of the GPU behind a VM: {verdict: clean, partial or failed; "   \
+		"text: why; bytes: seen to be zero; took_ms; time_ms: since 1970}")
 
 /* Beside METRICS_TABLE. */
 #define RENDER_STATS_FIELDS(X)                                                                     \

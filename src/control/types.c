@@ -91,6 +91,28 @@ size_t types_ladder(const struct gpu *gpu, struct type *types, size_t max)
 	return n;
 }
 
+bool types_whole(const struct gpu *gpu, struct type *ret)
+{
+	if (strcmp(gpu->kind, "pci") != 0)
+		return false;
+	*ret = (struct type){.kind = TYPE_WHOLE,
+		.vram_mib = gpu->vram_mib,
+		.max_instances = 1,
+		.weight = SCHED_WEIGHT_DEFAULT};
+	snprintf(ret->name, sizeof(ret->name), "%.40s-passthrough", gpu->name);
+	snprintf(ret->gpu, sizeof(ret->gpu), "%s", gpu->name);
+	return true;
+}
+
+enum method type_method(const struct type *type)
+{
+	static const enum method methods[] = {[TYPE_SHARE] = METHOD_COUNT,
+		[TYPE_WHOLE] = METHOD_PASSTHROUGH,
+		[TYPE_SLICE] = METHOD_MEDIATE};
+
+	return methods[type->kind];
+}
+
 const struct type *types_default(const struct type *types, size_t n, const char *gpu)
 {
 	const struct type *best = NULL;
@@ -98,7 +120,7 @@ const struct type *types_default(const struct type *types, size_t n, const char 
 	/* The largest that is not above the default, else the smallest there is. */
 	for (size_t i = 0; i < n; i++) {
 		const struct type *t = &types[i];
-		if (strcmp(t->gpu, gpu) != 0)
+		if (strcmp(t->gpu, gpu) != 0 || t->kind != TYPE_SHARE)
 			continue;
 		bool fits = t->vram_mib <= TYPES_DEFAULT_MIB;
 		bool best_fits = best && best->vram_mib <= TYPES_DEFAULT_MIB;
@@ -115,7 +137,7 @@ const struct type *types_like(
 {
 	for (size_t i = 0; i < n; i++) {
 		const struct type *t = &types[i];
-		if (!strcmp(t->gpu, gpu) && t->vram_mib == like->vram_mib &&
+		if (!strcmp(t->gpu, gpu) && t->kind == like->kind && t->vram_mib == like->vram_mib &&
 			t->max_width == like->max_width && t->max_height == like->max_height &&
 			t->heads == like->heads)
 			return t;
@@ -126,6 +148,12 @@ const struct type *types_like(
 uint32_t types_available(const struct gpu *gpu, const struct type *type, const struct gpu_use *use)
 {
 	uint64_t free_mib = gpu->vram_mib > use->vram_mib ? gpu->vram_mib - use->vram_mib : 0;
+	if (type->kind != TYPE_SHARE) {
+		uint64_t more = type->max_instances > use->of_type
+					? type->max_instances - use->of_type
+					: 0;
+		return use->vgpus > use->of_type ? 0 : (uint32_t)more;
+	}
 	uint64_t room = MIN(free_mib / type->vram_mib,
 		TYPES_INSTANCES > use->vgpus ? TYPES_INSTANCES - use->vgpus : 0);
 
@@ -166,10 +194,35 @@ int types_offered(const struct gpu *gpu, enum method method, const char *what, s
 {
 	if (!(METHODS_OFFERED & 1u << method))
 		return error_set(err, ENOTSUP,
-			"%s: this vgpud does not do method %s yet (choose forward or emulate)",
+			"%s: this vgpud does not do method %s yet (choose forward, emulate or "
+			"passthrough)",
 			what, method_names[method]);
 	if (method == METHOD_EMULATE || method == METHOD_FORWARD)
 		return gpu_draws(gpu, what, err);
+	return 0;
+}
+
+int types_fit(const struct gpu *gpu, const struct type *type, enum method method, const char *what,
+	struct error *err)
+{
+	enum method needs = type_method(type);
+
+	if (needs != METHOD_COUNT)
+		return needs == method ? 0
+				       : error_set(err, EINVAL,
+						 "%s: type %s is of method %s (choose --method %s)",
+						 what, type->name, method_names[needs],
+						 method_names[needs]);
+	if (method == METHOD_MEDIATE)
+		return error_set(err, EINVAL,
+			"%s: %s is no type of a slice, which method mediate needs (see `vgpuctl "
+			"type list %s`)",
+			what, type->name, gpu->name);
+	if (method == METHOD_PASSTHROUGH)
+		return error_set(err, EINVAL,
+			"%s: type %s is a share of a GPU, and method passthrough gives the whole "
+			"of %s to one VM (leave out --type)",
+			what, type->name, gpu->name);
 	return 0;
 }
 

@@ -30,7 +30,7 @@
 enum method { METHOD_EMULATE, METHOD_FORWARD, METHOD_MEDIATE, METHOD_PASSTHROUGH, METHOD_COUNT };
 
 /* Those that this vgpud can do, a bit for each. */
-#define METHODS_OFFERED (1u << METHOD_EMULATE | 1u << METHOD_FORWARD)
+#define METHODS_OFFERED (1u << METHOD_EMULATE | 1u << METHOD_FORWARD | 1u << METHOD_PASSTHROUGH)
 
 extern const char *const method_names[METHOD_COUNT];
 /* METHOD_COUNT when there is no such method. */
@@ -77,9 +77,18 @@ struct gpu {
 	const char *enforcer; /* of its policy; NULL: there is none */
 };
 
+/* What a vGPU of a type is. */
+enum type_kind {
+	TYPE_SHARE, /* of what a device process draws with */
+	TYPE_WHOLE, /* all of a PCI GPU, for one VM: passthrough */
+	TYPE_SLICE  /* that the hardware or its driver makes: mediate */
+};
+
 struct type {
 	char name[TYPES_NAME_MAX];
 	char gpu[TYPES_NAME_MAX];
+	enum type_kind kind;
+	char slice[TYPES_NAME_MAX]; /* TYPE_SLICE: what the kernel calls it */
 	uint64_t vram_mib;
 	uint32_t max_instances;
 	uint32_t max_width, max_height; /* pixels */
@@ -105,6 +114,11 @@ int gpu_draws(const struct gpu *gpu, const char *what, struct error *err);
 /* Fills `types` with the ladder of one GPU; returns how many, at most `max`. */
 size_t types_ladder(const struct gpu *gpu, struct type *types, size_t max);
 
+/* The one type of a PCI GPU as a whole, "GPU-passthrough"; false: it has none. */
+bool types_whole(const struct gpu *gpu, struct type *ret);
+/* The method that a type is for; METHOD_COUNT: those for which there is a device process. */
+enum method type_method(const struct type *type);
+
 /* The type a vGPU gets when nobody chose one; NULL when there is none. */
 const struct type *types_default(const struct type *types, size_t n, const char *gpu);
 
@@ -123,6 +137,9 @@ uint32_t types_available(const struct gpu *gpu, const struct type *type, const s
 int types_method(const struct gpu *gpu, enum method method, const char *what, struct error *err);
 /* Does this vgpud do it, with that GPU as it is now? */
 int types_offered(const struct gpu *gpu, enum method method, const char *what, struct error *err);
+/* Is that type one for that method? */
+int types_fit(const struct gpu *gpu, const struct type *type, enum method method, const char *what,
+	struct error *err);
 /* Is there room for one more? */
 int types_room(const struct gpu *gpu, const struct type *type, const struct gpu_use *use,
 	const char *what, struct error *err);

@@ -11,6 +11,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "control/direct.h"
 #include "control/gpu_rules.h"
 #include "control/gpus.h"
 #include "control/share_stop.h"
@@ -40,6 +41,8 @@ static const char *const keeper_state_names[KEEPER_STATE_COUNT] = {
 
 const char *vgpu_state(const struct vgpu *v)
 {
+	if (v->direct)
+		return direct_state(v);
 	if (v->def.phase == PHASE_CREATING)
 		return v->stopping ? "stopping" : "creating";
 	if (v->def.phase == PHASE_DELETING)
@@ -58,8 +61,15 @@ const char *vgpu_failure(const struct vgpu *v)
 	return v->have_status ? v->status.failure : v->failure;
 }
 
+const char *vgpu_holder(const struct vgpu *v)
+{
+	return v->vm.pid ? v->vm.label : v->status.bound_to;
+}
+
 bool vgpu_bound(const struct vgpu *v)
 {
+	if (v->direct)
+		return v->vm.pid != 0;
 	return v->have_status && v->status.binding_kind != KEEPER_BINDING_NONE;
 }
 
@@ -169,7 +179,7 @@ static void keeper_last_words(const struct vgpu *v, char *ret, size_t size)
 
 /* --- the end --- */
 
-static void vgpu_free(struct vgpu *v)
+void vgpu_free(struct vgpu *v)
 {
 	for (struct vgpu **at = &v->d->vgpus; *at; at = &(*at)->next) {
 		if (*at == v) {
@@ -183,6 +193,7 @@ static void vgpu_free(struct vgpu *v)
 	sd_event_source_disable_unref(v->patience);
 	close_fd(&v->stats_fd);
 	slicing_leave(v);
+	direct_free(v);
 	free(v);
 }
 
@@ -562,6 +573,10 @@ void vgpu_start(struct vgpu *v)
 	bool runs = link_keeper_runs(v->dir);
 	int r;
 
+	if (v->direct) {
+		direct_start(v);
+		return;
+	}
 	v->timer = sd_event_source_disable_unref(v->timer);
 	if (v->link)
 		return;
@@ -592,14 +607,17 @@ void vgpu_start(struct vgpu *v)
 		vgpu_fail(v, why);
 }
 
-/* Adds it to the node's list; NULL: out of memory. */
-static struct vgpu *vgpu_new(struct vgpud *d, const struct definition *def)
+struct vgpu *vgpu_new(struct vgpud *d, const struct definition *def)
 {
 	struct vgpu *v = calloc(1, sizeof(*v));
 
 	if (!v)
 		return NULL;
 	*v = (struct vgpu){.d = d, .def = *def, .stats_fd = -1, .share.gain = SHARE_GAIN_ONE};
+	if (method_is_direct(def->method) && !(v->direct = direct_new())) {
+		free(v);
+		return NULL;
+	}
 	snprintf(v->dir, sizeof(v->dir), "%.79s/vgpus/%.63s", d->run_dir, def->name);
 	struct vgpu **at = &d->vgpus;
 	while (*at && strcmp((*at)->def.name, def->name) < 0)
@@ -683,6 +701,8 @@ int vgpu_delete(struct vgpu *v, bool force, vgpu_done done, void *data, struct e
 	char what[96];
 
 	snprintf(what, sizeof(what), "delete %s", v->def.name);
+	if (v->direct)
+		return direct_delete(v, force, done, data, what, err);
 	if (v->gone.done || v->def.phase != PHASE_DEFINED)
 		return error_set(err, EBUSY, "%s: it is being %s (wait for that)", what,
 			v->def.phase == PHASE_CREATING ? "created" : "deleted");
@@ -728,6 +748,8 @@ int vgpud_reconcile(struct vgpud *d, struct error *err)
 
 int vgpu_ensure(struct vgpu *v, const char *what, vgpu_done done, void *data, struct error *err)
 {
+	if (v->direct)
+		return direct_refuse(v, what, err);
 	if (v->def.phase != PHASE_DEFINED)
 		return error_set(err, EBUSY, "%s: %s is %s (wait for that)", what, v->def.name,
 			vgpu_state(v));

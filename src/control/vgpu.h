@@ -9,6 +9,10 @@
 #define VGPU_DEVICE_TEXTS 7
 #define VGPU_DEVICE_ARGS  26
 
+/* Adds it to the node's list; NULL: out of memory. */
+struct vgpu *vgpu_new(struct vgpud *d, const struct definition *def);
+/* Out of the list; says and ends nothing. */
+void vgpu_free(struct vgpu *v);
 /* Finds its keeper or starts one; may free it when it was to be deleted. */
 void vgpu_start(struct vgpu *v);
 /* Writes the row and starts the keeper of a vGPU that was checked. `done` as in vgpu_create(). */

@@ -59,6 +59,7 @@ struct vgpu_outcome {
 typedef void (*vgpu_outcome_done)(
 	void *data, const struct error *err, const struct vgpu_outcome *outcome);
 
+struct direct;
 struct operation;
 struct standbys;
 
@@ -104,6 +105,7 @@ struct vgpu {
 	unsigned n_ready;
 	struct vgpu_waiter gone;          /* the one delete under way */
 	struct operation *operation;      /* the one under way; NULL: none */
+	struct direct *direct;            /* NULL: it has a keeper (direct.h) */
 	uint64_t hibernate_not_before_ms; /* the policy's last attempt failed */
 };
 
@@ -148,12 +150,14 @@ struct gpu_use vgpud_gpu_use(const struct vgpud *d, const char *gpu, const char 
 
 /*
  * "creating", "starting", "ready", "bound", "hibernated", "moving", "recovering", "failed",
- * "stopping" or "deleting"
+ * "scrubbing", "stopping" or "deleting"
  */
 const char *vgpu_state(const struct vgpu *v);
 /* Why it is failed; "" when it never was. */
 const char *vgpu_failure(const struct vgpu *v);
 bool vgpu_bound(const struct vgpu *v);
+/* What holds it, for people; "": nothing. */
+const char *vgpu_holder(const struct vgpu *v);
 
 /*
  * Is there memory for one more device process, beside what shall stay free? `ret_mib`: how much
@@ -171,6 +175,9 @@ struct vgpu_request {
 	const char *type;   /* NULL: what the GPU carries, else its default */
 	const char *method; /* NULL: the GPU's default */
 	const char *tenant; /* NULL: none */
+	const char *owner;  /* mediate, passthrough: whose VM it is for, a name or number; NULL: */
+	uid_t asker_uid;
+	gid_t asker_gid;
 };
 /* Checks now; what passes is created and `done` called when it is ready or has failed. */
 int vgpu_create(struct vgpud *d, const struct vgpu_request *request, vgpu_done done, void *data,

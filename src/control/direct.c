@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation
+ *
+ * A vGPU whose VM owns hardware is in one of a few states (direct_private.h). Most have a job, done
+ * in a process of its own (direct_job.c): entering the state starts it, and what it came to is an
+ * event. One table says for each state and event what is done, which gives the next state. An event
+ * that has no cell changes nothing.
+ *
+ *   PLANNING ─ row CREATING and plan in one transaction ─ APPLYING ─ row DEFINED ─ READY ⇄ BOUND
+ *      │ bad: nothing was done                          │ bad                      ▲      │ left
+ *      ▼                                                │                          └── SCRUBBING
+ *    gone ◀── row deleted ◀── UNDOING ◀─────────────────┤
+ *                              ▲ │ bad: STUCK, again    │
+ *                              │                        │
+ *          delete: row DELETING, RETIRING (nobody may open it, then scrub)
+ *
+ * The row's phase is the journal. At start CREATING is undone, DELETING retired and undone, DEFINED
+ * looked at: all as planned is ready; another start of the node plans and applies anew; anything
+ * else is failed, with what differs, and nothing is forced.
+ */
+#include "control/direct_private.h"
+
+#include "base/checked.h"
+#include "control/vgpu.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* What an action answers when it has freed the vGPU. */
+#define ENDED DIRECT_STATE_COUNT
+
+typedef enum direct_state (*direct_action)(struct vgpu *v, const struct direct_result *result);
+
+/* --- telling --- */
+
+void direct_tell(struct vgpu *v, const struct error *err)
+{
+	struct vgpu_waiter done = v->direct->done;
+
+	v->direct->done = (struct vgpu_waiter){0};
+	if (done.done)
+		done.done(done.data, err);
+}
+
+static void tell_result(struct vgpu *v, const struct direct_result *result)
+{
+	struct error err;
+
+	error_set(&err, -result->code, "%s", result->text);
+	direct_tell(v, &err);
+}
+
+static void set_failure(struct vgpu *v, const char *why)
+{
+	snprintf(v->failure, sizeof(v->failure), "%.*s", (int)sizeof(v->failure) - 1, why);
+}
+
+static void set_phase(struct vgpu *v, enum phase phase)
+{
+	struct error err;
+
+	if (store_set_phase(v->d->store, v->def.name, phase, v->direct->what, &err) < 0)
+		log_warning("%s", err.text); /* the next start finds it a step behind */
+	else
+		v->def.phase = phase;
+}
+
+/* --- actions: making --- */
+
+/* Leaves no trace; tells `err`. */
+static enum direct_state end_with(struct vgpu *v, const struct error *err)
+{
+	struct vgpu_waiter done = v->direct->done;
+	struct vgpud *d = v->d;
+	char gpu[TYPES_NAME_MAX];
+
+	memcpy(gpu, v->def.gpu, sizeof(gpu));
+	vgpu_free(v);
+	vgpud_share_changed(d, gpu);
+	if (done.done)
+		done.done(done.data, err);
+	return ENDED;
+}
+
+static enum direct_state never_was(struct vgpu *v, const struct direct_result *result)
+{
+	struct error err;
+
+	error_set(&err, -result->code, "%s", result->text);
+	return end_with(v, &err);
+}
+
+static void take_plan(struct vgpu *v, const struct direct_result *result)
+{
+	struct stored_plan *stored = &v->direct->stored;
+
+	stored->plan = *result->plan;
+	memcpy(stored->boot, result->boot, sizeof(stored->boot));
+	stored->owner_uid = v->direct->owner.uid;
+	stored->owner_gid = v->direct->owner.gid;
+}
+
+static enum direct_state planned(struct vgpu *v, const struct direct_result *result)
+{
+	struct error err;
+
+	take_plan(v, result);
+	if (store_insert_planned(v->d->store, &v->def, &v->direct->stored, v->direct->what, &err) <
+		0)
+		return end_with(v, &err);
+	v->direct->in_store = true;
+	return DIRECT_APPLYING;
+}
+
+static enum direct_state is_ready(struct vgpu *v, const struct direct_result *result)
+{
+	v->failure[0] = '\0';
+	v->direct->group = result->group;
+	direct_watch(v);
+	direct_scan(v);
+	if (result->done)
+		events_add(&v->d->events, v->def.name,
+			"ready: %s is set aside for its VM (%u changes made)",
+			v->direct->stored.plan.device, result->done);
+	return DIRECT_READY;
+}
+
+static enum direct_state created(struct vgpu *v, const struct direct_result *result)
+{
+	struct error err;
+
+	if (store_set_phase(v->d->store, v->def.name, PHASE_DEFINED, v->direct->what, &err) < 0) {
+		v->direct->code = err.code;
+		set_failure(v, err.text);
+		return DIRECT_UNDOING;
+	}
+	v->def.phase = PHASE_DEFINED;
+	events_add(&v->d->events, v->def.name, "created on %s, type %s: %s", v->def.gpu,
+		v->def.type.name, v->direct->stored.plan.device);
+	is_ready(v, result);
+	direct_tell(v, NULL);
+	return DIRECT_READY;
+}
+
+static enum direct_state undo_creation(struct vgpu *v, const struct direct_result *result)
+{
+	v->stopping = true;
+	v->direct->code = -result->code;
+	set_failure(v, result->text);
+	return DIRECT_UNDOING;
+}
+
+/* --- actions: after a start --- */
+
+static enum direct_state has_failed(struct vgpu *v, const struct direct_result *result)
+{
+	direct_unwatch(v);
+	set_failure(v, result->text);
+	events_add(&v->d->events, v->def.name, "failed: %s", result->text);
+	return DIRECT_FAILED;
+}
+
+static enum direct_state other_boot(struct vgpu *v, const struct direct_result *result)
+{
+	events_add(&v->d->events, v->def.name,
+		"the node was started anew: what its VM needs is set up again");
+	return DIRECT_REPLANNING;
+}
+
+static enum direct_state replanned(struct vgpu *v, const struct direct_result *result)
+{
+	struct error err;
+
+	take_plan(v, result);
+	if (store_set_plan(v->d->store, v->def.name, &v->direct->stored, v->direct->what, &err) ==
+		0)
+		return DIRECT_REAPPLYING;
+	set_failure(v, err.text);
+	return DIRECT_FAILED;
+}
+
+/* Its GPU was gone for a while, or is to be looked at again. */
+static enum direct_state check(struct vgpu *v, const struct direct_result *result)
+{
+	direct_unwatch(v);
+	return DIRECT_CHECKING;
+}
+
+/* --- actions: a VM --- */
+
+static enum direct_state is_bound(struct vgpu *v, const struct direct_result *result)
+{
+	v->direct->clean = false;
+	events_add(&v->d->events, v->def.name, "bound to %s", v->direct->bound);
+	return DIRECT_BOUND;
+}
+
+static enum direct_state left(struct vgpu *v, const struct direct_result *result)
+{
+	events_add(&v->d->events, v->def.name, "released");
+	return v->def.method == METHOD_PASSTHROUGH ? DIRECT_SCRUBBING : DIRECT_READY;
+}
+
+static enum direct_state scrub(struct vgpu *v, const struct direct_result *result)
+{
+	return DIRECT_SCRUBBING;
+}
+
+static enum direct_state scrubbed(struct vgpu *v, const struct direct_result *result)
+{
+	struct direct *x = v->direct;
+
+	if (result->scrub.done)
+		x->scrub = result->scrub;
+	x->clean = !x->opened && !x->pid;
+	events_add(&v->d->events, v->def.name,
+		"its GPU is empty: %llu MiB were zeroed and read back",
+		(unsigned long long)(x->scrub.bytes >> 20));
+	direct_scan(v);
+	direct_tell(v, NULL);
+	return DIRECT_READY;
+}
+
+static enum direct_state not_clean(struct vgpu *v, const struct direct_result *result)
+{
+	if (result->scrub.done)
+		v->direct->scrub = result->scrub;
+	events_add(&v->d->events, v->def.name, "not scrubbed: %s", result->text);
+	direct_scan(v);
+	tell_result(v, result);
+	return DIRECT_READY;
+}
+
+/* --- actions: the end --- */
+
+static enum direct_state retire(struct vgpu *v, const struct direct_result *result)
+{
+	direct_unwatch(v);
+	return v->direct->clean ? DIRECT_UNDOING : DIRECT_RETIRING;
+}
+
+static enum direct_state undo(struct vgpu *v, const struct direct_result *result)
+{
+	return DIRECT_UNDOING;
+}
+
+static enum direct_state empty_and_undo(struct vgpu *v, const struct direct_result *result)
+{
+	if (result->scrub.done)
+		v->direct->scrub = result->scrub;
+	return DIRECT_UNDOING;
+}
+
+/* It cannot be emptied, so nobody else may have the GPU: the vGPU stays its owner's. */
+static enum direct_state stays(struct vgpu *v, const struct direct_result *result)
+{
+	struct direct *x = v->direct;
+
+	if (result->scrub.done)
+		x->scrub = result->scrub;
+	v->stopping = false;
+	set_phase(v, PHASE_DEFINED);
+	events_add(&v->d->events, v->def.name, "not deleted: %s", result->text);
+	tell_result(v, result);
+	return DIRECT_REAPPLYING;
+}
+
+static enum direct_state ended(struct vgpu *v, const struct direct_result *result)
+{
+	struct direct *x = v->direct;
+	bool created = v->def.phase != PHASE_CREATING;
+	struct error err, why;
+
+	if (result->left)
+		events_add(&v->d->events, v->def.name, "left as it is: %s", result->text);
+	if (store_delete(v->d->store, v->def.name, x->what, &err) < 0)
+		log_warning("%s: the row stays until the next start: %s", v->def.name, err.text);
+	if (created)
+		events_add(&v->d->events, v->def.name, "deleted");
+	else if (!x->done.done)
+		events_add(&v->d->events, v->def.name,
+			"its creation, which an earlier vgpud began, is undone (%u changes)",
+			result->done);
+	error_set(&why, x->code, "%s", v->failure);
+	return end_with(v, created ? NULL : &why);
+}
+
+static int on_retry(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct vgpu *v = data;
+
+	v->direct->retry = sd_event_source_disable_unref(v->direct->retry);
+	direct_event(v, DIRECT_RETRY, NULL);
+	return 0;
+}
+
+static enum direct_state stuck(struct vgpu *v, const struct direct_result *result)
+{
+	struct direct *x = v->direct;
+	uint64_t ms =
+		MIN((uint64_t)DIRECT_RETRY_MS << MIN(x->attempts, 8u), (uint64_t)DIRECT_RETRY_MAX);
+
+	if (x->attempts++ == 0)
+		events_add(&v->d->events, v->def.name, "not undone yet: %s", result->text);
+	set_failure(v, result->text);
+	x->retry = sd_event_source_disable_unref(x->retry);
+	if (sd_event_add_time_relative(
+		    v->d->event, &x->retry, CLOCK_MONOTONIC, ms * 1000, 100000, on_retry, v) < 0)
+		log_error("%s: no timer", v->def.name);
+	tell_result(v, result);
+	return DIRECT_STUCK;
+}
+
+/* --- the table --- */
+
+/* clang-format off */
+static const direct_action actions[DIRECT_STATE_COUNT][DIRECT_EVENT_COUNT] = {
+	[DIRECT_PLANNING]   = {[DIRECT_DONE] = planned, [DIRECT_BAD] = never_was},
+	[DIRECT_APPLYING]   = {[DIRECT_DONE] = created, [DIRECT_BAD] = undo_creation},
+	[DIRECT_CHECKING]   = {[DIRECT_DONE] = is_ready, [DIRECT_BAD] = has_failed,
+			       [DIRECT_OTHER_BOOT] = other_boot},
+	[DIRECT_REPLANNING] = {[DIRECT_DONE] = replanned, [DIRECT_BAD] = has_failed},
+	[DIRECT_REAPPLYING] = {[DIRECT_DONE] = is_ready, [DIRECT_BAD] = has_failed},
+	/* rule 1: one VM has it; rule 5: nobody else sees what it left */
+	[DIRECT_READY]      = {[DIRECT_OPENED] = is_bound, [DIRECT_LEFT] = left,
+			       [DIRECT_DELETE] = retire, [DIRECT_SCRUB] = scrub,
+			       [DIRECT_RETRY] = check},
+	[DIRECT_BOUND]      = {[DIRECT_OPENED] = is_bound, [DIRECT_LEFT] = left,
+			       [DIRECT_RETRY] = check},
+	[DIRECT_SCRUBBING]  = {[DIRECT_DONE] = scrubbed, [DIRECT_BAD] = not_clean},
+	[DIRECT_RETIRING]   = {[DIRECT_DONE] = empty_and_undo, [DIRECT_BAD] = stays},
+	[DIRECT_UNDOING]    = {[DIRECT_DONE] = ended, [DIRECT_BAD] = stuck},
+	[DIRECT_STUCK]      = {[DIRECT_RETRY] = undo, [DIRECT_DELETE] = undo},
+	[DIRECT_FAILED]     = {[DIRECT_DELETE] = retire, [DIRECT_RETRY] = check},
+};
+/* clang-format on */
+
+void direct_event(struct vgpu *v, enum direct_event event, const struct direct_result *result)
+{
+	direct_action act = actions[v->direct->state][event];
+
+	if (!act)
+		return;
+	enum direct_state next = act(v, result);
+	if (next == ENDED)
+		return;
+	v->direct->state = next;
+	if (direct_has_job(next))
+		direct_work(v);
+}
+
+/* --- a vGPU's part --- */
+
+struct direct *direct_new(void)
+{
+	struct direct *x = calloc(1, sizeof(*x));
+
+	if (!x)
+		return NULL;
+	void *page = mmap(NULL, sizeof(*x->progress), PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (page == MAP_FAILED) {
+		free(x);
+		return NULL;
+	}
+	x->progress = page;
+	x->group = -1;
+	return x;
+}
+
+void direct_free(struct vgpu *v)
+{
+	struct direct *x = v->direct;
+
+	if (!x)
+		return;
+	direct_unwatch(v);
+	sd_event_source_disable_unref(x->retry);
+	munmap(x->progress, sizeof(*x->progress));
+	free(x);
+	v->direct = NULL;
+}

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who has the VFIO file of a vGPU open. The kernel says when it is opened and closed (inotify), and
+ * then the holder is looked for, by a process of its own, since that reads through all of /proc.
+ * Now and then it is looked for without a word: the notice of a file can be lost with its file.
+ */
+#include "control/direct_private.h"
+
+#include "base/checked.h"
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+
+#define SCAN_MS      5000u
+#define CMDLINE_READ 65536u
+
+/* --- in the scan's process --- */
+
+/* The domain's name, if that process is a libvirt VM or has -name guest=NAME. */
+static void read_domain(const struct host_roots *roots, uint32_t pid, char *ret, size_t size)
+{
+	char path[SYSFS_PATH_MAX];
+	size_t len = 0;
+	ssize_t n;
+
+	ret[0] = '\0';
+	snprintf(path, sizeof(path), "%s/%u/cmdline", roots->proc, pid);
+	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	cleanup_free char *text = malloc(CMDLINE_READ + 1);
+	if (fd < 0 || !text)
+		return;
+	while (len < CMDLINE_READ && (n = read(fd, text + len, CMDLINE_READ - len)) > 0)
+		len += (size_t)n;
+	text[len] = '\0';
+	for (size_t at = 0; at < len; at += strlen(text + at) + 1) {
+		const char *value = text + at + sizeof("-name");
+		if (strcmp(text + at, "-name") != 0 || value >= text + len)
+			continue;
+		if (!strncmp(value, "guest=", 6))
+			value += 6;
+		size_t end = strcspn(value, ",");
+		if (end < size) {
+			memcpy(ret, value, end);
+			ret[end] = '\0';
+		}
+		if (!name_valid(ret))
+			ret[0] = '\0';
+		return;
+	}
+}
+
+static json_t *scan_work(const void *data)
+{
+	const struct vgpu *v = data;
+	struct holders holders;
+	char domain[VGPU_NAME_LONGEST + 1], file[32];
+	const char *const files[] = {file};
+
+	snprintf(file, sizeof(file), "vfio/%d", v->direct->group);
+	holders_find(&v->d->roots, files, 1, &holders);
+	if (!holders.count)
+		return json_object();
+	const struct holder *first = &holders.list[0];
+	read_domain(&v->d->roots, first->pid, domain, sizeof(domain));
+	json_t *comm = json_string(first->comm);
+	return json_pack("{s:i, s:o, s:s}", "pid", (int)first->pid, "comm",
+		comm ? comm : json_string("?"), "domain", domain);
+}
+
+/* --- in vgpud --- */
+
+/* The vGPU may be gone when its scan is done, and another have its name. */
+struct scan {
+	struct vgpud *d;
+	char name[VGPU_NAME_LONGEST + 1], uuid[40];
+};
+
+static void scan_take(struct vgpu *v, json_t *json)
+{
+	struct direct *x = v->direct;
+	const char *comm = "?", *domain = "";
+	int pid = 0;
+
+	x->scanning = false;
+	if (x->scan_again) { /* it is old already */
+		direct_scan(v);
+		return;
+	}
+	if (!json || !x->watching) /* not in time; or nobody wants to know any more */
+		return;
+	json_unpack(json, "{s:i, s:s, s:s}", "pid", &pid, "comm", &comm, "domain", &domain);
+	bool opened = x->opened, was = x->pid != 0, other = x->pid != (uint32_t)pid;
+	x->opened = false;
+	x->pid = (uint32_t)MAX(pid, 0);
+	snprintf(x->domain, sizeof(x->domain), "%s", pid ? domain : "");
+	x->bound[0] = '\0';
+	if (pid)
+		snprintf(x->bound, sizeof(x->bound), "%s%s%s[%d]", x->domain[0] ? "VM " : "",
+			x->domain, x->domain[0] ? " " : "", pid);
+	if (pid && !x->domain[0])
+		snprintf(x->bound, sizeof(x->bound), "%.31s[%d]", comm, pid);
+	if (pid && other)
+		direct_event(v, DIRECT_OPENED, NULL);
+	else if (!pid && (opened || was))
+		direct_event(v, DIRECT_LEFT, NULL);
+}
+
+static void on_scanned(void *data, json_t *json)
+{
+	struct scan *scan = data;
+	struct vgpu *v = vgpud_find_vgpu(scan->d, scan->name);
+
+	if (v && v->direct && !strcmp(v->def.uuid, scan->uuid))
+		scan_take(v, json);
+	json_decref(json);
+	free(scan);
+}
+
+void direct_scan(struct vgpu *v)
+{
+	struct direct *x = v->direct;
+
+	x->scan_again = x->scanning;
+	if (x->scanning || x->group < 0)
+		return;
+	struct scan *scan = calloc(1, sizeof(*scan));
+	if (!scan)
+		return;
+	scan->d = v->d;
+	memcpy(scan->name, v->def.name, sizeof(scan->name));
+	memcpy(scan->uuid, v->def.uuid, sizeof(scan->uuid));
+	int r = child_start(&v->d->children, v->d->event, scan_work, v, SCAN_MS, on_scanned, scan);
+	x->scanning = r == 0;
+	if (r < 0) {
+		log_warning("%s: who has it open is looked at again in %u s: %s", v->def.name,
+			DIRECT_LOOK_S, strerror(-r));
+		free(scan);
+	}
+}
+
+static int on_file(sd_event_source *source, const struct inotify_event *event, void *data)
+{
+	struct vgpu *v = data;
+	struct direct *x = v->direct;
+
+	if (event->mask & IN_OPEN) {
+		x->opened = true;
+		x->clean = false;
+	}
+	direct_scan(v);
+	return 0;
+}
+
+static int on_look(sd_event_source *source, uint64_t usec, void *data)
+{
+	direct_scan(data);
+	sd_event_source_set_time_relative(source, DIRECT_LOOK_S * 1000000ull);
+	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+void direct_watch(struct vgpu *v)
+{
+	struct direct *x = v->direct;
+	char path[SYSFS_PATH_MAX];
+
+	if (x->watching)
+		return;
+	x->watching = true;
+	snprintf(path, sizeof(path), "%s/vfio/%d", v->d->roots.dev, x->group);
+	int r = sd_event_add_inotify(
+		v->d->event, &x->inotify, path, IN_OPEN | IN_CLOSE, on_file, v);
+	if (r < 0)
+		log_warning("%s: %s is not watched, but looked at every %u s: %s", v->def.name,
+			path, DIRECT_LOOK_S, strerror(-r));
+	if (sd_event_add_time_relative(v->d->event, &x->look, CLOCK_MONOTONIC,
+		    DIRECT_LOOK_S * 1000000ull, 1000000, on_look, v) < 0)
+		log_warning("%s: no timer", v->def.name);
+}
+
+void direct_unwatch(struct vgpu *v)
+{
+	struct direct *x = v->direct;
+
+	x->watching = false;
+	x->inotify = sd_event_source_disable_unref(x->inotify);
+	x->look = sd_event_source_disable_unref(x->look);
+	x->pid = 0;
+	x->opened = false;
+	x->bound[0] = x->domain[0] = '\0';
+}

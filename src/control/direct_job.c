@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is done in a process of its own: reading what the kernel says of a GPU, and changing it.
+ * The process has a copy of all that vgpud knew when it was started and hands back JSON.
+ *
+ * One at a time works on a GPU, of this vgpud or an earlier one: each holds the GPU's lock, which
+ * the writers that it starts (host/sysfs_write.h) inherit. So a request that an ended vgpud left in
+ * the kernel is waited for, and nobody decides by what the node shows while it is on its way.
+ */
+#include "control/direct_private.h"
+
+#include "base/checked.h"
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/parse.h"
+#include "control/gpus.h"
+#include "host/scrub.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#define LOCK_AGAIN_US 20000u
+
+/* --- in the job's process --- */
+
+static void on_step(void *data, uint32_t at, const struct change *change)
+{
+	const struct vgpu *v = data;
+	struct direct_progress *progress = v->direct->progress;
+
+	progress->bytes = at;
+	progress->total_bytes = v->direct->stored.plan.count;
+	snprintf(progress->step, sizeof(progress->step), "%s", change_kind_word(change->kind));
+}
+
+static struct change_node node_of(const struct vgpu *v)
+{
+	return (struct change_node){.roots = &v->d->roots,
+		.kernel = &v->d->kernel,
+		.limit_ms = VFIO_STEP_MS,
+		.step = on_step,
+		.data = (void *)(uintptr_t)v};
+}
+
+/* Held until the process ends, and by its writers until they have. */
+static int lock_gpu(const struct vgpu *v, struct direct_result *ret)
+{
+	uint64_t end = clock_ms() + DIRECT_LOCK_MS;
+	char path[VGPUD_PATH_MAX];
+
+	snprintf(path, sizeof(path), "%.79s/gpus/%.63s.lock", v->d->run_dir, v->def.gpu);
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0) {
+		ret->code = -errno;
+		snprintf(ret->text, sizeof(ret->text), "%s: %s: %s (see the run directory)",
+			v->direct->what, path, strerror(errno));
+		return ret->code;
+	}
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (clock_ms() >= end) {
+			ret->code = -ETIMEDOUT;
+			snprintf(ret->text, sizeof(ret->text),
+				"%s: an earlier request to the kernel about %s has not returned "
+				"(end whoever has the device open; see dmesg)",
+				v->direct->what, v->def.gpu);
+			return ret->code;
+		}
+		usleep(LOCK_AGAIN_US);
+	}
+	return 0;
+}
+
+static void read_boot(const struct vgpu *v, char *ret)
+{
+	cleanup_close int proc = sysfs_open(AT_FDCWD, v->d->roots.proc);
+
+	ret[0] = '\0';
+	if (proc >= 0)
+		sysfs_read(proc, "sys/kernel/random/boot_id", ret, STORED_BOOT_MAX);
+}
+
+static void take_result(const struct change_result *from, struct direct_result *ret)
+{
+	ret->code = from->code;
+	ret->done = from->done;
+	ret->left = from->left;
+	memcpy(ret->text, from->sentence, sizeof(ret->text));
+}
+
+static void take_error(const struct error *err, struct direct_result *ret)
+{
+	ret->code = -err->code;
+	snprintf(ret->text, sizeof(ret->text), "%.*s", (int)sizeof(ret->text) - 1, err->text);
+}
+
+/* The group of what it opens; -1: not told. */
+static int read_group(const struct vgpu *v)
+{
+	const struct change_plan *plan = &v->direct->stored.plan;
+	char path[SYSFS_PATH_MAX], number[16];
+	uint64_t group;
+
+	for (uint32_t i = 0; i < plan->count; i++) {
+		const char *subject = plan->list[i].subject;
+		if (plan->list[i].kind != CHANGE_OWNER)
+			continue;
+		snprintf(path, sizeof(path), "%s/bus/%s/devices/%s", v->d->roots.sys,
+			pci_address_valid(subject) ? "pci" : "mdev", subject);
+		cleanup_close int dir = sysfs_open(AT_FDCWD, path);
+		if (dir >= 0 && sysfs_link(dir, "iommu_group", number, sizeof(number)) == 0 &&
+			parse_number(number, 10, INT_MAX, &group))
+			return (int)group;
+	}
+	return -1;
+}
+
+static void plan_job(const struct vgpu *v, struct direct_result *ret)
+{
+	const struct direct *x = v->direct;
+	struct host_facts *facts = calloc(1, sizeof(*facts));
+	struct change_plan *plan = calloc(1, sizeof(*plan));
+	const struct gpu *gpu = vgpud_find_gpu(v->d, v->def.gpu);
+	const struct change_node node = node_of(v);
+	struct error err = {0};
+
+	if (!facts || !plan || !gpu) {
+		error_set(&err, gpu ? ENOMEM : ENODEV, "%s: %s", x->what,
+			gpu ? "out of memory (free some)" : "its GPU is gone (plug it in)");
+		take_error(&err, ret);
+		free(plan);
+	} else {
+		gpus_facts(v->d, gpu, NULL, facts);
+		if (plan_passthrough(facts, &x->owner, x->what, plan, &err) < 0)
+			take_error(&err, ret);
+		change_plan_settle(&node, plan);
+		ret->plan = plan;
+	}
+	free(facts);
+}
+
+static void apply_job(const struct vgpu *v, struct direct_result *ret)
+{
+	const struct change_node node = node_of(v);
+	struct change_result result;
+
+	change_apply(&node, &v->direct->stored.plan, v->direct->what, &result);
+	take_result(&result, ret);
+}
+
+static void check_job(const struct vgpu *v, struct direct_result *ret)
+{
+	const struct change_node node = node_of(v);
+	struct change_result result;
+
+	if (strcmp(ret->boot, v->direct->stored.boot) != 0)
+		return;
+	change_check(&node, &v->direct->stored.plan, v->direct->what, &result);
+	take_result(&result, ret);
+}
+
+static void scrub_job(const struct vgpu *v, struct direct_result *ret)
+{
+	direct_scrub_work(v, ret);
+}
+
+/* Takes the file from its owner, before its memory is emptied for good. */
+static void retire_job(const struct vgpu *v, struct direct_result *ret)
+{
+	const struct change_plan *plan = &v->direct->stored.plan;
+	const struct change_node node = node_of(v);
+	struct change_result result;
+	bool keep[CHANGES_MAX];
+
+	for (uint32_t i = 0; i < plan->count; i++)
+		keep[i] = plan->list[i].kind != CHANGE_OWNER;
+	change_undo(&node, plan, keep, v->direct->what, &result);
+	take_result(&result, ret);
+	if (ret->code == 0)
+		direct_scrub_work(v, ret);
+}
+
+static bool same_change(const struct change *a, const struct change *b)
+{
+	return a->kind == b->kind && !strcmp(a->subject, b->subject);
+}
+
+/* Do other vGPUs stand on that change, too? */
+static bool shared_by_others(const struct vgpu *v, const struct change *change)
+{
+	for (const struct vgpu *other = v->d->vgpus; other; other = other->next) {
+		if (other == v || !other->direct)
+			continue;
+		const struct change_plan *plan = &other->direct->stored.plan;
+		for (uint32_t i = 0; i < plan->count; i++) {
+			if (same_change(&plan->list[i], change))
+				return true;
+		}
+	}
+	return false;
+}
+
+static void undo_job(const struct vgpu *v, struct direct_result *ret)
+{
+	const struct change_plan *plan = &v->direct->stored.plan;
+	const struct change_node node = node_of(v);
+	struct change_result result;
+	bool keep[CHANGES_MAX];
+
+	for (uint32_t i = 0; i < plan->count; i++)
+		keep[i] = plan->list[i].shared && shared_by_others(v, &plan->list[i]);
+	change_undo(&node, plan, keep, v->direct->what, &result);
+	take_result(&result, ret);
+}
+
+static void (*const jobs[DIRECT_STATE_COUNT])(const struct vgpu *v, struct direct_result *ret) = {
+	[DIRECT_PLANNING] = plan_job,
+	[DIRECT_APPLYING] = apply_job,
+	[DIRECT_CHECKING] = check_job,
+	[DIRECT_REPLANNING] = plan_job,
+	[DIRECT_REAPPLYING] = apply_job,
+	[DIRECT_SCRUBBING] = scrub_job,
+	[DIRECT_RETIRING] = retire_job,
+	[DIRECT_UNDOING] = undo_job,
+};
+
+bool direct_has_job(enum direct_state state)
+{
+	return jobs[state] != NULL;
+}
+
+static json_t *text(const char *s)
+{
+	json_t *json = json_string(s);
+
+	return json ? json : json_string("?"); /* not UTF-8 */
+}
+
+static json_t *plan_to_json(const struct change_plan *plan)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < plan->count; i++) {
+		const struct change *c = &plan->list[i];
+		json_array_append_new(list,
+			json_pack("{s:s, s:o, s:o, s:o, s:b}", "kind", change_kind_word(c->kind),
+				"subject", text(c->subject), "before", text(c->before), "after",
+				text(c->after), "shared", c->shared));
+	}
+	return json_pack("{s:o, s:o}", "device", text(plan->device), "changes", list);
+}
+
+static json_t *job_main(const void *data)
+{
+	const struct vgpu *v = data;
+	struct direct_result *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return NULL;
+	read_boot(v, r->boot);
+	if (lock_gpu(v, r) == 0)
+		jobs[v->direct->state](v, r);
+	json_t *json = json_pack("{s:i, s:o, s:i, s:i, s:i, s:o}", "code", r->code, "text",
+		text(r->text), "done", (int)r->done, "left", (int)r->left, "group", read_group(v),
+		"boot", text(r->boot));
+	if (r->plan && r->code == 0)
+		json_object_set_new(json, "plan", plan_to_json(r->plan));
+	if (r->scrub.done)
+		json_object_set_new(json, "scrub",
+			json_pack("{s:s, s:o, s:I, s:I, s:I}", "verdict", r->scrub.verdict, "text",
+				text(r->scrub.text), "bytes", (json_int_t)r->scrub.bytes, "took_ms",
+				(json_int_t)r->scrub.took_ms, "time_ms",
+				(json_int_t)r->scrub.time_ms));
+	return json;
+}
+
+/* --- in vgpud --- */
+
+static bool copy(const char *from, char *ret, size_t size)
+{
+	return (size_t)snprintf(ret, size, "%s", from) < size;
+}
+
+static bool change_from_json(json_t *json, struct change *ret)
+{
+	const char *kind, *subject, *before, *after;
+	int shared;
+
+	*ret = (struct change){0};
+	if (json_unpack(json, "{s:s, s:s, s:s, s:s, s:b}", "kind", &kind, "subject", &subject,
+		    "before", &before, "after", &after, "shared", &shared) < 0 ||
+		!copy(subject, ret->subject, sizeof(ret->subject)) ||
+		!copy(before, ret->before, sizeof(ret->before)) ||
+		!copy(after, ret->after, sizeof(ret->after)))
+		return false;
+	ret->kind = change_kind_from_word(kind);
+	ret->shared = shared;
+	return change_valid(ret);
+}
+
+/* NULL: it is none. */
+static struct change_plan *plan_from_json(json_t *json)
+{
+	struct change_plan *plan = calloc(1, sizeof(*plan));
+	const char *device;
+	json_t *list;
+
+	bool good = plan &&
+		    json_unpack(json, "{s:s, s:o}", "device", &device, "changes", &list) == 0 &&
+		    copy(device, plan->device, sizeof(plan->device)) && json_array_size(list) > 0 &&
+		    json_array_size(list) <= CHANGES_MAX;
+	for (size_t i = 0; good && i < json_array_size(list); i++)
+		good = change_from_json(json_array_get(list, i), &plan->list[plan->count++]);
+	if (good)
+		return plan;
+	free(plan);
+	return NULL;
+}
+
+static void scrub_from_json(json_t *json, struct direct_scrub_report *ret)
+{
+	json_int_t bytes = 0, took_ms = 0, time_ms = 0;
+	const char *verdict = "", *words = "";
+
+	if (json_unpack(json, "{s:s, s:s, s:I, s:I, s:I}", "verdict", &verdict, "text", &words,
+		    "bytes", &bytes, "took_ms", &took_ms, "time_ms", &time_ms) < 0)
+		return;
+	ret->done = true;
+	copy(verdict, ret->verdict, sizeof(ret->verdict));
+	copy(words, ret->text, sizeof(ret->text));
+	ret->bytes = (uint64_t)bytes;
+	ret->took_ms = (uint64_t)took_ms;
+	ret->time_ms = (uint64_t)time_ms;
+}
+
+/* False: the job came to nothing that it should. */
+static bool result_from_json(json_t *json, struct direct_result *ret)
+{
+	const char *words, *boot;
+	int done, left;
+	json_t *plan, *scrub;
+
+	if (json_unpack(json, "{s:i, s:s, s:i, s:i, s:i, s:s}", "code", &ret->code, "text", &words,
+		    "done", &done, "left", &left, "group", &ret->group, "boot", &boot) < 0)
+		return false;
+	copy(words, ret->text, sizeof(ret->text));
+	copy(boot, ret->boot, sizeof(ret->boot));
+	ret->done = (uint32_t)MAX(done, 0);
+	ret->left = (uint32_t)MAX(left, 0);
+	scrub = json_object_get(json, "scrub");
+	if (scrub)
+		scrub_from_json(scrub, &ret->scrub);
+	plan = json_object_get(json, "plan");
+	if (plan)
+		ret->plan = plan_from_json(plan);
+	return !plan || ret->plan;
+}
+
+static void next_on_gpu(struct vgpud *d, const char *gpu);
+
+static void on_job_done(void *data, json_t *json)
+{
+	struct vgpu *v = data;
+	struct vgpud *d = v->d;
+	struct direct *x = v->direct;
+	struct direct_result *result = calloc(1, sizeof(*result));
+	enum direct_event event = DIRECT_BAD;
+	char gpu[TYPES_NAME_MAX];
+
+	memcpy(gpu, v->def.gpu, sizeof(gpu));
+	x->working = false;
+	if (result && json && result_from_json(json, result)) {
+		event = result->code < 0 ? DIRECT_BAD : DIRECT_DONE;
+		if (x->state == DIRECT_CHECKING && event == DIRECT_DONE &&
+			strcmp(result->boot, x->stored.boot) != 0)
+			event = DIRECT_OTHER_BOOT;
+	} else if (result) {
+		result->code = -ETIMEDOUT;
+		snprintf(result->text, sizeof(result->text),
+			"%s: the kernel does not come to an end with %s (see dmesg)", x->what,
+			v->def.gpu);
+	}
+	json_decref(json);
+	if (result) {
+		direct_event(v, event, result); /* may free v */
+		free(result->plan);
+	}
+	free(result);
+	next_on_gpu(d, gpu);
+}
+
+/* How long its job may take at most. */
+static uint32_t job_limit_ms(const struct vgpu *v)
+{
+	const struct change_plan *plan = &v->direct->stored.plan;
+	bool scrubs = v->direct->state == DIRECT_SCRUBBING || v->direct->state == DIRECT_RETIRING;
+	uint64_t ms = DIRECT_LOCK_MS + DIRECT_PLAN_MS;
+
+	/* Three requests for each change, and one to reset what it is about. */
+	ms += 4ull * VFIO_STEP_MS * plan->count;
+	if (scrubs)
+		ms += 2ull * scrub_limit_ms(v->def.type.vram_mib << 20);
+	return (uint32_t)MIN(ms, (uint64_t)UINT32_MAX / 1000);
+}
+
+static bool gpu_busy(const struct vgpud *d, const char *gpu)
+{
+	for (const struct vgpu *v = d->vgpus; v; v = v->next) {
+		if (v->direct && v->direct->working && !strcmp(v->def.gpu, gpu))
+			return true;
+	}
+	return false;
+}
+
+void direct_work(struct vgpu *v)
+{
+	struct direct *x = v->direct;
+
+	x->waiting = gpu_busy(v->d, v->def.gpu);
+	if (x->waiting)
+		return;
+	*x->progress = (struct direct_progress){0};
+	x->working = true;
+	int r = child_start(
+		&v->d->children, v->d->event, job_main, v, job_limit_ms(v), on_job_done, v);
+	if (r == 0)
+		return;
+	struct direct_result result = {.code = r, .group = -1};
+	snprintf(result.text, sizeof(result.text), "%s: no process for it: %s (try again)", x->what,
+		strerror(-r));
+	x->working = false;
+	direct_event(v, DIRECT_BAD, &result);
+}
+
+/* Whose turn is next there, by name. */
+static void next_on_gpu(struct vgpud *d, const char *gpu)
+{
+	for (struct vgpu *v = d->vgpus; v; v = v->next) {
+		if (v->direct && v->direct->waiting && !strcmp(v->def.gpu, gpu)) {
+			direct_work(v);
+			return;
+		}
+	}
+}

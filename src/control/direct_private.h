@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef VGPU_CONTROL_DIRECT_PRIVATE_H
+#define VGPU_CONTROL_DIRECT_PRIVATE_H
+
+/* What the files about vGPUs whose VM owns hardware share. */
+
+#include "control/direct.h"
+
+#define DIRECT_LOOK_S    60u   /* who has it open is looked at so often, beside each notice */
+#define DIRECT_RETRY_MS  5000u /* after an undoing that failed; doubles up to: */
+#define DIRECT_RETRY_MAX 60000u
+#define DIRECT_PLAN_MS   15000u /* for what the kernel says of a GPU */
+#define DIRECT_LOCK_MS   12000u /* for requests of an earlier vgpud */
+#define DIRECT_BOUND_MAX 160
+
+/* X(NAME, what the API calls it in phase DEFINED; NULL: what it does then, or that it failed) */
+#define DIRECT_STATES(X)                                                                           \
+	X(PLANNING, "creating")   /* what is to be changed */                                      \
+	X(APPLYING, "creating")   /* changes it */                                                 \
+	X(CHECKING, "starting")   /* after a start of vgpud: is all as it was left? */             \
+	X(REPLANNING, "starting") /* after a start of the node: all anew */                        \
+	X(REAPPLYING, "starting")                                                                  \
+	X(READY, "ready")         /* a VM may open it */                                           \
+	X(BOUND, "bound")         /* one has */                                                    \
+	X(SCRUBBING, "scrubbing") /* the VM is gone */                                             \
+	X(RETIRING, "deleting")   /* nobody may open it any more; scrubs */                        \
+	X(UNDOING, "deleting")                                                                     \
+	X(STUCK, "deleting") /* could not be undone; is tried again */                             \
+	X(FAILED, "failed")
+
+enum direct_state {
+#define X(name, text) DIRECT_##name,
+	DIRECT_STATES(X)
+#undef X
+		DIRECT_STATE_COUNT
+};
+
+enum direct_event {
+	DIRECT_DONE,       /* its job: all as it should be */
+	DIRECT_BAD,        /* its job: not, and why */
+	DIRECT_OTHER_BOOT, /* the plan is of another start of the node */
+	DIRECT_OPENED,     /* somebody has its file open */
+	DIRECT_LEFT,       /* and nobody any more */
+	DIRECT_DELETE,
+	DIRECT_SCRUB, /* somebody asks for it */
+	DIRECT_RETRY,
+	DIRECT_EVENT_COUNT
+};
+
+/* What a job came to. */
+struct direct_result {
+	int code; /* 0 or -errno */
+	uint32_t done, left;
+	char text[CHANGE_SENTENCE_MAX]; /* code < 0: why; else what was left as it is, or "" */
+	int group;                      /* number of its IOMMU group; -1: not told */
+	char boot[STORED_BOOT_MAX];     /* of the node now */
+	struct direct_scrub_report scrub;
+	struct change_plan *plan; /* NULL: it is not a planning job; freed after the event */
+};
+
+/* Written by the job, read by vgpud; on a page that both have. */
+struct direct_progress {
+	uint64_t bytes, total_bytes;
+	char step[32];
+};
+
+struct direct {
+	enum direct_state state;
+	bool waiting, working; /* for its job's turn on that GPU; at it */
+	struct stored_plan stored;
+	bool in_store;  /* there is a row of it */
+	bool malformed; /* and its plan is none that a vgpud wrote */
+	struct plan_owner owner;
+	char what[96];           /* begins its sentences */
+	struct vgpu_waiter done; /* who asked for what is under way */
+	int code;                /* why its creation failed; the text is in v->failure */
+	int group;
+	/* Who has it open. */
+	sd_event_source *inotify, *look, *retry;
+	bool watching, scanning, scan_again;
+	bool opened;  /* since the last scan */
+	uint32_t pid; /* of who has it; 0: nobody */
+	char bound[DIRECT_BOUND_MAX], domain[VGPU_NAME_LONGEST + 1];
+	/* The GPU's memory is zero, and nobody has opened its file since. */
+	bool clean;
+	struct direct_scrub_report scrub;
+	unsigned attempts;
+	struct direct_progress *progress;
+};
+
+/* --- direct.c --- */
+/* Something happened; may free v. */
+void direct_event(struct vgpu *v, enum direct_event event, const struct direct_result *result);
+/* Tells whoever asked, if anybody did. */
+void direct_tell(struct vgpu *v, const struct error *err);
+
+/* --- direct_job.c --- */
+/* Starts the job of its state, or has it wait for its turn. */
+void direct_work(struct vgpu *v);
+/* Does its state have one? */
+bool direct_has_job(enum direct_state state);
+
+/* --- direct_scrub.c: in the job's process --- */
+/*
+ * Resets its functions and empties their memory. 0: all is clean, or it was not to be done; else
+ * -errno and why.
+ */
+int direct_scrub_work(const struct vgpu *v, struct direct_result *ret);
+
+/* --- direct_bound.c --- */
+void direct_watch(struct vgpu *v);
+void direct_unwatch(struct vgpu *v);
+/* Who has it open now? */
+void direct_scan(struct vgpu *v);
+
+#endif
