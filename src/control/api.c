@@ -235,6 +235,11 @@ static void api_vgpu_screenshot(struct api *api, struct http_request *request, c
 
 	if (!v)
 		return;
+	if (v->direct) {
+		direct_refuse(v, "screenshot", &err);
+		http_reply_error(request, &err);
+		return;
+	}
 	unsigned long number = head && isdigit((unsigned char)*head) ? strtoul(head, &end, 10) : 0;
 	if ((head && (!end || *end)) || number >= v->def.type.heads) {
 		error_set(&err, EINVAL, "screenshot %s: it has no such head (it has %u, from 0)",

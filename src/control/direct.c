@@ -196,7 +196,7 @@ static enum direct_state check(struct vgpu *v, const struct direct_result *resul
 static enum direct_state is_bound(struct vgpu *v, const struct direct_result *result)
 {
 	v->direct->clean = false;
-	events_add(&v->d->events, v->def.name, "bound to %s", v->direct->bound);
+	events_add(&v->d->events, v->def.name, "bound to %s", v->vm.label);
 	return DIRECT_BOUND;
 }
 
@@ -217,7 +217,7 @@ static enum direct_state scrubbed(struct vgpu *v, const struct direct_result *re
 
 	if (result->scrub.done)
 		x->scrub = result->scrub;
-	x->clean = !x->opened && !x->pid;
+	x->clean = !x->opened && !v->vm.pid;
 	events_add(&v->d->events, v->def.name,
 		"its GPU is empty: %llu MiB were zeroed and read back",
 		(unsigned long long)(x->scrub.bytes >> 20));
@@ -307,6 +307,11 @@ static enum direct_state stuck(struct vgpu *v, const struct direct_result *resul
 
 	if (x->attempts++ == 0)
 		events_add(&v->d->events, v->def.name, "not undone yet: %s", result->text);
+	if (v->def.phase == PHASE_CREATING && x->done.done) { /* why there is something to undo */
+		struct error err;
+		error_set(&err, x->code, "%s", v->failure);
+		direct_tell(v, &err);
+	}
 	set_failure(v, result->text);
 	x->retry = sd_event_source_disable_unref(x->retry);
 	if (sd_event_add_time_relative(

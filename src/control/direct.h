@@ -41,8 +41,6 @@ int direct_create(struct vgpud *d, const struct definition *def, const struct pl
 int direct_delete(struct vgpu *v, bool force, vgpu_done done, void *data, const char *what,
 	struct error *err);
 const char *direct_state(const struct vgpu *v);
-/* What holds it, for people; "": nothing. */
-const char *direct_holder(const struct vgpu *v);
 
 /* The mode of a VFIO file: the group may have it where there is one. */
 uint32_t direct_owner_mode(const struct vgpud *d);

@@ -8,6 +8,7 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "protocol/handover.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -94,16 +95,15 @@ static void scan_take(struct vgpu *v, json_t *json)
 	if (!json || !x->watching) /* not in time; or nobody wants to know any more */
 		return;
 	json_unpack(json, "{s:i, s:s, s:s}", "pid", &pid, "comm", &comm, "domain", &domain);
-	bool opened = x->opened, was = x->pid != 0, other = x->pid != (uint32_t)pid;
+	bool opened = x->opened, was = v->vm.pid != 0, other = v->vm.pid != (uint32_t)pid;
 	x->opened = false;
-	x->pid = (uint32_t)MAX(pid, 0);
+	v->vm.pid = (uint32_t)MAX(pid, 0);
 	snprintf(x->domain, sizeof(x->domain), "%s", pid ? domain : "");
-	x->bound[0] = '\0';
-	if (pid)
-		snprintf(x->bound, sizeof(x->bound), "%s%s%s[%d]", x->domain[0] ? "VM " : "",
-			x->domain, x->domain[0] ? " " : "", pid);
-	if (pid && !x->domain[0])
-		snprintf(x->bound, sizeof(x->bound), "%.31s[%d]", comm, pid);
+	v->vm.label[0] = '\0';
+	if (pid && x->domain[0])
+		snprintf(v->vm.label, sizeof(v->vm.label), HANDOVER_LABEL "%s", x->domain);
+	else if (pid)
+		snprintf(v->vm.label, sizeof(v->vm.label), "%.31s[%d]", comm, pid);
 	if (pid && other)
 		direct_event(v, DIRECT_OPENED, NULL);
 	else if (!pid && (opened || was))
@@ -189,7 +189,7 @@ void direct_unwatch(struct vgpu *v)
 	x->watching = false;
 	x->inotify = sd_event_source_disable_unref(x->inotify);
 	x->look = sd_event_source_disable_unref(x->look);
-	x->pid = 0;
+	v->vm.pid = 0;
 	x->opened = false;
-	x->bound[0] = x->domain[0] = '\0';
+	v->vm.label[0] = x->domain[0] = '\0';
 }

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/parse.h"
 #include "control/gpus.h"
+#include "control/kill_point.h"
 #include "host/scrub.h"
 
 #include <errno.h>
@@ -34,6 +35,7 @@ static void on_step(void *data, uint32_t at, const struct change *change)
 	const struct vgpu *v = data;
 	struct direct_progress *progress = v->direct->progress;
 
+	kill_point();
 	progress->bytes = at;
 	progress->total_bytes = v->direct->stored.plan.count;
 	snprintf(progress->step, sizeof(progress->step), "%s", change_kind_word(change->kind));

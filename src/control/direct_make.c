@@ -31,6 +31,8 @@ int direct_create(struct vgpud *d, const struct definition *def, const struct pl
 	v->direct->done = (struct vgpu_waiter){done, data};
 	snprintf(v->direct->stored.slice, sizeof(v->direct->stored.slice), "%.*s",
 		(int)sizeof(v->direct->stored.slice) - 1, def->type.slice);
+	const struct gpu *gpu = vgpud_find_gpu(d, def->gpu);
+	v->direct->stored.vram_mib = gpu && gpu->vram_told ? gpu->vram_mib : 0;
 	begin(v, DIRECT_PLANNING, "create");
 	return 0;
 }
@@ -42,12 +44,12 @@ static int may_delete(const struct vgpu *v, bool force, const char *what, struct
 
 	if (x->done.done || (v->def.phase != PHASE_DEFINED && x->state != DIRECT_STUCK))
 		return error_set(err, EBUSY, "%s: it is %s (wait for that)", what, direct_state(v));
-	if (x->pid)
+	if (v->vm.pid)
 		return error_set(err, EBUSY,
 			"%s: it is held by %s, which has the device itself%s (shut that VM down, "
 			"or "
 			"remove the device from it with device_del)",
-			what, x->bound,
+			what, v->vm.label,
 			force ? ", and the kernel takes it from nobody, --force or not" : "");
 	if (x->working || x->waiting)
 		return error_set(err, EBUSY, "%s: it is %s (wait for that)", what, direct_state(v));
@@ -84,9 +86,9 @@ int direct_scrub(struct vgpu *v, vgpu_done done, void *data, const char *what, s
 {
 	struct direct *x = v->direct;
 
-	if (x->pid)
+	if (v->vm.pid)
 		return error_set(err, EBUSY, "%s: %s is held by %s (shut that VM down)", what,
-			v->def.name, x->bound);
+			v->def.name, v->vm.label);
 	if (x->state != DIRECT_READY || x->done.done)
 		return error_set(err, EBUSY, "%s: %s is %s (wait for that)", what, v->def.name,
 			vgpu_state(v));

@@ -11,7 +11,6 @@
 #define DIRECT_RETRY_MAX 60000u
 #define DIRECT_PLAN_MS   15000u /* for what the kernel says of a GPU */
 #define DIRECT_LOCK_MS   12000u /* for requests of an earlier vgpud */
-#define DIRECT_BOUND_MAX 160
 
 /* X(NAME, what the API calls it in phase DEFINED; NULL: what it does then, or that it failed) */
 #define DIRECT_STATES(X)                                                                           \
@@ -78,9 +77,8 @@ struct direct {
 	/* Who has it open. */
 	sd_event_source *inotify, *look, *retry;
 	bool watching, scanning, scan_again;
-	bool opened;  /* since the last scan */
-	uint32_t pid; /* of who has it; 0: nobody */
-	char bound[DIRECT_BOUND_MAX], domain[VGPU_NAME_LONGEST + 1];
+	bool opened;                        /* since the last scan */
+	char domain[VGPU_NAME_LONGEST + 1]; /* of the VM that has it; "": not told */
 	/* The GPU's memory is zero, and nobody has opened its file since. */
 	bool clean;
 	struct direct_scrub_report scrub;

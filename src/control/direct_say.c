@@ -29,11 +29,6 @@ const char *direct_state(const struct vgpu *v)
 	return v->gpu_fault[0] ? "failed" : state_names[v->direct->state];
 }
 
-const char *direct_holder(const struct vgpu *v)
-{
-	return v->direct->bound;
-}
-
 /* What each verb is not done for, and what to do instead. "{}": its name. */
 static const struct {
 	const char *verb, *instead;
@@ -93,8 +88,8 @@ void direct_render(const struct vgpu *v, json_t *json)
 	const struct direct *x = v->direct;
 
 	json_object_set_new(json, "device", text_or_null(x->stored.plan.device));
-	json_object_set_new(json, "bound_to", text_or_null(x->bound));
-	json_object_set_new(json, "bound_pid", x->pid ? json_integer(x->pid) : json_null());
+	json_object_set_new(json, "bound_to", text_or_null(v->vm.label));
+	json_object_set_new(json, "bound_pid", v->vm.pid ? json_integer(v->vm.pid) : json_null());
 	json_object_set_new(json, "bound_domain", text_or_null(x->domain));
 	json_object_set_new(json, "owner_uid", json_integer(x->owner.uid));
 	json_object_set_new(json, "owner_gid", json_integer(x->owner.gid));

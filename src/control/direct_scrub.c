@@ -66,18 +66,6 @@ static int reset_all(const struct vgpu *v, struct error *err)
 	return ret;
 }
 
-/* Memory that it has as far as somebody told; the window itself tells nothing of what is beyond. */
-static uint64_t told_vram(const struct vgpu *v)
-{
-	struct sysfs_troubles troubles = {0};
-	uint64_t bytes = v->def.type.vram_mib << 20;
-	struct pci_device device;
-
-	if (pci_read(&v->d->roots, v->direct->stored.plan.device, &device, &troubles) < 0)
-		return 0;
-	return bytes > pci_vram_window(&device) ? bytes : 0;
-}
-
 /* Somebody gave it back by hand, or it is gone: there is nothing that we could empty. */
 static bool is_set_aside(const struct vgpu *v, struct direct_result *ret)
 {
@@ -105,7 +93,7 @@ static void report(const struct scrub_result *result, struct direct_scrub_report
 int direct_scrub_work(const struct vgpu *v, struct direct_result *ret)
 {
 	const struct scrub_request request = {.address = v->direct->stored.plan.device,
-		.vram_bytes = told_vram(v),
+		.vram_bytes = v->direct->stored.vram_mib << 20,
 		.progress = on_progress,
 		.data = v->direct->progress};
 	struct scrub_result result;

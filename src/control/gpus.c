@@ -106,6 +106,7 @@ static void gpu_update(const struct vgpud *d, struct gpu *gpu, const struct host
 	gpu->kind = host->kind;
 	gpu->gone = false;
 	gpu->vram_mib = own && own->vram_mib ? own->vram_mib : host->vram_mib;
+	gpu->vram_told = host->vram_told || (own && own->vram_mib);
 	gpu->slices = !gpu_is_soft(gpu) || (own && !strcmp(own->sharing, "slices"));
 	gpu->mixed = own && own->mixed;
 	gpu->standby =

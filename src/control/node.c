@@ -208,7 +208,8 @@ static int request_owner(const struct vgpud *d, const struct vgpu_request *reque
 			uid = user->pw_uid;
 		else if (!parse_number(request->owner, 10, UINT32_MAX - 1, &uid))
 			return error_set(err, ENOENT,
-				"%s: there is no user '%.32s' on this node (give a name or a number)",
+				"%s: there is no user '%.32s' on this node (give a name or a "
+				"number)",
 				what, request->owner);
 	}
 	*ret = (struct plan_owner){.uid = (uint32_t)uid,

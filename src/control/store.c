@@ -26,7 +26,7 @@
 #define PLANS_TABLES_6                                                                             \
 	"CREATE TABLE IF NOT EXISTS plans ("                                                       \
 	" vgpu TEXT PRIMARY KEY, device TEXT NOT NULL, slice TEXT NOT NULL, boot TEXT NOT NULL,"   \
-	" uid INTEGER NOT NULL, gid INTEGER NOT NULL)"                                             \
+	" uid INTEGER NOT NULL, gid INTEGER NOT NULL, vram_mib INTEGER NOT NULL)"                  \
 	" STRICT, WITHOUT ROWID;"                                                                  \
 	"CREATE TABLE IF NOT EXISTS changes ("                                                     \
 	" vgpu TEXT NOT NULL, number INTEGER NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL," \

@@ -11,7 +11,7 @@ static int put_head(struct store *store, const char *name, const struct stored_p
 	const char *what, struct error *err)
 {
 	sqlite3_stmt *s =
-		store_statement(store, "INSERT OR REPLACE INTO plans VALUES (?, ?, ?, ?, ?, ?)");
+		store_statement(store, "INSERT OR REPLACE INTO plans VALUES (?, ?, ?, ?, ?, ?, ?)");
 
 	if (s) {
 		sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC);
@@ -20,6 +20,7 @@ static int put_head(struct store *store, const char *name, const struct stored_p
 		sqlite3_bind_text(s, 4, plan->boot, -1, SQLITE_STATIC);
 		sqlite3_bind_int64(s, 5, plan->owner_uid);
 		sqlite3_bind_int64(s, 6, plan->owner_gid);
+		sqlite3_bind_int64(s, 7, (sqlite3_int64)plan->vram_mib);
 	}
 	return store_finish(store, s, what, err);
 }
@@ -100,7 +101,7 @@ static int read_head(
 	struct store *store, const char *name, struct stored_plan *ret, struct error *err)
 {
 	sqlite3_stmt *s = store_statement(
-		store, "SELECT device, slice, boot, uid, gid FROM plans WHERE vgpu = ?");
+		store, "SELECT device, slice, boot, uid, gid, vram_mib FROM plans WHERE vgpu = ?");
 
 	if (s)
 		sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC);
@@ -116,6 +117,8 @@ static int read_head(
 		r = -EINVAL;
 	else if (r == 0 && step != SQLITE_DONE)
 		r = store_error(store, "read the database", err);
+	if (r == 1)
+		ret->vram_mib = (uint64_t)sqlite3_column_int64(s, 5) & (UINT64_MAX >> 21);
 	sqlite3_finalize(s);
 	return r;
 }

@@ -18,6 +18,7 @@ struct stored_plan {
 	char slice[SYSFS_NAME_MAX]; /* the kernel's name of its type of slice; "": the whole GPU */
 	char boot[STORED_BOOT_MAX]; /* for which it was made; "": not told */
 	uint32_t owner_uid, owner_gid; /* who may open its VFIO file */
+	uint64_t vram_mib; /* of the GPU, as its driver or the configuration told; 0: not told */
 };
 
 /* The definition and its plan, in one transaction. As store_insert(). */

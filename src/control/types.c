@@ -137,9 +137,9 @@ const struct type *types_like(
 {
 	for (size_t i = 0; i < n; i++) {
 		const struct type *t = &types[i];
-		if (!strcmp(t->gpu, gpu) && t->kind == like->kind && t->vram_mib == like->vram_mib &&
-			t->max_width == like->max_width && t->max_height == like->max_height &&
-			t->heads == like->heads)
+		if (!strcmp(t->gpu, gpu) && t->kind == like->kind &&
+			t->vram_mib == like->vram_mib && t->max_width == like->max_width &&
+			t->max_height == like->max_height && t->heads == like->heads)
 			return t;
 	}
 	return NULL;
@@ -149,9 +149,8 @@ uint32_t types_available(const struct gpu *gpu, const struct type *type, const s
 {
 	uint64_t free_mib = gpu->vram_mib > use->vram_mib ? gpu->vram_mib - use->vram_mib : 0;
 	if (type->kind != TYPE_SHARE) {
-		uint64_t more = type->max_instances > use->of_type
-					? type->max_instances - use->of_type
-					: 0;
+		uint64_t more =
+			type->max_instances > use->of_type ? type->max_instances - use->of_type : 0;
 		return use->vgpus > use->of_type ? 0 : (uint32_t)more;
 	}
 	uint64_t room = MIN(free_mib / type->vram_mib,
@@ -208,11 +207,11 @@ int types_fit(const struct gpu *gpu, const struct type *type, enum method method
 	enum method needs = type_method(type);
 
 	if (needs != METHOD_COUNT)
-		return needs == method ? 0
-				       : error_set(err, EINVAL,
-						 "%s: type %s is of method %s (choose --method %s)",
-						 what, type->name, method_names[needs],
-						 method_names[needs]);
+		return needs == method
+			       ? 0
+			       : error_set(err, EINVAL,
+					 "%s: type %s is of method %s (choose --method %s)", what,
+					 type->name, method_names[needs], method_names[needs]);
 	if (method == METHOD_MEDIATE)
 		return error_set(err, EINVAL,
 			"%s: %s is no type of a slice, which method mediate needs (see `vgpuctl "

@@ -64,10 +64,11 @@ struct gpu {
 	char pci_address[16];
 	char render_node[128];
 	uint64_t vram_mib;
-	bool slices; /* its time is shared in slices, as a render node's; else its CPU time is */
-	bool gone;   /* it was on this node, and is not now; nothing finds it */
-	bool mixed;  /* vGPUs of several types may share it (rule 2) */
-	bool kept;   /* for one method: */
+	bool vram_told; /* by its driver or the configuration; else its window shows so much */
+	bool slices;    /* its time is shared in slices, as a render node's; else its CPU time is */
+	bool gone;      /* it was on this node, and is not now; nothing finds it */
+	bool mixed;     /* vGPUs of several types may share it (rule 2) */
+	bool kept;      /* for one method: */
 	enum method mode;
 	enum gpu_state phase;        /* what is being done with it (rules.h); GPU_FREE: nothing */
 	char left_by[GPU_OWNER_MAX]; /* whose data may be in its memory; "": it was zeroed */

@@ -62,6 +62,7 @@ static uint64_t vram_from_driver(int dir)
 static void set_vram(struct host_gpu *gpu, int dir, const struct pci_device *pci)
 {
 	uint64_t bytes = dir >= 0 ? vram_from_driver(dir) : 0;
+	gpu->vram_told = bytes > 0;
 
 	if (!bytes)
 		bytes = pci_vram_window(pci);

@@ -29,6 +29,7 @@ struct host_gpu {
 	char pci_address[PCI_ADDRESS_MAX]; /* "" : none */
 	char render_node[HOST_NODE_MAX];   /* "" : none */
 	uint64_t vram_mib;
+	bool vram_told; /* by its driver; else it is what its window shows, or a guess */
 };
 
 struct host_inventory {

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""vGPUs whose VM owns hardware, on a constructed node with a kernel of its own."""
+import os
+import shutil
+import sys
+import tempfile
+
+import pytest
+
+from control_node import ROOT, Node, until
+
+sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
+from fakekernel import FakeKernel, gpu_files  # noqa: E402
+from hosttree import HostTree  # noqa: E402
+
+GPU, ADDRESS, SOUND = "gpu-03:00.0", "0000:03:00.0", "0000:03:00.1"
+OTHER, OTHER_ADDRESS = "gpu-04:00.0", "0000:04:00.0"
+
+
+class Host:
+    """A tree with two GPUs, one of them with a sound function, and its kernel."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="vgh", dir="/tmp")
+        tree = self.tree = HostTree(self.folder)
+        tree.vfio()
+        tree.pci(ADDRESS, vendor=0x1234, device=0x1111, driver="bochs-drm", group=7)
+        tree.drm(ADDRESS, "card0")
+        tree.pci(SOUND, vendor=0x8086, device=0x2668, pci_class=0x040300, driver="snd_hda_intel",
+                 group=7)
+        tree.pci(OTHER_ADDRESS, vendor=0x1234, device=0x1111, driver="bochs-drm", group=8)
+        for address in (ADDRESS, SOUND, OTHER_ADDRESS):
+            gpu_files(tree, address)
+        tree.put("proc/sys/kernel/random/boot_id", "11111111-2222-3333-4444-555555555555\n")
+        self.kernel = FakeKernel(tree, {ADDRESS: "bochs-drm", SOUND: "snd_hda_intel",
+                                        OTHER_ADDRESS: "bochs-drm"})
+
+    def close(self):
+        self.kernel.close()
+        shutil.rmtree(self.folder)
+
+    def node(self, **kwargs):
+        return Node("rescan_s = 1\n", args=("--host-root", self.tree.root), **kwargs)
+
+    def drivers(self):
+        return {a: self.kernel.driver(a) for a in (ADDRESS, SOUND, OTHER_ADDRESS)}
+
+    def overrides(self):
+        found = {}
+        for address in (ADDRESS, SOUND, OTHER_ADDRESS):
+            with open(self.tree.path(self.tree.BUS, address, "driver_override")) as f:
+                found[address] = f.read().strip().replace("(null)", "")
+        return found
+
+    def files(self):
+        """{group: (uid, mode)} of the VFIO files."""
+        folder = self.tree.path("dev/vfio")
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        stats = {int(n): os.stat(os.path.join(folder, n)) for n in names}
+        return {n: (s.st_uid, s.st_mode & 0o7777) for n, s in stats.items()}
+
+    def state(self):
+        return self.drivers(), self.overrides(), self.files()
+
+    def hold(self, pid=4711, comm="qemu-system-x86", name="guest=web", group=7):
+        """A VM that has the group's file open."""
+        path = self.tree.path("dev/vfio", str(group))
+        self.tree.put("proc/%d/comm" % pid, comm + "\n")
+        self.tree.put("proc/%d/cmdline" % pid, "qemu\0-name\0%s,debug-threads=on\0" % name)
+        self.tree.link(path, "proc/%d/fd/9" % pid)
+        fd = os.open(path, os.O_RDWR)
+        return pid, fd
+
+    def leave(self, held):
+        pid, fd = held
+        self.tree.remove("proc/%d" % pid)
+        os.close(fd)
+
+    def vram(self, address=ADDRESS):
+        return self.tree.path(self.tree.BUS, address, "resource0")
+
+
+@pytest.fixture
+def host():
+    made = Host()
+    yield made
+    made.close()
+
+
+def make(node, name="a", gpu=GPU, *more):
+    node.good("create", name, "--gpu", gpu, "--method", "passthrough", *more)
+    return node.json("show", name)
+
+
+def texts(node):
+    return [e["text"] for e in node.json("events")]
+
+
+def test_there_and_back(host):
+    before = host.state()
+    with host.node() as node:
+        shown = make(node, "a", GPU, "--owner", "1234")
+        assert (shown["state"], shown["method"], shown["type"]) == \
+            ("ready", "passthrough", GPU + "-passthrough")
+        assert (shown["device"], shown["renderer"], shown["owner_uid"]) == (ADDRESS, None, 1234)
+        assert shown["vhost_user_socket"] is None and shown["scrub"] is None
+        assert host.drivers() == {ADDRESS: "vfio-pci", SOUND: "vfio-pci", OTHER_ADDRESS: "bochs-drm"}
+        assert host.files() == {7: (1234, 0o600)}
+        assert node.good("qemu-args", "a").split() == [
+            "-device", "vfio-pci,host=" + ADDRESS, "-device", "vfio-pci,host=" + SOUND]
+        node.good("delete", "a")
+        assert node.json("list") == []
+    assert host.state() == before
+
+
+def test_a_vm_comes_and_goes(host):
+    with host.node() as node:
+        make(node)
+        held = host.hold()
+        shown = until(lambda: node.state("a") == "bound" and node.json("show", "a"))
+        assert (shown["bound_to"], shown["bound_pid"]) == ("libvirt domain web", 4711)
+        assert shown["bound_domain"] == "web"
+        for force in ([], ["--force"]):
+            said = node.refused("delete", "a", *force)
+            assert "libvirt domain web" in said and "shut that VM down" in said
+        with open(host.vram(), "r+b") as f:
+            f.write(b"what the tenant drew")
+        host.leave(held)
+        shown = until(lambda: node.state("a") == "ready" and node.json("show", "a"))
+        assert shown["scrub"]["verdict"] == "clean" and shown["scrub"]["bytes"] == 1 << 21
+        assert shown["bound_to"] is None
+        with open(host.vram(), "rb") as f:
+            assert f.read() == bytes(1 << 21)
+        assert "bound to libvirt domain web" in texts(node) and "released" in texts(node)
+        node.good("delete", "a")
+
+
+def test_what_its_vm_owns_is_refused(host):
+    with host.node() as node:
+        make(node)
+        for verb in (["move", "a", "--gpu", OTHER], ["hibernate", "a"], ["wake", "a"], ["check", "a"],
+                     ["snapshot", "a", node.dir + "/x"], ["screenshot", "a", node.dir + "/x.png"],
+                     ["run", "a", "--", "true"]):
+            said = node.refused(*verb)
+            assert "its VM owns the hardware" in said, said
+        assert node.json("stats", "a")["name"] == "a"
+
+
+def test_rule_3_and_two_on_one_gpu(host):
+    with host.node() as node:
+        make(node)
+        said = node.refused("create", "b", "--gpu", GPU, "--method", "passthrough")
+        assert GPU in said
+        make(node, "b", OTHER)
+        assert len(node.json("list")) == 2
+
+
+def test_refused_by_the_findings(host):
+    host.tree.pci("0000:05:00.0", pci_class=0x020000, driver="e1000e", group=8)
+    host.tree.link(host.tree.path("dev/dri/card0"), "proc/77/fd/3")
+    host.tree.put("proc/77/comm", "Xorg\n")
+    before = host.state()
+    with host.node() as node:
+        said = node.refused("create", "a", "--gpu", OTHER, "--method", "passthrough")
+        assert "group 8 is shared with 0000:05:00.0 (e1000e)" in said
+        said = node.refused("create", "a", "--gpu", GPU, "--method", "passthrough")
+        assert "PID 77 (Xorg) has /dev/dri/card0 open" in said
+        assert node.json("list") == []
+    assert host.state() == before
+
+
+def test_a_failed_step_is_undone(host):
+    before = host.state()
+    with host.node() as node:
+        for end in ("/driver_override", "/driver/unbind", "/drivers_probe"):
+            host.kernel.fails = {SOUND + end if end != "/drivers_probe" else end: 5}
+            assert node.refused("create", "a", "--gpu", GPU, "--method", "passthrough")
+            host.kernel.fails = {}
+            until(lambda: not node.json("list"), 20)  # what is stuck is tried again
+            assert host.state() == before
