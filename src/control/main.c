@@ -31,6 +31,8 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#define LOCK_TRIES    50u
+#define LOCK_AGAIN_US 20000u
 #define SYSTEM_CONFIG "/etc/vgpud.conf" /* root's, where nobody names another */
 
 struct options {
@@ -164,7 +166,13 @@ static int take_lock(const struct vgpud *d, int *ret_fd, struct error *err)
 	if (fd < 0)
 		return error_set(
 			err, errno, "%s: %s (give another --run-dir)", path, strerror(errno));
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+	/* A process that a vgpud had just started when it was killed has it for a moment. */
+	int r = flock(fd, LOCK_EX | LOCK_NB);
+	for (unsigned i = 0; r < 0 && i < LOCK_TRIES; i++) {
+		usleep(LOCK_AGAIN_US);
+		r = flock(fd, LOCK_EX | LOCK_NB);
+	}
+	if (r < 0)
 		return error_set(err, EBUSY,
 			"%s: another vgpud serves this run directory (end it, or give another "
 			"--run-dir)",
