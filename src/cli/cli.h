@@ -138,7 +138,8 @@ void cli_socket_path(const char *given, char *ret, size_t size);
 	X(gpu_show) X(gpu_policy) X(gpu_mode) X(type_list) X(create) X(list) X(show) X(delete) X(run) X(qemu_args)           \
 		X(screenshot) X(move) X(snapshot) X(restore) X(inspect) X(check) X(hibernate)      \
 			X(wake) X(stats) X(top) X(events) X(libvirt_attach)        \
-				X(libvirt_detach) X(libvirt_check) X(doctor)
+				X(libvirt_detach) X(libvirt_check) X(doctor)       \
+	X(libvirt_hook) X(node_show) X(node_overcommit)
 
 #define X(name) extern const struct verb verb_##name;
 CLI_VERBS(X)

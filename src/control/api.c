@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/parse.h"
 #include "control/doctor.h"
+#include "control/memory.h"
 #include "control/render.h"
 #include "host/report.h"
 #include "metrics/prometheus.h"
@@ -607,7 +608,9 @@ static void api_print_metrics(FILE *out)
 void api_print(FILE *out)
 {
 	static const struct field gpu[] = {RENDER_GPU_FIELDS(F)}, type[] = {RENDER_TYPE_FIELDS(F)},
-				  vgpu[] = {RENDER_VGPU_FIELDS(F)},
+				  vgpu[] = {RENDER_VGPU_FIELDS(F) MEMORY_VGPU_FIELDS(F)},
+				  node[] = {MEMORY_NODE_FIELDS(F)}, vm[] = {MEMORY_VM_FIELDS(F)},
+				  ksm[] = {MEMORY_KSM_FIELDS(F)},
 				  event[] = {RENDER_EVENT_FIELDS(F)},
 				  check[] = {RENDER_CHECK_FIELDS(F)},
 				  report[] = {REPORT_GPU_FIELDS(F)},
@@ -646,6 +649,9 @@ void api_print(FILE *out)
 	print_fields(out, "vendor", vendor, ARRAY_SIZE(vendor));
 	print_fields(out, "type", type, ARRAY_SIZE(type));
 	print_fields(out, "vGPU", vgpu, ARRAY_SIZE(vgpu));
+	print_fields(out, "node", node, ARRAY_SIZE(node));
+	print_fields(out, "VM", vm, ARRAY_SIZE(vm));
+	print_fields(out, "KSM", ksm, ARRAY_SIZE(ksm));
 	print_fields(out, "event", event, ARRAY_SIZE(event));
 	print_fields(out, "check", check, ARRAY_SIZE(check));
 	print_fields(out, "result (beside `name`)", result, ARRAY_SIZE(result));

@@ -63,6 +63,15 @@
 		"{pid?, label?}: the asking process if not given", "{socket, environment}")        \
 	X("POST", "/v1/vgpus/NAME/unbind", api_vgpu_unbind,                                        \
 		"Ends the binding of the asking process (root: any)", "", "{}")                    \
+	X("GET", "/v1/node", api_node, "The node's memory: whose it is, and over-commit", "",      \
+		"node")                                                                            \
+	X("POST", "/v1/node/overcommit", api_node_overcommit,                                      \
+		"Turns memory over-commit; answers when all VMs are locked and KSM runs",          \
+		"{on: boolean}", "node")                                                           \
+	X("POST", "/v1/node/vms", api_node_vms,                                                    \
+		"What libvirt's qemu hook is told: may that VM start? An error says why not",      \
+		"?domain=NAME&operation=WORD; the domain's definition, at most 512 KiB",           \
+		"{admit: true}")                                                                   \
 	X("GET", "/v1/stats", api_stats, "The counters of all vGPUs", "", "an array of stats")     \
 	X("GET", "/v1/samples", api_samples, "The counters of all vGPUs, again and again",         \
 		"?interval_ms=N: 100 to 60000, else 1000",                                         \

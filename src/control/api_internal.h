@@ -42,6 +42,11 @@ void api_gpu_show(struct api *api, struct http_request *request, const char *nam
 void api_gpu_policy(struct api *api, struct http_request *request, const char *name);
 void api_gpu_mode(struct api *api, struct http_request *request, const char *name);
 
+/* api_node.c */
+void api_node(struct api *api, struct http_request *request, const char *name);
+void api_node_overcommit(struct api *api, struct http_request *request, const char *name);
+void api_node_vms(struct api *api, struct http_request *request, const char *name);
+
 /* api_samples.c */
 void api_samples(struct api *api, struct http_request *request, const char *name);
 

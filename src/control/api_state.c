@@ -102,16 +102,16 @@ void api_vgpu_snapshot(struct api *api, struct http_request *request, const char
 	call_started(call, r, &err);
 }
 
-/* The body of a restore goes to a file; every other is short. */
+/* The body of a restore or a domain's definition goes to a file; every other is short. */
 int api_upload(void *data, const struct http_request *request)
 {
-	static const char tail[] = "/restore";
+	static const char tail[] = "/restore", vms[] = "/v1/node/vms";
 	struct api *api = data;
 	const char *path = http_path(request);
 	size_t len = strlen(path);
 
-	if (strcmp(http_method(request), "POST") != 0 || len < sizeof(tail) ||
-		strcmp(path + len - (sizeof(tail) - 1), tail) != 0)
+	bool restore = len >= sizeof(tail) && !strcmp(path + len - (sizeof(tail) - 1), tail);
+	if (strcmp(http_method(request), "POST") != 0 || (!restore && strcmp(path, vms) != 0))
 		return -1;
 	int fd = vgpud_state_file(api->d);
 	return fd == -EPERM ? -EACCES : fd;

@@ -40,6 +40,7 @@ struct config {
 	char host_root[CONFIG_PATH_MAX]; /* where sys, proc, dev are for the inventory; "" : / */
 	uint32_t rescan_s;         /* GPUs are read so often; 0: only when the kernel says so */
 	uint64_t min_free_mib;     /* of memory: with less, no vGPU is created */
+	uint32_t lock_timeout_s;   /* for a VM's memory, while the node's is over-committed */
 	uint32_t standby;          /* stand-bys that are kept for each GPU */
 	uint32_t hibernate_idle_s; /* a vGPU idle for longer is hibernated; 0: never */
 	bool libvirt_create;       /* a vGPU for a libvirt domain that has none */

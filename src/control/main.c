@@ -6,6 +6,7 @@
 #include "control/host_kernel.h"
 #include "control/http.h"
 #include "control/kill_point.h"
+#include "control/memory.h"
 #include "control/standby.h"
 #include "control/tcp.h"
 #include "control/tenant.h"
@@ -358,6 +359,9 @@ static int prepare(struct vgpud *d, struct options *o, struct servers *s, struct
 		report_unknown(d);
 		tenant_clean(d);
 		gpus_check_vgpus(d);
+		r = memory_open(d, err);
+	}
+	if (r == 0) {
 		gpus_watch(d);
 	}
 	if (r == 0 && vgpud_watch_idle(d) < 0)
@@ -407,6 +411,7 @@ static int serve(struct options *o)
 	}
 	sd_event_source_disable_unref(d.idle_timer);
 	vgpud_share_close(&d);
+	memory_close(&d);
 	gpus_close(&d);
 	slicing_close(&d);
 	vgpud_free_vgpus(&d); /* the keepers stay */

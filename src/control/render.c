@@ -3,6 +3,7 @@
 
 #include "control/direct.h"
 #include "control/gpu_rules.h"
+#include "control/memory.h"
 #include "control/standby.h"
 
 #include "base/checked.h"
@@ -132,6 +133,7 @@ json_t *render_vgpu(const struct vgpu *v)
 	struct keeper_progress progress;
 	const char *operation = vgpu_operation(v, &progress);
 	json_object_set_new(json, "operation", text_or_null(operation ? operation : ""));
+	memory_show_vgpu(v, json);
 	json_object_set_new(json, "max_width", number(def->type.max_width));
 	json_object_set_new(json, "max_height", number(def->type.max_height));
 	json_object_set_new(json, "heads", number(def->type.heads));

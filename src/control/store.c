@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STORE_VERSION 6
+#define STORE_VERSION 7
 #define STORE_BUSY_MS 2000
 
 /* Only GPUs of which there is something to remember: store_gpu.c. */
@@ -34,6 +34,11 @@
 	" PRIMARY KEY (vgpu, number))"                                                             \
 	" STRICT, WITHOUT ROWID;"
 
+/* What was said of the node itself, and where a change of it stands. */
+#define NODE_TABLE                                                                                 \
+	"CREATE TABLE IF NOT EXISTS node (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, "     \
+	"WITHOUT ROWID;"
+
 static const char schema[] =
 	"BEGIN;"
 	"CREATE TABLE vgpus ("
@@ -42,8 +47,8 @@ static const char schema[] =
 	" vram_mib INTEGER NOT NULL, max_width INTEGER NOT NULL, max_height INTEGER NOT NULL,"
 	" heads INTEGER NOT NULL, moving_to TEXT NOT NULL, moves_before INTEGER NOT NULL,"
 	" tenant TEXT NOT NULL)"
-	" STRICT, WITHOUT ROWID;" GPUS_TABLE_3 GPUS_COLUMNS_5 PLANS_TABLES_6
-	"PRAGMA user_version = 6;"
+	" STRICT, WITHOUT ROWID;" GPUS_TABLE_3 GPUS_COLUMNS_5 PLANS_TABLES_6 NODE_TABLE
+	"PRAGMA user_version = 7;"
 	"COMMIT;";
 
 /* From each version to the next, or further; each is done whole or not at all. */
@@ -68,6 +73,9 @@ static const char *const steps[STORE_VERSION] = {
 	      "COMMIT;",
 	/* Version 5 knew no vGPUs whose VM owns hardware. */
 	[5] = "BEGIN;" PLANS_TABLES_6 "PRAGMA user_version = 6;"
+	      "COMMIT;",
+	/* Version 6 knew nothing of the node. */
+	[6] = "BEGIN;" NODE_TABLE "PRAGMA user_version = 7;"
 	      "COMMIT;",
 };
 

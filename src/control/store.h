@@ -65,6 +65,11 @@ int store_set_mode(struct store *store, const char *gpu, const char *mode, const
 int store_set_left(struct store *store, const char *gpu, const char *left_by, const char *what,
 	struct error *err);
 
+/* What is noted of the node under that key; "": nothing. Longer ones are cut. */
+int store_get_node(struct store *store, const char *key, char *ret, size_t size, struct error *err);
+int store_set_node(struct store *store, const char *key, const char *value, const char *what,
+	struct error *err);
+
 typedef int (*store_row_fn)(void *data, const struct definition *def);
 int store_each(struct store *store, store_row_fn fn, void *data, struct error *err);
 

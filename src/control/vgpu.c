@@ -14,6 +14,7 @@
 #include "control/direct.h"
 #include "control/gpu_rules.h"
 #include "control/gpus.h"
+#include "control/memory.h"
 #include "control/share_stop.h"
 #include "control/standby.h"
 #include "control/tenant.h"
@@ -414,6 +415,7 @@ static void vgpu_on_status(void *data, const struct keeper_status *status)
 		vgpu_share_join(v);
 	vgpud_share_stop_watch(v->d);
 	slicing_status(v);
+	memory_vgpu_status(v);
 	if (v->def.phase == PHASE_DEFINED)
 		vgpu_report_change(v, &was, first);
 	if (first || was.binding_pid != status->binding_pid)
@@ -468,6 +470,7 @@ static void vgpu_on_lost(void *data)
 
 	link_destroy(TAKE_PTR(v->link));
 	slicing_lost(v);
+	memory_vgpu_lost(v);
 	if (!v->spoke && link_keeper_runs(v->dir)) {
 		vgpu_try_later(v, 1);
 	} else if (link_keeper_runs(v->dir)) {

@@ -60,6 +60,7 @@ typedef void (*vgpu_outcome_done)(
 	void *data, const struct error *err, const struct vgpu_outcome *outcome);
 
 struct direct;
+struct node_memory;
 struct operation;
 struct standbys;
 
@@ -106,6 +107,7 @@ struct vgpu {
 	struct vgpu_waiter gone;          /* the one delete under way */
 	struct operation *operation;      /* the one under way; NULL: none */
 	struct direct *direct;            /* NULL: it has a keeper (direct.h) */
+	uint32_t memory_answered;         /* serial of its keeper's last ASKING; 0: none yet */
 	uint64_t hibernate_not_before_ms; /* the policy's last attempt failed */
 };
 
@@ -126,7 +128,8 @@ struct vgpud {
 	struct gpus_errors *errors; /* NULL: none looked at yet */
 	struct children children;
 	struct store *store;
-	struct standbys *standbys; /* NULL: none is kept */
+	struct standbys *standbys;  /* NULL: none is kept */
+	struct node_memory *memory; /* NULL: not open */
 	struct share share;
 	struct balance *balances[VGPUD_MAX_GPUS];     /* NULL: none */
 	struct slice_thread *slicers[VGPUD_MAX_GPUS]; /* NULL: none */

@@ -93,3 +93,10 @@ uint64_t host_headroom(const char *proc, const char *sys)
 	}
 	return left;
 }
+
+uint64_t host_memory_total(const char *proc)
+{
+	uint64_t kib;
+
+	return file_number(proc, "meminfo", "MemTotal:", &kib) ? kib << 10 : 0;
+}

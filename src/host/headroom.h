@@ -13,4 +13,7 @@
 /* Bytes; UINT64_MAX: nothing says. `proc`, `sys` are /proc and /sys/fs/cgroup but for tests. */
 uint64_t host_headroom(const char *proc, const char *sys);
 
+/* All the memory that the node has, bytes; 0: nothing says. */
+uint64_t host_memory_total(const char *proc);
+
 #endif
