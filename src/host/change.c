@@ -2,7 +2,7 @@
 #include "host/change.h"
 
 #include "base/checked.h"
-#include "host/change_private.h"
+#include "host/change_mediate.h"
 #include "host/sysfs_write.h"
 
 #include <errno.h>
@@ -28,6 +28,11 @@ static const char *const words[CHANGE_KIND_COUNT] = {
 static const struct change_row *const rows[CHANGE_KIND_COUNT] = {
 	[CHANGE_VFIO] = &change_row_vfio,
 	[CHANGE_OWNER] = &change_row_owner,
+	[CHANGE_MDEV] = &change_row_mdev,
+	[CHANGE_SRIOV_AUTOPROBE] = &change_row_autoprobe,
+	[CHANGE_SRIOV_VFS] = &change_row_vfs,
+	[CHANGE_NVIDIA_TYPE] = &change_row_nvidia,
+	[CHANGE_XE_PROFILE] = &change_row_xe,
 };
 
 const char *change_kind_word(enum change_kind kind)

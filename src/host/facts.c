@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -99,6 +100,48 @@ static void read_vfio(const struct host_roots *roots, struct host_vfio *ret)
 	ret->sriov = parameter_on(sys, "module/vfio_pci/parameters/enable_sriov");
 }
 
+/* --- virtual functions --- */
+
+/* Who has a VFIO file of a VF open. */
+static void find_vf_holders(const struct host_roots *roots, struct sriov *sriov)
+{
+	char names[SRIOV_VFS_MAX][HOLDER_VFIO_MAX][HOLDER_FILE_MAX];
+	const char *files[SRIOV_VFS_MAX * HOLDER_VFIO_MAX] = {NULL};
+	bool held[SRIOV_VFS_MAX * HOLDER_VFIO_MAX] = {false};
+	size_t vf[SRIOV_VFS_MAX * HOLDER_VFIO_MAX], n = 0;
+	struct holders holders;
+
+	static_assert(SRIOV_VFS_MAX * HOLDER_VFIO_MAX <= HOLDER_FILES, "all are looked for");
+	for (size_t i = 0; i < sriov->n_vfs; i++) {
+		cleanup_close int dir = pci_open(roots, sriov->vfs[i].address);
+		size_t found = dir >= 0 ? holder_vfio_files(dir, names[i]) : 0;
+		for (size_t k = 0; k < found; k++) {
+			files[n] = names[i][k];
+			vf[n++] = i;
+		}
+	}
+	holders_find_each(roots, files, n, held, &holders);
+	for (size_t i = 0; i < n; i++)
+		sriov->vfs[vf[i]].held |= held[i];
+}
+
+/*
+ * Where a VF will be is where something is already: then what the kernel says of their places is of
+ * no use, and taking the function there for a VF would take somebody else's.
+ */
+static void check_vf_places(const struct host_roots *roots, const char *pf, struct sriov *sriov)
+{
+	char address[PCI_ADDRESS_MAX];
+
+	for (uint32_t i = 0; !sriov->num_vfs && i < MIN(sriov->total_vfs, SRIOV_VFS_MAX); i++) {
+		if (sriov_vf_address(sriov, pf, i, address) < 0)
+			return;
+		cleanup_close int there = pci_open(roots, address);
+		if (there != -ENODEV)
+			sriov->offset = 0;
+	}
+}
+
 /* --- one GPU --- */
 
 static void read_pci(const struct host_roots *roots, struct host_facts *ret)
@@ -113,6 +156,8 @@ static void read_pci(const struct host_roots *roots, struct host_facts *ret)
 	iommu_read_node(roots, &ret->iommu, &ret->troubles);
 	iommu_read_group(roots, address, &ret->group, &ret->troubles);
 	sriov_read(dir, &ret->sriov, &ret->troubles);
+	check_vf_places(roots, address, &ret->sriov);
+	find_vf_holders(roots, &ret->sriov);
 	vendor_read(roots, dir, &ret->sriov, &ret->vendor, &ret->troubles);
 	mdev_add_parent(roots, address, &ret->mdev, &ret->troubles);
 	for (size_t i = 0; i < ret->sriov.n_vfs; i++)

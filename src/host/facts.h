@@ -35,6 +35,7 @@ struct host_use {
 	unsigned vgpus;     /* it carries */
 	const char *method; /* of one of them; NULL: it carries none */
 	unsigned offered;   /* methods that vgpud can do, a bit for each */
+	uint32_t vfs;       /* virtual functions to enable, if there are none; 0: all it has */
 };
 
 struct host_facts {

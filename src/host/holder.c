@@ -18,10 +18,11 @@ struct search {
 	const char *const *files;
 	size_t n;
 	struct holders *ret;
+	bool *held; /* for each file, or NULL: the first of a process is enough */
 };
 
-/* The file that a link of a process is, or NULL. */
-static const char *file_of(const struct search *s, const char *target)
+/* Which file a link of a process is; `n`: none. */
+static size_t file_of(const struct search *s, const char *target)
 {
 	const char *const places[] = {"/dev", s->dev};
 
@@ -31,10 +32,10 @@ static const char *file_of(const struct search *s, const char *target)
 			continue;
 		for (size_t i = 0; i < s->n; i++) {
 			if (!strcmp(target + len + 1, s->files[i]))
-				return s->files[i];
+				return i;
 		}
 	}
-	return NULL;
+	return s->n;
 }
 
 static void add_holder(const struct search *s, int process, uint32_t pid, const char *file)
@@ -56,6 +57,7 @@ static void look_at(const struct search *s, int process, uint32_t pid)
 	const struct dirent *entry;
 	char target[PATH_MAX];
 	unsigned looked = 0;
+	bool added = false;
 
 	int fd = sysfs_open(process, "fd");
 	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
@@ -74,19 +76,23 @@ static void look_at(const struct search *s, int process, uint32_t pid)
 		if (n <= 0)
 			continue;
 		target[n] = '\0';
-		const char *file = file_of(s, target);
-		if (file) {
-			add_holder(s, process, pid, file);
+		size_t file = file_of(s, target);
+		if (file == s->n)
+			continue;
+		if (!added)
+			add_holder(s, process, pid, s->files[file]);
+		added = true;
+		if (!s->held)
 			break;
-		}
+		s->held[file] = true;
 	}
 	closedir(dir);
 }
 
-void holders_find(
-	const struct host_roots *roots, const char *const *files, size_t n, struct holders *ret)
+void holders_find_each(const struct host_roots *roots, const char *const *files, size_t n,
+	bool *ret_held, struct holders *ret)
 {
-	const struct search s = {roots->dev, files, MIN(n, (size_t)HOLDER_FILES), ret};
+	const struct search s = {roots->dev, files, MIN(n, (size_t)HOLDER_FILES), ret, ret_held};
 	const struct dirent *entry;
 	unsigned pids = 0;
 	uint64_t pid;
@@ -115,4 +121,24 @@ void holders_find(
 			ret->complete &= process == -ENOENT;
 	}
 	closedir(dir);
+}
+
+void holders_find(
+	const struct host_roots *roots, const char *const *files, size_t n, struct holders *ret)
+{
+	holders_find_each(roots, files, n, NULL, ret);
+}
+
+size_t holder_vfio_files(int device, char ret[HOLDER_VFIO_MAX][HOLDER_FILE_MAX])
+{
+	cleanup_names struct sysfs_names own = {0};
+	char group[16];
+	size_t n = 0;
+
+	if (sysfs_link(device, "iommu_group", group, sizeof(group)) == 0)
+		snprintf(ret[n++], HOLDER_FILE_MAX, "vfio/%s", group);
+	if (sysfs_list(device, "vfio-dev", &own) == 0 && own.count &&
+		strlen(own.name[0]) < HOLDER_FILE_MAX - strlen("vfio/devices/"))
+		snprintf(ret[n++], HOLDER_FILE_MAX, "vfio/devices/%.48s", own.name[0]);
+	return n;
 }

@@ -10,14 +10,17 @@
 #include "host/sysfs.h"
 
 #define HOLDERS_MAX     16
-#define HOLDER_FILES    20
+#define HOLDER_FILES    136 /* of all VFs of a PF */
+#define HOLDER_VFIO_MAX 2   /* VFIO files of one device */
 #define HOLDER_PIDS_MAX 32768
 #define HOLDER_FDS_MAX  4096 /* looked at in one process */
+
+#define HOLDER_FILE_MAX 64
 
 struct holder {
 	uint32_t pid;
 	char comm[32];
-	char file[64]; /* below /dev */
+	char file[HOLDER_FILE_MAX]; /* below /dev */
 };
 
 struct holders {
@@ -30,5 +33,13 @@ struct holders {
 /* `files`: below /dev, as "dri/card0"; HOLDER_FILES of them are looked for. */
 void holders_find(
 	const struct host_roots *roots, const char *const *files, size_t n, struct holders *ret);
+/* The same, and ret_held[i]: somebody has files[i] open. */
+void holders_find_each(const struct host_roots *roots, const char *const *files, size_t n,
+	bool *ret_held, struct holders *ret);
+/*
+ * The files by which VFIO gives away a device, below /dev: that of its group and, from kernel 6.6,
+ * its own. `device`: its folder. Returns how many; they need not be there.
+ */
+size_t holder_vfio_files(int device, char ret[HOLDER_VFIO_MAX][HOLDER_FILE_MAX]);
 
 #endif

@@ -82,6 +82,8 @@ static void add_type(int types, const char *parent, const char *id, struct mdev 
 	} else if (checked_add(type->available, available, &sum)) {
 		type->available = sum;
 		type->available_known = true;
+		if (available && !type->parent[0])
+			snprintf(type->parent, sizeof(type->parent), "%.63s", parent);
 	}
 	add_devices(dir, parent, id, mdev, troubles);
 }

@@ -21,6 +21,7 @@ struct mdev_type {
 	char device_api[32];       /* "vfio-pci", ...; "" : not told */
 	uint64_t available;        /* instances, of all parents asked */
 	bool available_known;
+	char parent[SYSFS_NAME_MAX]; /* the first on which one can be made now; "" : none */
 };
 
 struct mdev_device {

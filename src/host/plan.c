@@ -17,6 +17,11 @@ static const struct {
 	{"in-use", EBUSY},
 	{"vfs-enabled", EBUSY},
 	{"mdevs-exist", EBUSY},
+	{"other-method", EBUSY},
+	{"no-slices", ENOENT},
+	{"pf-undriven", ENOENT},
+	{"mdev-exhausted", ENOSPC},
+	{"types-exhausted", ENOSPC},
 	{"not-root", EPERM},
 };
 

@@ -36,7 +36,14 @@ struct slice_types {
 	bool more; /* there are more */
 };
 
-void plan_slice_types(const struct host_facts *facts, struct slice_types *ret);
+/* PCI functions of VFs that vGPUs have; with `count` 0 `list` may be NULL. */
+struct plan_taken {
+	const char (*list)[PCI_ADDRESS_MAX];
+	size_t count;
+};
+
+void plan_slice_types(
+	const struct host_facts *facts, const struct plan_taken *taken, struct slice_types *ret);
 
 /* Who shall be able to open the VFIO file. */
 struct plan_owner {
@@ -52,12 +59,17 @@ int plan_passthrough(const struct host_facts *facts, const struct plan_owner *ow
 	const char *what, struct change_plan *ret, struct error *err);
 
 /*
- * A slice of that type. `uuid`: the vGPU's, for a mediated device. `taken`: PCI functions of VFs
- * that other vGPUs have, `n_taken` of them. -ENOSPC: exhausted; -ENOENT: no such type (any more).
+ * A slice of that type (slice_type.id). `uuid`: the vGPU's, for a mediated device. `taken`: what
+ * other vGPUs have. Refused in one line that begins with `what`: -ENOSPC: exhausted; -ENOENT: no
+ * such type (any more); -EEXIST: a device of that UUID is there; else what host_method_judge() says
+ * or the table of plan_refuse.c.
  */
 int plan_mediate(const struct host_facts *facts, const char *type_id, const char *uuid,
-	const struct plan_owner *owner, const char (*taken)[PCI_ADDRESS_MAX], size_t n_taken,
-	const char *what, struct change_plan *ret, struct error *err);
+	const struct plan_owner *owner, const struct plan_taken *taken, const char *what,
+	struct change_plan *ret, struct error *err);
+
+/* Refusals of plan_refuse.c, for tests: why of row i; NULL after the last. */
+const char *plan_mediate_refusal(size_t i);
 
 /* --- what planners share --- */
 

@@ -23,6 +23,16 @@ static bool vf_number(const char *name, uint32_t *ret)
 	return true;
 }
 
+static bool shares_group(int dir, const char *vf)
+{
+	cleanup_names struct sysfs_names members = {0};
+	char path[SYSFS_NAME_MAX + 32];
+
+	snprintf(path, sizeof(path), "%s/iommu_group/devices", vf);
+	int r = sysfs_list(dir, path, &members);
+	return r == 0 ? members.count > 1 || members.more : r != -ENOENT;
+}
+
 static void add_vf(int dir, const char *name, uint32_t number, struct sriov *sriov,
 	struct sysfs_troubles *troubles)
 {
@@ -41,6 +51,7 @@ static void add_vf(int dir, const char *name, uint32_t number, struct sriov *sri
 	}
 	snprintf(path, sizeof(path), "%s/driver", name);
 	sysfs_want_link(dir, path, vf.driver, sizeof(vf.driver), troubles);
+	vf.shares_group = shares_group(dir, name);
 	sriov->vfs[sriov->n_vfs++] = vf;
 }
 
@@ -55,10 +66,30 @@ void sriov_read(int dir, struct sriov *ret, struct sysfs_troubles *troubles)
 		return;
 	ret->num_vfs = sysfs_want_number(dir, "sriov_numvfs", 10, VFS_LIMIT, 0, troubles);
 	ret->autoprobe = sysfs_want_number(dir, "sriov_drivers_autoprobe", 10, 1, 1, troubles) == 1;
+	ret->offset = (uint32_t)sysfs_want_number(dir, "sriov_offset", 10, VFS_LIMIT, 0, troubles);
+	ret->stride = (uint32_t)sysfs_want_number(dir, "sriov_stride", 10, VFS_LIMIT, 0, troubles);
 	sysfs_trouble(troubles, "virtfn", sysfs_list(dir, ".", &names));
 	for (size_t i = 0; i < names.count; i++) {
 		if (vf_number(names.name[i], &number))
 			add_vf(dir, names.name[i], number, ret, troubles);
 	}
 	ret->more |= names.more;
+}
+
+int sriov_vf_address(const struct sriov *sriov, const char *pf, uint32_t number, char *ret)
+{
+	unsigned domain, bus, device, function;
+
+	if (!pci_address_valid(pf) ||
+		sscanf(pf, "%x:%x:%x.%x", &domain, &bus, &device, &function) != 4)
+		return -ENODATA;
+	if (!sriov->offset || (number && !sriov->stride))
+		return -ENODATA;
+	uint64_t place = (bus << 8 | device << 3 | function) + (uint64_t)sriov->offset +
+			 (uint64_t)number * sriov->stride;
+	if (place > UINT16_MAX)
+		return -ERANGE;
+	snprintf(ret, PCI_ADDRESS_MAX, "%04x:%02x:%02x.%x", domain, (unsigned)place >> 8,
+		(unsigned)place >> 3 & 0x1f, (unsigned)place & 7);
+	return 0;
 }

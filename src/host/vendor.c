@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/parse.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,25 +16,37 @@ const char *const vendor_names[VENDOR_COUNT] = {
 
 /* --- NVIDIA --- */
 
-static void add_type(struct vendor *vendor, uint32_t id, const char *name, size_t len)
+static_assert(SRIOV_VFS_MAX <= 64, "a bit for each VF");
+
+/* NULL: there is no room for it. */
+static struct vendor_type *type_of(struct vendor *vendor, uint32_t id, const char *name, size_t len)
 {
 	for (size_t i = 0; i < vendor->n_types; i++) {
-		if (vendor->types[i].id == id) {
-			vendor->types[i].vfs++;
-			return;
-		}
+		if (vendor->types[i].id == id)
+			return &vendor->types[i];
 	}
 	if (vendor->n_types == VENDOR_TYPES_MAX) {
 		vendor->more = true;
-		return;
+		return NULL;
 	}
 	struct vendor_type *type = &vendor->types[vendor->n_types++];
-	*type = (struct vendor_type){.id = id, .vfs = 1};
+	*type = (struct vendor_type){.id = id};
 	snprintf(type->name, sizeof(type->name), "%.*s", (int)MIN(len, (size_t)VENDOR_NAME_MAX - 1),
 		name);
+	return type;
 }
 
-void vendor_parse_nvidia(const char *text, struct vendor *vendor)
+static void add_type(struct vendor *vendor, size_t vf, uint32_t id, const char *name, size_t len)
+{
+	struct vendor_type *type = type_of(vendor, id, name, len);
+
+	if (!type || type->on & 1ull << vf)
+		return;
+	type->on |= 1ull << vf;
+	type->vfs++;
+}
+
+void vendor_parse_nvidia(const char *text, size_t vf, struct vendor *vendor)
 {
 	uint64_t id;
 
@@ -49,7 +62,7 @@ void vendor_parse_nvidia(const char *text, struct vendor *vendor)
 				while (end > at && strchr(" \t\r", end[-1]))
 					end--;
 				if (at < end)
-					add_type(vendor, (uint32_t)id, at, (size_t)(end - at));
+					add_type(vendor, vf, (uint32_t)id, at, (size_t)(end - at));
 			}
 		}
 		line += len + (line[len] == '\n');
@@ -70,7 +83,7 @@ static void read_nvidia_vf(int vf, size_t i, struct vendor *ret, struct sysfs_tr
 	if (!text)
 		return;
 	sysfs_want(vf, "nvidia/creatable_vgpu_types", text, VENDOR_TEXT_MAX, troubles);
-	vendor_parse_nvidia(text, ret);
+	vendor_parse_nvidia(text, i, ret);
 	ret->current[i] = (uint32_t)sysfs_want_number(
 		vf, "nvidia/current_vgpu_type", 10, UINT32_MAX, 0, troubles);
 	ret->in_use += ret->current[i] != 0;
@@ -133,6 +146,8 @@ static void read_profile(
 	*profile = (struct vendor_profile){0};
 	snprintf(profile->function, sizeof(profile->function), "%.7s", function);
 	sysfs_want_link(dir, "device", profile->address, sizeof(profile->address), troubles);
+	profile->timed = sysfs_exists(dir, "profile/exec_quantum_ms") &&
+			 sysfs_exists(dir, "profile/preempt_timeout_us");
 	profile->exec_quantum_ms =
 		sysfs_want_number(dir, "profile/exec_quantum_ms", 10, UINT32_MAX, 0, troubles);
 	profile->preempt_timeout_us =

@@ -28,7 +28,8 @@ extern const char *const vendor_names[VENDOR_COUNT]; /* "" for none */
 struct vendor_type {
 	uint32_t id;
 	char name[VENDOR_NAME_MAX];
-	uint32_t vfs; /* on which it can be made now; its present holders do not count */
+	uint64_t on;  /* bit i: it can be made on sriov->vfs[i] now */
+	uint32_t vfs; /* how many those are; its present holders do not count */
 };
 
 struct vendor_profile {
@@ -36,6 +37,7 @@ struct vendor_profile {
 	char address[PCI_ADDRESS_MAX];                                  /* "" : not enabled */
 	uint64_t exec_quantum_ms, preempt_timeout_us, vram_quota_bytes; /* 0: not set */
 	char priority[16]; /* the chosen word; "" : not told */
+	bool timed;        /* its time can be limited: the first two are there */
 };
 
 struct vendor {
@@ -53,9 +55,9 @@ struct vendor {
 void vendor_read(const struct host_roots *roots, int dir, const struct sriov *sriov,
 	struct vendor *ret, struct sysfs_troubles *troubles);
 
-/* Adds the types of one creatable_vgpu_types; lines that are no type (its title) are passed over.
- */
-void vendor_parse_nvidia(const char *text, struct vendor *vendor);
+/* Adds the types of creatable_vgpu_types of sriov->vfs[vf]; lines that are no type (its title) are
+ * passed over. */
+void vendor_parse_nvidia(const char *text, size_t vf, struct vendor *vendor);
 /* The word in brackets, or the only word; "" when there is neither. */
 void vendor_parse_choice(const char *text, char *ret, size_t size);
 

@@ -192,7 +192,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	memcpy(text, data, size);
 	vendor = (struct vendor){0};
-	vendor_parse_nvidia(text, &vendor);
+	vendor_parse_nvidia(text, size % SRIOV_VFS_MAX, &vendor);
 	free(text);
 	while (size >= 4) {
 		size_t i = data[0] % ARRAY_SIZE(places);

@@ -526,8 +526,10 @@ static void test_vendor_texts(void **state)
 
 	vendor_parse_nvidia("ID    : vGPU Name\n 558 : NVIDIA A40-1Q  \n0 : none\n:\n5\n6 :\n7 :x\n"
 			    "-8 : y\n99999999999 : z\n\n558:again",
-		&vendor);
+		0, &vendor);
+	vendor_parse_nvidia("558 : NVIDIA A40-1Q", 63, &vendor);
 	assert_int_equal(vendor.n_types, 2);
+	assert_int_equal(vendor.types[0].on, 1ull << 63 | 1);
 	assert_string_equal(vendor.types[0].name, "NVIDIA A40-1Q");
 	assert_int_equal(vendor.types[0].vfs, 2);
 	assert_int_equal(vendor.types[1].id, 7);
