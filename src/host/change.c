@@ -279,6 +279,13 @@ int change_apply(const struct change_node *node, const struct change_plan *plan,
 
 /* --- undoing --- */
 
+/* There is nothing to undo. */
+static bool is_before(const struct change *c, enum change_verdict verdict)
+{
+	return verdict == CHANGE_IS_BEFORE ||
+	       (verdict == CHANGE_IS_AFTER && !strcmp(c->before, c->after));
+}
+
 /* 1: it was undone now; 0: there was nothing to undo; -ESTALE: it is left; -errno. */
 static int undo_one(
 	const struct change_node *node, const struct change *c, const char *what, struct error *err)
@@ -288,8 +295,7 @@ static int undo_one(
 	int code;
 
 	enum change_verdict verdict = look(node, c, now, &code);
-	if (verdict == CHANGE_IS_BEFORE ||
-		(verdict == CHANGE_IS_AFTER && !strcmp(c->before, c->after)))
+	if (is_before(c, verdict))
 		return 0;
 	if (verdict != CHANGE_IS_AFTER && verdict != CHANGE_IS_HALF) {
 		int r = say_otherwise(c, verdict, now, code, c->before, what, err);
@@ -307,12 +313,32 @@ static int undo_one(
 		row->noun, c->subject, value_name(now), value_name(c->before));
 }
 
+/* 0, or -EBUSY: somebody uses what would be taken away. */
+static int look_for_holders(
+	const struct change_node *node, const struct change *c, const char *what, struct error *err)
+{
+	char now[CHANGE_VALUE_MAX];
+	int code;
+
+	if (!rows[c->kind]->unheld)
+		return 0;
+	enum change_verdict verdict = look(node, c, now, &code);
+	if (is_before(c, verdict) || (verdict != CHANGE_IS_AFTER && verdict != CHANGE_IS_HALF))
+		return 0;
+	return rows[c->kind]->unheld(node, c, what, err);
+}
+
 int change_undo(const struct change_node *node, const struct change_plan *plan, const bool *keep,
 	const char *what, struct change_result *ret)
 {
 	struct error err;
 
 	*ret = (struct change_result){0};
+	for (uint32_t i = 0; i < plan->count; i++) {
+		int r = keep && keep[i] ? 0 : look_for_holders(node, &plan->list[i], what, &err);
+		if (r < 0)
+			return result_end(ret, i, &err, r);
+	}
 	for (uint32_t i = plan->count; i-- > 0;) {
 		if (keep && keep[i])
 			continue;

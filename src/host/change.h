@@ -133,7 +133,8 @@ int change_apply(const struct change_node *node, const struct change_plan *plan,
 	struct change_result *ret);
 
 /*
- * Undoes in reverse order, and ends at the first change that cannot be undone, because those before
+ * Undoes in reverse order, but nothing while somebody has open what would be taken away (-EBUSY and
+ * who), and ends at the first change that cannot be undone, because those before
  * it may be what it stands on. What somebody else made other, or what is gone, is passed over and
  * counted as left. `keep[i]`: change i is another plan's, too, and stays (NULL: none is).
  */

@@ -120,23 +120,35 @@ static int mdev_create(
 	return r == 0 ? 0 : change_say(create_sayings, r, what, verb, c->subject, err);
 }
 
-static int mdev_remove(
+static const char remove_verb[] = "remove the mediated device";
+
+static int mdev_unheld(
 	const struct change_node *node, const struct change *c, const char *what, struct error *err)
 {
-	static const char verb[] = "remove the mediated device";
 	char path[SYSFS_NAME_MAX + 32];
 	struct subject s;
 
 	if (!parse_subject(c->subject, &s))
-		return change_explain(-EBADMSG, what, verb, c->subject, err);
+		return change_explain(-EBADMSG, what, remove_verb, c->subject, err);
 	snprintf(path, sizeof(path), DEVICES "%s", s.uuid);
-	int r = change_unheld(node, path, what, verb, c->subject, err);
+	return change_unheld(node, path, what, remove_verb, s.uuid, err);
+}
+
+static int mdev_remove(
+	const struct change_node *node, const struct change *c, const char *what, struct error *err)
+{
+	char path[SYSFS_NAME_MAX + 32];
+	struct subject s;
+
+	int r = mdev_unheld(node, c, what, err);
 	if (r < 0)
 		return r;
+	parse_subject(c->subject, &s);
 	snprintf(path, sizeof(path), DEVICES "%s/remove", s.uuid);
 	r = change_write(node, path, "1");
-	return r == 0 || r == -ENOENT ? 0
-				      : change_say(remove_sayings, r, what, verb, c->subject, err);
+	return r == 0 || r == -ENOENT
+		       ? 0
+		       : change_say(remove_sayings, r, what, remove_verb, c->subject, err);
 }
 
 const struct change_row change_row_mdev = {
@@ -145,4 +157,5 @@ const struct change_row change_row_mdev = {
 	.look = mdev_look,
 	.apply = mdev_create,
 	.undo = mdev_remove,
+	.unheld = mdev_unheld,
 };

@@ -109,18 +109,20 @@ static int owner_look(
 	struct owner now, before = {0}, after;
 
 	cleanup_close int fd = open_file(node, c);
-	if (fd == -ENOENT) /* the file, or its group */
+	if (fd == -ENOENT || fd == -ENODEV) /* the file, its group, or the device */
 		return c->before[0] ? -ENODEV : 0;
 	int r = fd < 0 ? fd : read_owner(fd, &now);
 	if (r < 0)
 		return r;
 	print_owner(&now, ret_now);
 	parse_owner(c->after, &after);
-	if (c->before[0])
-		parse_owner(c->before, &before);
+	/* Where there was none, undoing leaves it as the kernel made it. */
+	bool known = c->before[0] && parse_owner(c->before, &before);
+	if (!known && now.uid == geteuid() && now.gid == getegid())
+		return 0;
 	*ret_half = now.mode == MODE_NONE && strcmp(ret_now, c->after) != 0 &&
 		    strcmp(ret_now, c->before) != 0 &&
-		    (same_owner(&now, &after) || same_owner(&now, &before));
+		    (same_owner(&now, &after) || (known && same_owner(&now, &before)));
 	return 0;
 }
 

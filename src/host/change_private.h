@@ -35,6 +35,12 @@ struct change_row {
 		struct error *err);
 	int (*undo)(const struct change_node *node, const struct change *change, const char *what,
 		struct error *err);
+	/*
+	 * Would undoing wait for somebody? -EBUSY and who. Asked of each change that is to be
+	 * undone before the first is, so that what somebody uses stays whole. NULL: it never waits.
+	 */
+	int (*unheld)(const struct change_node *node, const struct change *change, const char *what,
+		struct error *err);
 	/* Is what the node shows that value? NULL: when they are the same string. */
 	bool (*shows)(const char *now, const char *value);
 };

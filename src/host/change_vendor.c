@@ -74,15 +74,23 @@ static int nvidia_apply(
 	return write_type(node, c, c->after, what, verb, err);
 }
 
-static int nvidia_undo(
+static const char nvidia_undo_verb[] = "take away the vGPU on";
+
+static int nvidia_unheld(
 	const struct change_node *node, const struct change *c, const char *what, struct error *err)
 {
-	static const char verb[] = "take away the vGPU on";
 	char path[SYSFS_NAME_MAX];
 
 	snprintf(path, sizeof(path), PCI "%.15s", c->subject);
-	int r = change_unheld(node, path, what, verb, c->subject, err);
-	return r < 0 ? r : write_type(node, c, c->before, what, verb, err);
+	return change_unheld(node, path, what, nvidia_undo_verb, c->subject, err);
+}
+
+static int nvidia_undo(
+	const struct change_node *node, const struct change *c, const char *what, struct error *err)
+{
+	int r = nvidia_unheld(node, c, what, err);
+
+	return r < 0 ? r : write_type(node, c, c->before, what, nvidia_undo_verb, err);
 }
 
 const struct change_row change_row_nvidia = {
@@ -91,6 +99,7 @@ const struct change_row change_row_nvidia = {
 	.look = nvidia_look,
 	.apply = nvidia_apply,
 	.undo = nvidia_undo,
+	.unheld = nvidia_unheld,
 };
 
 /* --- Intel xe --- */

@@ -5,6 +5,7 @@
  */
 #include "base/checked.h"
 #include "host/change_private.h"
+#include "host/held.h"
 #include "host/iommu.h"
 #include "host/pci.h"
 
@@ -63,6 +64,18 @@ static int vfio_apply(
 		       : vfio_explain(&took, what, err);
 }
 
+static int vfio_unheld(
+	const struct change_node *node, const struct change *c, const char *what, struct error *err)
+{
+	struct holders holders;
+	char text[160];
+
+	if (held_find(node->roots, c->subject, &holders) < 0 || !holders.count)
+		return 0; /* what cannot be looked at is said when it is undone */
+	return error_set(err, EBUSY, "%s: %s (end that first)", what,
+		held_text(&holders, text, sizeof(text)));
+}
+
 static int vfio_undo(
 	const struct change_node *node, const struct change *c, const char *what, struct error *err)
 {
@@ -79,4 +92,5 @@ const struct change_row change_row_vfio = {
 	.look = vfio_look,
 	.apply = vfio_apply,
 	.undo = vfio_undo,
+	.unheld = vfio_unheld,
 };

@@ -294,6 +294,23 @@ static void test_mdev_held(void **state)
 	assert_int_equal(fake.asked, 1);
 }
 
+/* Its file stays the VM's, too: nothing is undone then. */
+static void test_held_stays_whole(void **state)
+{
+	struct change list[] = {mdev, {.kind = CHANGE_OWNER, .subject = UUID}};
+
+	snprintf(list[1].after, sizeof(list[1].after), "%u:%u:0640", geteuid(), getegid());
+	struct change_plan plan = plan_of(list, 2);
+	act(apply, &plan, 0);
+	tree_process(&tree, 812, "qemu\n", (const char *[]){"/dev/vfio/30", NULL});
+	act(undo, &plan, -EBUSY);
+	assert_int_equal(look(&plan.list[1]), CHANGE_IS_AFTER);
+	tree_delete(&tree, "proc/812/fd/3");
+	struct change_result result = act(undo, &plan, 0);
+	assert_int_equal(result.done, 2);
+	assert_int_equal(result.left, 0);
+}
+
 /* Its own file, which kernels from 6.6 have, holds it as well. */
 static void test_mdev_held_by_its_own_file(void **state)
 {
@@ -547,6 +564,7 @@ int main(void)
 		T(test_mdev),
 		T(test_mdev_of_others),
 		T(test_mdev_held),
+		T(test_held_stays_whole),
 		T(test_mdev_held_by_its_own_file),
 		T(test_mdev_without_driver),
 		T(test_vf),
