@@ -106,6 +106,9 @@ class HostNode:
         self.qemu = qemu.prepare(say)
         self.kernel = kernel.prepare(say, MODULES, "node-kernel")
 
+    def kernel_release(self):
+        return (self.kernel / "release").read_text().strip()
+
     def archive(self, script):
         init = INIT.format(programs=f"{cache.BUILD}/bin:{cache.BUILD}/tests/node")
         files = {"init": (0o755, init.encode()), "script": (0o755, script.encode()),
@@ -158,7 +161,7 @@ def answers(lines):
 def missing():
     """Why no node can be run here; None: it can."""
     for program in ("bin/vgpud", "tests/node/vfio_change", "tests/node/between",
-                    "tests/node/vfio_client"):
+                    "tests/node/vfio_client", "tests/node/change_run"):
         if not os.path.exists(cache.BUILD / program):
             return program + " is not built"
     return None
