@@ -183,6 +183,8 @@ int gpu_tell(struct vgpud *d, const char *name, enum rules_event event,
 		r = set_left(d, gpu, event, subject, what, err);
 	if (r < 0)
 		return r;
+	if (event == RULES_TAKE)
+		standbys_unwant(d->standbys, gpu);
 	gpu->phase = *ret_phase = phase;
 	snprintf(gpu->trouble, sizeof(gpu->trouble), "%s",
 		phase == GPU_FAULTED && subject->trouble ? subject->trouble : "");

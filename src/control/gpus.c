@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "control/gpu_rules.h"
+#include "control/standby.h"
 #include "control/vgpu.h"
 #include "host/inventory.h"
 
@@ -200,14 +201,17 @@ static bool gpu_seen(struct vgpud *d, const struct host_gpu *host)
 	}
 	struct gpu was = *gpu;
 	gpu_update(d, gpu, host);
+	bool other_node = strcmp(was.render_node, gpu->render_node) != 0;
+	if (strcmp(was.driver, gpu->driver) != 0 || other_node)
+		standbys_unwant(d->standbys, gpu); /* they have the old one open */
 	if (was.gone)
 		events_add(&d->events, "", "%s: the GPU is back, its driver is %s", gpu->name,
 			driver_name(gpu->driver));
 	else if (strcmp(was.driver, gpu->driver) != 0)
 		events_add(&d->events, "", "%s: its driver is %s, was %s", gpu->name,
 			driver_name(gpu->driver), driver_name(was.driver));
-	return was.gone || strcmp(was.driver, gpu->driver) != 0 ||
-	       strcmp(was.render_node, gpu->render_node) != 0 || was.vram_mib != gpu->vram_mib;
+	return was.gone || strcmp(was.driver, gpu->driver) != 0 || other_node ||
+	       was.vram_mib != gpu->vram_mib;
 }
 
 static bool in_inventory(const struct host_inventory *inventory, const char *name)
@@ -217,6 +221,14 @@ static bool in_inventory(const struct host_inventory *inventory, const char *nam
 			return true;
 	}
 	return false;
+}
+
+void gpu_left(struct vgpud *d, const char *name)
+{
+	const struct gpu *gpu = find_place(d, name);
+
+	if (gpu && !vgpud_gpu_use(d, name, NULL).vgpus)
+		standbys_unwant(d->standbys, gpu);
 }
 
 bool vgpu_gpu_usable(struct vgpu *v)
@@ -261,6 +273,7 @@ void gpus_rescan(struct vgpud *d)
 		if (gpu->gone || in_inventory(&inventory, gpu->name))
 			continue;
 		gpu->gone = changed = true;
+		standbys_unwant(d->standbys, gpu);
 		events_add(&d->events, "", "%s: the GPU is gone from this node", gpu->name);
 	}
 	for (size_t i = 0; i < inventory.count; i++)

@@ -42,6 +42,9 @@ void gpus_errors_close(struct vgpud *d);
 /* A function has one; `data` is the vgpud. */
 void gpus_error(void *data, const char *address, enum aer_stage stage);
 
+/* A vGPU left it: what was kept for more of them ends with the last. */
+void gpu_left(struct vgpud *d, const char *gpu);
+
 /* Can its GPU carry it now? Sets its `gpu_fault`. */
 bool vgpu_gpu_usable(struct vgpu *v);
 

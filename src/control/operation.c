@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "control/direct.h"
 #include "control/gpu_rules.h"
+#include "control/gpus.h"
 #include "control/vgpu.h"
 
 #include <errno.h>
@@ -112,6 +113,7 @@ static void move_done(struct vgpu *v, bool moved)
 	if (left[0]) {
 		vgpu_share_join(v); /* on the new one first, so the old group is empty */
 		vgpud_share_changed(v->d, left);
+		gpu_left(v->d, left);
 	}
 }
 

@@ -93,6 +93,16 @@ static struct kind *kind_find(struct standbys *pool, char *const *args)
 	return NULL;
 }
 
+/* For a new one: at the end, or that of one which nobody wants. NULL: there are too many. */
+static struct kind *kind_place(struct standbys *pool)
+{
+	for (unsigned i = 0; i < pool->n_kinds; i++) {
+		if (!pool->kinds[i].wanted && !pool->kinds[i].n)
+			return &pool->kinds[i];
+	}
+	return pool->n_kinds < STANDBY_KINDS ? &pool->kinds[pool->n_kinds++] : NULL;
+}
+
 /* --- one --- */
 
 static void standbys_refill_in(struct standbys *pool, uint64_t ms);
@@ -264,10 +274,10 @@ void standbys_want(struct standbys *pool, const struct gpu *gpu, enum method met
 		return;
 	kind_args(pool->d, gpu, method, &args);
 	struct kind *kind = kind_find(pool, args.args);
-	if (!kind && pool->n_kinds == STANDBY_KINDS)
-		return;
 	if (!kind) {
-		kind = &pool->kinds[pool->n_kinds++];
+		kind = kind_place(pool);
+		if (!kind)
+			return;
 		*kind = (struct kind){.method = method};
 		snprintf(kind->gpu, sizeof(kind->gpu), "%s", gpu->name);
 		kind_args(pool->d, gpu, method, &kind->args); /* it points into itself */
@@ -275,6 +285,22 @@ void standbys_want(struct standbys *pool, const struct gpu *gpu, enum method met
 	kind->wanted = MAX(kind->wanted, gpu->standby);
 	if (kind->n < kind->wanted)
 		standbys_refill_in(pool, STANDBY_DELAY_MS);
+}
+
+void standbys_unwant(struct standbys *pool, const struct gpu *gpu)
+{
+	if (!pool || gpu_is_soft(gpu))
+		return;
+	for (struct standby *s = pool->list, *next; s; s = next) {
+		next = s->next;
+		if (!strcmp(s->kind->gpu, gpu->name))
+			link_destroy(standby_free(s));
+	}
+	for (unsigned i = 0; i < pool->n_kinds; i++) {
+		if (!strcmp(pool->kinds[i].gpu, gpu->name))
+			pool->kinds[i].wanted = 0;
+	}
+	standbys_refill_in(pool, STANDBY_DELAY_MS); /* one that was starting held up the others */
 }
 
 /* One that is ready, or else the one that has been starting for longest. */

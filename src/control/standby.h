@@ -8,8 +8,9 @@
  *
  * There is one *kind* for each command line of vgpu-device, but for what may be told late: software
  * GPUs share one for each method. A kind is wanted from the first vGPU of it on; that of software
- * GPUs' default method from the start. One stand-by is started at a time. A creation takes one that
- * is still starting, too; when there is none, or it died, the vGPU is started without.
+ * GPUs' default method from the start; that of a device until its last vGPU is gone. One stand-by
+ * is started at a time. A creation takes one that is still starting, too; when there is none, or it
+ * died, the vGPU is started without.
  *
  * Nothing here survives vgpud: a stand-by ends when its channel does.
  */
@@ -26,6 +27,12 @@ void standbys_destroy(struct standbys *pool); /* NULL-safe; ends them */
 
 /* From now on some are kept for vGPUs of that method on that GPU. */
 void standbys_want(struct standbys *pool, const struct gpu *gpu, enum method method);
+
+/*
+ * None is kept for that GPU any more; its processes, and their hold on its device files, end some
+ * milliseconds later. Nothing for a software GPU, of which nothing is held.
+ */
+void standbys_unwant(struct standbys *pool, const struct gpu *gpu);
 
 /*
  * Makes one the keeper of `v`, whose folder is there: the link is the caller's, with `ops`.

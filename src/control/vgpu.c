@@ -219,6 +219,7 @@ static void vgpu_gone(struct vgpu *v)
 	const struct definition def = v->def;
 	vgpu_free(v);
 	tenant_forget(d, &def);
+	gpu_left(d, gpu);
 	vgpud_share_changed(d, gpu);
 	if (gone.done)
 		gone.done(gone.data, created ? NULL : &why);

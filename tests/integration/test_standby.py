@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stand-bys: a vGPU starts from one, or without; none outlives its vgpud."""
 import os
+import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import threading
 import time
 
 import pytest
 
-from control_node import BIN, FAKE, LIMIT, Node, alive, until
+from control_node import BIN, FAKE, LIMIT, ROOT, Node, alive, until
 
+sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
+from hosttree import HostTree  # noqa: E402
+
+PCI = "gpu-03:00.0"
 DEVICE = os.path.join(BIN, "vgpu-device")
 
 
@@ -143,6 +150,52 @@ def test_a_creation_whose_stand_by_died_still_ends(one):
     assert "not ready in time" in done[0].stderr
     until(lambda: not alive(second), 15)
     assert one.json("list") == []
+
+
+@pytest.fixture
+def hardware():
+    """A node with a GPU on PCI, and no stand-by of its software GPU in the way."""
+    folder = tempfile.mkdtemp(prefix="vgh", dir="/tmp")
+    tree = HostTree(folder)
+    tree.pci("0000:03:00.0", driver="amdgpu", group=7)
+    tree.drm("0000:03:00.0", "renderD128")
+    config = "rescan_s = 1\n[gpu soft0]\nstandby = 0\n"
+    with Node(config, args=("--host-root", tree.root), standby=1) as node:
+        node.tree = tree
+        yield node
+    shutil.rmtree(folder)
+
+
+def of_hardware(node, name):
+    node.good("create", name, "--gpu", PCI, "--type", PCI + "-64")
+    until(lambda: gpu(node, PCI)["standby_ready"] == 1)
+    mine = [one["keeper_pid"] for one in node.json("list")]
+    return next(pid for pid in standbys(node) if pid not in mine)
+
+
+def test_none_holds_a_gpu_that_carries_nothing(hardware):
+    """It would be in the way of whoever takes the GPU from its driver."""
+    waiting = of_hardware(hardware, "a")
+    hardware.good("create", "b", "--gpu", PCI, "--type", PCI + "-64")
+    hardware.good("delete", "a")
+    time.sleep(0.2)
+    assert gpu(hardware, PCI)["standby_used"] >= 1
+    until(lambda: gpu(hardware, PCI)["standby_ready"] == 1)
+    waiting = standbys(hardware)
+    hardware.good("delete", "b")
+    until(lambda: not any(alive(pid) for pid in waiting))
+    assert gpu(hardware, PCI)["standby_ready"] == 0
+    hardware.good("gpu", "mode", PCI, "passthrough")
+    time.sleep(0.3)
+    assert not standbys(hardware)
+    hardware.good("gpu", "mode", PCI, "any")
+    of_hardware(hardware, "c")  # and with the next vGPU there is one again
+
+
+def test_none_holds_a_gpu_that_is_gone(hardware):
+    waiting = of_hardware(hardware, "a")
+    hardware.tree.unplug("0000:03:00.0")
+    until(lambda: not alive(waiting))
 
 
 def test_a_limit_of_frames_can_be_told_late():
