@@ -490,6 +490,18 @@ static const struct link_ops vgpu_link_ops = {
 
 /* --- the beginning --- */
 
+/* As a device process takes it: by address where there is one, for a node's number changes. */
+static void gpu_device_node(const struct vgpud *d, const struct gpu *gpu, char *ret, size_t size)
+{
+	int root = (int)(strlen(d->roots.sys) - strlen("/sys"));
+
+	if (gpu->pci_address[0])
+		snprintf(ret, size, "%.*s%spci:%s", root, d->roots.sys, root ? "/" : "",
+			gpu->pci_address);
+	else
+		snprintf(ret, size, "%s", gpu->render_node);
+}
+
 void vgpu_device_args(const struct vgpu *v, const struct gpu *gpu, struct vgpu_device_args *ret)
 {
 	const struct config *config = &v->d->config;
@@ -520,8 +532,9 @@ void vgpu_device_args(const struct vgpu *v, const struct gpu *gpu, struct vgpu_d
 		ret->args[n++] = ret->text[i];
 	}
 	if (hardware) {
+		gpu_device_node(v->d, gpu, ret->node, sizeof(ret->node));
 		ret->args[n++] = node;
-		ret->args[n++] = (char *)(uintptr_t)gpu->render_node;
+		ret->args[n++] = ret->node;
 		if (config->dmabuf)
 			ret->args[n++] = dmabuf;
 	}

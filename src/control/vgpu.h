@@ -22,6 +22,7 @@ int vgpu_begin(struct vgpud *d, const struct definition *def, vgpu_done done, vo
 /* The options of vgpu-device. */
 struct vgpu_device_args {
 	char text[VGPU_DEVICE_TEXTS][TYPES_NAME_MAX];
+	char node[VGPUD_PATH_MAX];
 	char formats[VGPUD_PATH_MAX];
 	char *args[VGPU_DEVICE_ARGS]; /* ends with NULL; they are in here, or the vGPU's and GPU's
 				       */

@@ -19,6 +19,7 @@
 #include "process/gate.h"
 #include "process/options.h"
 #include "process/pacer.h"
+#include "process/render_node.h"
 #include "process/resident.h"
 #include "process/screens.h"
 #include "process/shader_cache.h"
@@ -63,7 +64,8 @@ struct process {
 	struct gate *gate;
 	struct pacer *pacer;
 	struct configure configure;
-	const char *drop_section; /* for tests: passed over when loading; NULL: none */
+	char render_node[RENDER_NODE_MAX]; /* its path; "": software */
+	const char *drop_section;          /* for tests: passed over when loading; NULL: none */
 };
 
 static int process_fail(const struct process *p, int err, const char *what, const char *advice)
@@ -105,6 +107,24 @@ static int process_lockdown_mode(const char *name, enum isolation_mode *ret)
 	return -EINVAL;
 }
 
+/* While sysfs can still be read. */
+static int process_find_node(struct process *p)
+{
+	return p->options.render_node ? render_node_find(p->options.render_node, p->render_node)
+				      : 0;
+}
+
+static int process_fail_node(const struct process *p, int err)
+{
+	char what[160];
+
+	snprintf(what, sizeof(what), "%.64s: %s", p->options.render_node,
+		err == -ENODEV   ? "the GPU is not on this node"
+		: err == -ENOENT ? "its driver gives it no render node"
+				 : "that names no render node");
+	return process_fail(p, err, what, "see vgpuctl gpu list");
+}
+
 static int process_begin(struct process *p)
 {
 	enum isolation_mode mode;
@@ -118,11 +138,11 @@ static int process_begin(struct process *p)
 		.mode = mode,
 		.keep_fds = keep,
 		.n_keep_fds = o->probe ? 0 : ARRAY_SIZE(keep),
-		.software = !o->render_node,
-		.threads_later = o->render_node != NULL,
+		.software = !p->render_node[0],
+		.threads_later = p->render_node[0],
 		.max_fds = CONNECTIONS_MAX_FDS,
 		.scratch_bytes = o->probe ? 0 : SHADER_CACHE_BYTES,
-		.node_group = o->render_node && stat(o->render_node, &node) == 0
+		.node_group = p->render_node[0] && stat(p->render_node, &node) == 0
 				      ? node.st_gid
 				      : ISOLATION_NO_GROUP,
 	};
@@ -217,7 +237,7 @@ static int process_create_device(struct process *p)
 		.max_height = o->max_height,
 		.max_fps = o->max_fps,
 		.renderer_ops = renderer_find(o->renderer),
-		.render_node = o->render_node,
+		.render_node = p->render_node[0] ? p->render_node : NULL,
 		.dmabuf_scanout = o->dmabuf,
 		.plain_shaders = o->plain_shaders,
 		.exact_only = o->exact_only,
@@ -412,7 +432,10 @@ int main(int argc, char **argv)
 	p.drop_section = getenv("VGPU_DROP_SECTION");
 	crash_points_init(getenv("VGPU_CRASH_AT"));
 	formats_read(&p.formats, p.options.formats);
-	int err = process_begin(&p);
+	int err = process_find_node(&p);
+	if (err < 0)
+		return process_fail_node(&p, err);
+	err = process_begin(&p);
 	if (!err && !p.options.probe)
 		err = isolation_namespaces(p.isolation);
 	if (err < 0)

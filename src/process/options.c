@@ -29,8 +29,8 @@ static const struct option_row {
 		"page of counters, inherited from the keeper"},
 	{"name", "NAME", OPTION_TEXT, AT(name), 0, 0, "the vGPU's name, for log lines"},
 	{"renderer", "NAME", OPTION_TEXT, AT(renderer), 0, 0, "virgl (default) or null"},
-	{"render-node", "PATH", OPTION_TEXT, AT(render_node), 0, 0,
-		"draw on this DRM render node instead of the software GPU"},
+	{"render-node", "NODE", OPTION_TEXT, AT(render_node), 0, 0,
+		"draw on this DRM render node, a path or pci:ADDRESS, not on the software GPU"},
 	{"vram-mib", "N", OPTION_NUMBER, AT(vram_mib), 1, 1u << 24, "quota of video memory, MiB"},
 	{"heads", "N", OPTION_NUMBER, AT(heads), 1, 16, "screens (default 1)"},
 	{"max-width", "N", OPTION_NUMBER, AT(max_width), 64, 16384,
@@ -63,7 +63,7 @@ static const struct option_row {
 static void options_print_help(void)
 {
 	puts("Usage: vgpu-device --keeper-fd N --stats-fd N --vram-mib N [OPTION]...\n"
-	     "       vgpu-device --probe [--render-node PATH]\n"
+	     "       vgpu-device --probe [--render-node NODE]\n"
 	     "The data plane of one vGPU. Started by vgpu-keeper, never by hand.\n");
 	for (size_t i = 0; i < ARRAY_SIZE(option_rows); i++) {
 		const struct option_row *row = &option_rows[i];

@@ -11,7 +11,7 @@ struct options {
 	int stats_fd;  /* page of counters; -1: none given */
 	const char *name;
 	const char *renderer;
-	const char *render_node; /* NULL: software */
+	const char *render_node; /* as render_node_find() takes it; NULL: software */
 	uint32_t vram_mib;
 	uint32_t heads;
 	uint32_t max_width, max_height;

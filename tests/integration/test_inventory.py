@@ -2,6 +2,7 @@
 """The GPUs of constructed nodes, through vgpud: listed, shown, coming, going, changing hands."""
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -119,6 +120,29 @@ def test_virtual_functions_are_their_parents(tree):
             {"id": 1414, "name": "NVIDIA H200X-1-18C", "creatable_vfs": 2}]
         assert methods(node, "gpu-41:00.0")["mediate"]["possible"]
         assert "NVIDIA H200X-1-18C" in node.good("gpu", "show", "gpu-41:00.0")
+
+
+def node_argument(pid):
+    with open("/proc/%d/cmdline" % pid, "rb") as f:
+        words = f.read().split(b"\0")
+    return words[words.index(b"--render-node") + 1].decode()
+
+
+def test_a_device_process_finds_its_gpu_wherever_its_node_is(tree):
+    """A driver that takes its device again gives it another node, and its old one to another."""
+    amd(tree)
+    with node_of(tree) as node:
+        first = node.create("a", TYPE, GPU)
+        tree.no_drm(ADDRESS, "renderD128")
+        tree.drm(ADDRESS, "renderD129")
+        until(lambda: node.json("gpu", "show", GPU)["render_node"] .endswith("renderD129"))
+        os.kill(first["pid"], signal.SIGKILL)  # its keeper was told of the first alone
+        until(lambda: node.state("a") == "failed")
+        node.connect("a").close()
+        until(lambda: node.state("a") == "ready")
+        again = node.json("show", "a")
+        assert again["pid"] != first["pid"] and again["keeper_pid"] == first["keeper_pid"]
+        assert node_argument(again["pid"]) == tree.root + "/pci:" + ADDRESS
 
 
 def test_gpus_come_and_go(tree):
