@@ -7,8 +7,10 @@
  */
 
 #include "base/checked.h"
+#include "host/aer.h"
 #include "host/methods.h"
 #include "host/report.h"
+#include "host/scrub.h"
 
 #include <fcntl.h>
 #include <ftw.h>
@@ -37,6 +39,8 @@ static const struct {
 	{PF "driver", ">../../drivers/nvidia"},
 	{PF "driver_override", "(null)\n"},
 	{PF "numa_node", "-1\n"},
+	{PF "aer_dev_fatal", "Undefined 0\nMalfTLP 1\nTOTAL_ERR_FATAL 1\n"},
+	{PF "aer_dev_correctable", NULL},
 	{PF "power_state", "D0\n"},
 	{PF "power/runtime_status", "active\n"},
 	{PF "mem_info_vram_total", NULL},
@@ -161,6 +165,26 @@ static bool configured(void *data, const char *name)
 	return true;
 }
 
+/* What is decided by it when it changes hands. */
+static void look_at_hardware(void)
+{
+	static const struct aer_counters none;
+	static struct aer_counters counters;
+	struct sysfs_troubles troubles = {0};
+	char text[AER_TEXT_MAX];
+	struct pci_device pci;
+	const char *beyond;
+
+	aer_read(&roots, "0000:03:00.0", &counters);
+	aer_difference(&none, &counters, text, sizeof(text));
+	aer_difference(&counters, &none, text, sizeof(text));
+	if (pci_read(&roots, "0000:03:00.0", &pci, &troubles) < 0)
+		return;
+	int bar = scrub_window(&pci, &beyond);
+	if (bar >= 0 && !pci.bars[bar].prefetchable)
+		abort(); /* registers would be written */
+}
+
 static void look(void)
 {
 	static struct host_inventory inventory;
@@ -184,6 +208,7 @@ static void look(void)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct vendor vendor;
+	static struct aer_counters counters;
 	bool changed[ARRAY_SIZE(places)] = {false};
 
 	/* The one text that is more than a number or a word, by itself too. */
@@ -193,6 +218,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(text, data, size);
 	vendor = (struct vendor){0};
 	vendor_parse_nvidia(text, size % SRIOV_VFS_MAX, &vendor);
+	counters = (struct aer_counters){0};
+	aer_parse(text, size ? data[0] % AER_SEVERITY_COUNT : AER_FATAL, &counters);
 	free(text);
 	while (size >= 4) {
 		size_t i = data[0] % ARRAY_SIZE(places);
@@ -203,6 +230,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		size -= 4 + n;
 	}
 	look();
+	look_at_hardware();
 	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
 		if (changed[i])
 			restore(i);
