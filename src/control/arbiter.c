@@ -5,8 +5,7 @@
 #include "base/cleanup.h"
 
 #define LATE_NS   (2 * (uint64_t)SLICE_BEAT_NS) /* we were late ourselves, nobody else was */
-#define CALM_PART 20u                           /* of a slice, used: less is idle */
-#define FREE_PART 8u /* of a slice, that its owner may leave unused and not be charged for */
+#define FREE_PART 6u /* of a slice, that its owner may leave unused and not be charged for */
 #define TURNS     8u /* begun in one step; one that returns its slices at once is not waited for */
 #define AGAIN_NS  100000u
 
@@ -25,18 +24,25 @@ static uint64_t slice_cost(struct arbiter *a, const struct arbiter_vgpu *v, uint
 	return MIN(MAX(arbiter_used(a, v), took - took / FREE_PART), took);
 }
 
+static void slice_ended(struct arbiter *a, struct arbiter_vgpu *v, uint64_t now)
+{
+	v->own_ns += now - a->began_ns;
+	arbiter_count(a, v, now);
+}
+
 void arbiter_slice_over(struct arbiter *a, uint64_t now)
 {
 	struct arbiter_vgpu *v = TAKE_PTR(a->has);
 
 	slices_end(&a->slices, v->id, slice_cost(a, v, now));
-	arbiter_count(a, v, now);
+	slice_ended(a, v, now);
 }
 
 /* It had its turn and did not return it, as expected. */
 static void slice_of_guilty_over(struct arbiter *a, struct arbiter_vgpu *v, uint64_t now)
 {
-	bool calm = v->counted_at && arbiter_used(a, v) < (now - a->began_ns) / CALM_PART;
+	bool calm = v->counted_at ? arbiter_used(a, v) < (now - a->began_ns) / ARBITER_CALM_PART
+				  : v->sample.at && v->sample.idle;
 
 	v->calm = calm ? v->calm + 1 : 0;
 	arbiter_slice_over(a, now);
@@ -128,7 +134,7 @@ static void slice_go_on(struct arbiter *a, uint64_t now)
 	uint64_t was = v->until_ns;
 
 	slices_end(&a->slices, v->id, slice_cost(a, v, now));
-	arbiter_count(a, v, now);
+	slice_ended(a, v, now);
 	slices_want(&a->slices, v->id, true);
 	slices_next(&a->slices, now, &grant);
 	a->has = NULL;
@@ -241,13 +247,17 @@ static void police(struct arbiter *a, uint64_t now)
 	a->police_at = now + ARBITER_POLICE_NS;
 	for (unsigned i = 0; i < SCHED_VGPUS_MAX; i++) {
 		struct arbiter_vgpu *v = &a->vgpus[i];
+		if (v->id && late) /* they may have gone on without us */
+			v->sample.at = 0;
 		if (!v->id || v == a->has || v->state == ARBITER_HELD)
 			continue;
-		if (late) /* they may have gone on without us */
+		if (late)
 			arbiter_count(a, v, now);
 		else
 			arbiter_police(a, v, now);
 	}
+	if (a->ops->sample)
+		a->ops->sample(a->data);
 }
 
 static void beat(struct arbiter *a, uint64_t now)
@@ -287,7 +297,7 @@ static void step_close(struct arbiter *a, uint64_t now)
 		struct arbiter_vgpu *v = &a->vgpus[i];
 		if (!v->id)
 			continue;
-		v->counted_at = 0;
+		arbiter_count_anew(v);
 		arbiter_withdraw(a, v);
 	}
 }

@@ -15,7 +15,7 @@
  *             by force, but for its own slices, until it returns one
  *
  * What a slice cost is the time from its grant to its return or its end by force, as seen here; the
- * device process has no say in it. Up to an eighth of that in which it used nothing, by the
+ * device process has no say in it. Up to a sixth of that in which it used nothing, by the
  * kernel's account, is free, or who thinks between frames would get less than who does not. What a
  * process uses outside of its slices (by the kernel's account, where there is one) is charged as
  * well, and beyond what the odd message may cost it is HELD. One that is idle in ARBITER_CALM
@@ -44,6 +44,7 @@
 #define ARBITER_OUTSIDE_NS 3000000u /* may be used outside, and … */
 #define ARBITER_OUTSIDE    16u      /* … a part in so many of the time */
 #define ARBITER_CALM       50u
+#define ARBITER_CALM_PART  20u    /* of a slice, used: less is idle */
 #define ARBITER_LEAST_NS   20000u /* any slice costs as much, ours to arrange it included */
 
 struct arbiter_ops {
@@ -51,8 +52,11 @@ struct arbiter_ops {
 	void (*wake)(void *data, struct slice_page *page);
 	/* Its device process is stopped for `ns` from now, or goes on: 0. */
 	void (*hold)(void *data, uint32_t id, uint64_t ns);
-	/* Its device process used so much so far; false: it cannot be told. */
+	/* Its device process used so much so far; false: it cannot be told, at least not at once.
+	 */
 	bool (*used)(void *data, uint32_t id, uint64_t *ret_ns);
+	/* arbiter_sampled() is wanted soon for those of whom it can be told later. May be NULL. */
+	void (*sample)(void *data);
 };
 
 enum arbiter_state { ARBITER_AWAY, ARBITER_WAITS, ARBITER_HAS, ARBITER_HELD };
@@ -73,8 +77,13 @@ struct arbiter_vgpu {
 	unsigned calm;
 	uint64_t held_at;                /* 0: it is not stopped */
 	uint64_t counted_at, counted_ns; /* what it had used then; 0: not known */
-	uint64_t allowed_ns;             /* it may use so much more outside of its slices */
-	uint64_t slices;                 /* it had, since it was added */
+	uint64_t own_ns;                 /* its slices took so long, until the last one's end */
+	struct {
+		uint64_t at, used_ns, own_ns; /* at 0: there was none yet */
+		bool idle;                    /* in its own slices, it hardly used anything */
+	} sample;
+	uint64_t allowed_ns; /* it may use so much more outside of its slices */
+	uint64_t slices;     /* it had, since it was added */
 };
 
 struct arbiter {
@@ -112,6 +121,12 @@ int arbiter_set_params(struct arbiter *a, uint32_t id, const struct sched_vgpu *
  * one wanted, had or did wrong is over.
  */
 void arbiter_renew(struct arbiter *a, uint32_t id, bool there, uint64_t now);
+
+/*
+ * Its device process had used so much not long before now. What that is more than its own slices
+ * took since the last time was used outside of them.
+ */
+void arbiter_sampled(struct arbiter *a, uint32_t id, uint64_t used_ns, uint64_t now);
 
 /*
  * Does all that is due, and is called again at the time returned (UINT64_MAX: never), or earlier

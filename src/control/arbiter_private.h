@@ -23,6 +23,8 @@ void arbiter_forgive(struct arbiter *a, struct arbiter_vgpu *v);
 
 /* Counts from now on what it uses. */
 void arbiter_count(struct arbiter *a, struct arbiter_vgpu *v, uint64_t now);
+/* What samples said so far is of no use: it was not by slices that it worked. */
+void arbiter_count_anew(struct arbiter_vgpu *v);
 /* Since it was counted; 0 also when that cannot be told. */
 uint64_t arbiter_used(struct arbiter *a, const struct arbiter_vgpu *v);
 /* It had no slice since it was counted: is charged, and guilty beyond what is allowed. */

@@ -80,22 +80,60 @@ uint64_t arbiter_used(struct arbiter *a, const struct arbiter_vgpu *v)
 	return used - v->counted_ns;
 }
 
+void arbiter_count_anew(struct arbiter_vgpu *v)
+{
+	v->counted_at = 0;
+	v->sample.at = 0;
+}
+
+/* It used so much outside of its slices, in so much time. */
+static bool outside_too_much(
+	struct arbiter *a, struct arbiter_vgpu *v, uint64_t used, uint64_t passed)
+{
+	v->allowed_ns = MIN(v->allowed_ns + passed / ARBITER_OUTSIDE, ARBITER_OUTSIDE_NS);
+	if (used)
+		slices_charge(&a->slices, v->id, MIN(used, passed));
+	bool too_much = used > v->allowed_ns;
+	v->allowed_ns = too_much ? ARBITER_OUTSIDE_NS : v->allowed_ns - used;
+	return too_much;
+}
+
+static void outside_held(struct arbiter *a, struct arbiter_vgpu *v, uint64_t now)
+{
+	arbiter_withdraw(a, v);
+	v->outside = true;
+	arbiter_guilty(a, v, now);
+}
+
 void arbiter_police(struct arbiter *a, struct arbiter_vgpu *v, uint64_t now)
 {
 	uint64_t used = arbiter_used(a, v), passed = v->counted_at ? now - v->counted_at : 0;
 
-	v->allowed_ns = MIN(v->allowed_ns + passed / ARBITER_OUTSIDE, ARBITER_OUTSIDE_NS);
 	arbiter_count(a, v, now);
-	if (used)
-		slices_charge(&a->slices, v->id, MIN(used, passed));
-	if (used <= v->allowed_ns) {
-		v->allowed_ns -= used;
+	if (outside_too_much(a, v, used, passed))
+		outside_held(a, v, now);
+}
+
+void arbiter_sampled(struct arbiter *a, uint32_t id, uint64_t used_ns, uint64_t now)
+{
+	struct arbiter_vgpu *v = (struct arbiter_vgpu *)arbiter_find(a, id);
+
+	if (!v || a->open)
 		return;
-	}
-	v->allowed_ns = ARBITER_OUTSIDE_NS;
-	arbiter_withdraw(a, v);
-	v->outside = true;
-	arbiter_guilty(a, v, now);
+	uint64_t own_ns = v->own_ns + (a->has == v ? now - a->began_ns : 0);
+	bool first = !v->sample.at || used_ns < v->sample.used_ns;
+	uint64_t used = used_ns - v->sample.used_ns, own = own_ns - v->sample.own_ns;
+	uint64_t passed = now - v->sample.at;
+
+	v->sample.at = now;
+	v->sample.used_ns = used_ns;
+	v->sample.own_ns = own_ns;
+	if (first)
+		return;
+	v->sample.idle = used < own / ARBITER_CALM_PART;
+	bool too_much = outside_too_much(a, v, used > own ? used - own : 0, passed);
+	if (too_much && a->has != v && v->state != ARBITER_HELD)
+		outside_held(a, v, now);
 }
 
 /* --- who is there --- */
@@ -189,7 +227,7 @@ void arbiter_renew(struct arbiter *a, uint32_t id, bool there, uint64_t now)
 	if (!there && a->has == v)
 		arbiter_slice_over(a, now);
 	v->absent = !there;
-	v->counted_at = 0;
+	arbiter_count_anew(v);
 	v->held_at = 0; /* it was the other one's */
 	if (there)
 		return;

@@ -4,9 +4,10 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/process_times.h"
 #include "control/arbiter.h"
-#include "host/drm_usage.h"
+#include "control/slice_usage.h"
 #include "protocol/keeper_table.h"
 
 #include <errno.h>
@@ -37,8 +38,7 @@ struct slice_vgpu {
 	int wake_fd; /* not owned */
 	int link_fd; /* or -1 */
 	clockid_t clocks[PROCESS_PARTS];
-	unsigned n_clocks;      /* 0: it draws with a GPU … */
-	struct drm_usage usage; /* … and its driver tells, or what it uses is not known */
+	unsigned n_clocks; /* 0: it draws with a GPU, and its driver tells, or nobody does */
 	uint64_t deaf_until;
 	uint64_t turns; /* begun and over, when it last woke us */
 };
@@ -50,6 +50,7 @@ struct slice_thread {
 	bool quit;
 	struct sched_gpu gpu;
 	struct arbiter arbiter;
+	struct slice_usage *usage; /* NULL: nobody draws with a GPU whose driver tells */
 	struct slice_vgpu vgpus[SCHED_VGPUS_MAX];
 };
 
@@ -86,19 +87,36 @@ static bool thread_used(void *data, uint32_t id, uint64_t *ret_ns)
 	struct timespec cpu;
 	uint64_t sum = 0;
 
-	if (v && !v->n_clocks)
-		return drm_usage_read(&v->usage, ret_ns);
-	for (unsigned i = 0; v && i < v->n_clocks; i++) {
+	if (!v || !v->n_clocks)
+		return false;
+	for (unsigned i = 0; i < v->n_clocks; i++) {
 		if (clock_gettime(v->clocks[i], &cpu) < 0)
 			return false;
 		sum += (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec;
 	}
 	*ret_ns = sum;
-	return v != NULL;
+	return true;
+}
+
+static void thread_sample(void *data)
+{
+	const struct slice_thread *t = data;
+
+	slice_usage_ask(t->usage);
+}
+
+/* In the thread that asks drivers. */
+static void thread_sampled(void *data, uint32_t id, uint64_t used_ns)
+{
+	struct slice_thread *t = data;
+
+	pthread_mutex_lock(&t->lock);
+	arbiter_sampled(&t->arbiter, id, used_ns, clock_ns());
+	pthread_mutex_unlock(&t->lock);
 }
 
 static const struct arbiter_ops thread_ops = {
-	.wake = thread_wake, .hold = thread_hold, .used = thread_used};
+	.wake = thread_wake, .hold = thread_hold, .used = thread_used, .sample = thread_sample};
 
 /* --- the thread --- */
 
@@ -269,12 +287,12 @@ void slice_thread_destroy(struct slice_thread *t)
 	t->quit = true;
 	thread_unlock(t);
 	pthread_join(t->thread, NULL);
+	slice_usage_destroy(t->usage);
 	for (unsigned i = 0; i < SCHED_VGPUS_MAX; i++) {
 		if (!t->vgpus[i].id)
 			continue;
 		arbiter_remove(&t->arbiter, t->vgpus[i].id);
 		close_fd(&t->vgpus[i].link_fd);
-		drm_usage_close(&t->vgpus[i].usage);
 	}
 	pthread_mutex_destroy(&t->lock);
 	close_fd(&t->kick_fd);
@@ -313,16 +331,33 @@ int slice_thread_add(struct slice_thread *t, uint32_t id, const struct sched_vgp
 	return err;
 }
 
+/* Whose driver is asked from now on; taken. */
+static void thread_set_usage(struct slice_thread *t, uint32_t id, const struct drm_usage *usage)
+{
+	struct slice_usage *fresh = NULL;
+	struct drm_usage none = *usage;
+
+	if (!t->usage && usage->n && slice_usage_create(thread_sampled, t, &fresh) == 0) {
+		pthread_mutex_lock(&t->lock);
+		t->usage = fresh;
+		pthread_mutex_unlock(&t->lock);
+	}
+	if (!t->usage)
+		drm_usage_close(&none);
+	else if (slice_usage_set(t->usage, id, usage) < 0)
+		log_warning("what a device process uses of its GPU is not found out: too many");
+}
+
 void slice_thread_remove(struct slice_thread *t, uint32_t id)
 {
 	struct slice_vgpu *v = id ? thread_find(t, id) : NULL;
 
 	if (!v)
 		return;
+	thread_set_usage(t, id, &(struct drm_usage){0});
 	pthread_mutex_lock(&t->lock);
 	arbiter_remove(&t->arbiter, id);
 	close_fd(&v->link_fd);
-	drm_usage_close(&v->usage);
 	*v = (struct slice_vgpu){0};
 	thread_unlock(t);
 }
@@ -356,7 +391,7 @@ void slice_thread_set_process(struct slice_thread *t, uint32_t id, pid_t pid, bo
 	struct slice_vgpu *v = id ? thread_find(t, id) : NULL;
 	pid_t pids[PROCESS_PARTS] = {pid};
 	clockid_t clocks[PROCESS_PARTS];
-	struct drm_usage usage = {0}, old;
+	struct drm_usage usage = {0};
 	unsigned n = 0, n_pids = 0;
 
 	if (!v)
@@ -367,12 +402,10 @@ void slice_thread_set_process(struct slice_thread *t, uint32_t id, pid_t pid, bo
 		n = process_clocks(pids, n_pids, clocks);
 	for (unsigned i = n_pids; !software && i > 0 && !usage.n; i--)
 		drm_usage_open("/proc", pids[i - 1], &usage);
+	thread_set_usage(t, id, &usage);
 	pthread_mutex_lock(&t->lock);
 	memcpy(v->clocks, clocks, n * sizeof(*clocks));
 	v->n_clocks = n;
-	old = v->usage;
-	v->usage = usage;
 	arbiter_renew(&t->arbiter, id, pid != 0, clock_ns());
 	thread_unlock(t);
-	drm_usage_close(&old);
 }

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether vGPUs of a software GPU get their shares, against the targets.
 
-    fair.py [--seconds N] [--rounds N] [--only PART…] [--counts N…] [--shares BY] [--check]
+    fair.py [--seconds N] [--rounds N] [--only PART…] [--counts N…] [--policies POLICY…]
+            [--types KIND…] [--shares BY] [--demand CPUS] [--check]
 
 Parts: shares (2, 4 and 8 vGPUs that draw all they can, in equal-share and in fixed-share, of equal
 and of weighted types: how far each one's CPU time is from what it is entitled to), burner (the same
@@ -13,7 +14,14 @@ share), victim-burner (one of the seven burns), throughput (equal-share against 
 What is measured is the CPU time of device processes, by their CPU clocks. They run, with vgpud and
 the keepers, on one half of the CPUs; clients are confined to the other half, and what they used is
 told. Fixed shares add up to four fifths: what a GPU's CPUs do beside drawing is nobody's share.
---shares: groups, accounts or auto, as in vgpud(8). --check fails when a target is missed. Results
+
+Nobody is entitled to more than it wants, and who waits for each of its frames does not want all of
+a GPU. All heavy clients are alike, so what one of them uses that has the GPU alone, and no policy,
+is measured first (or given by --demand): what all used is divided by weight among those who want so
+much each, what one leaves going to the others. The row says where that made a difference.
+
+--shares: groups, accounts or auto, as in vgpud(8), or slices: time slices, as on a render node.
+--check fails when a target is missed. Results
 also go to build/bench/fair.json.
 """
 import argparse
@@ -41,6 +49,8 @@ SCENE = cache.BUILD / "tests" / "clients" / "scene"
 BURNER = cache.BUILD / "tests" / "bench" / "burner.so"
 PARTS = ["shares", "burner", "victim", "victim-burner", "throughput", "restart"]
 COUNTS = [2, 4, 8]
+POLICIES = ["equal-share", "fixed-share"]
+TYPES = ["equal", "weighted"]
 WARM_UP_S = 4.0
 EVERY_MS = 33
 SIZE, SMALL = "1024x768", "160x120"
@@ -256,12 +266,39 @@ class Window:
 
 # ---- parts ----
 
-def entitled(policy, types, window, cpus):
+def divide(amount, weights, demand):
+    """{name: its part}: by weight, to nobody more than it wants; what one leaves is the others'."""
+    parts, open_names = {}, dict(weights)
+    while open_names:
+        share = (amount - sum(parts.values())) / sum(open_names.values())
+        full = [name for name, weight in open_names.items() if weight * share > demand]
+        if not full:
+            return parts | {name: weight * share for name, weight in open_names.items()}
+        for name in full:
+            parts[name] = demand
+            del open_names[name]
+    return parts
+
+
+def entitled(policy, types, window, cpus, demand):
     """CPUs that each is entitled to, by name; equal-share divides what was used."""
     if policy == "fixed-share":
-        return {name: percent / 100 * cpus for name, (_, percent) in types.items()}
-    weights, used = sum(weight for weight, _ in types.values()), sum(window.cpu.values())
-    return {name: weight / weights * used for name, (weight, _) in types.items()}
+        return {name: min(percent / 100 * cpus, demand) for name, (_, percent) in types.items()}
+    return divide(sum(window.cpu.values()), {name: one[0] for name, one in types.items()}, demand)
+
+
+def demand_alone(node, options):
+    """CPUs that one heavy client's device process uses when nothing keeps it from it."""
+    if not options.demand:
+        try:
+            node.policy("best-effort")
+            node.heavy("alone", "e2")
+            time.sleep(WARM_UP_S)
+            options.demand = Window(node, min(options.seconds, 5)).cpu["alone"]
+        finally:
+            node.clear()
+        print(f"one heavy client alone: {options.demand:.3f} CPUs", flush=True)
+    return options.demand
 
 
 def shares_of(count, weighted):
@@ -273,7 +310,7 @@ def shares_of(count, weighted):
 
 def measure_shares(node, options, policy, count, weighted, burner):
     """The row of one case: the worst deviation."""
-    types = {}
+    types, demand = {}, demand_alone(node, options)
     try:
         node.policy(policy)
         for i, (type_name, share) in enumerate(shares_of(count, weighted)):
@@ -284,20 +321,22 @@ def measure_shares(node, options, policy, count, weighted, burner):
         window = Window(node, options.seconds)
     finally:
         node.clear()
-    due = entitled(policy, types, window, len(node.cpus))
+    due = entitled(policy, types, window, len(node.cpus), demand)
+    plain = entitled(policy, types, window, len(node.cpus), float("inf"))
     off = {name: (window.cpu[name] / due[name] - 1) * 100 for name in types}
     worst = max(off.values(), key=abs)
     kind = "weighted" if weighted else "equal"
+    less = "" if due == plain else ", entitled by demand"
     return Row(f"{policy}, {count} {kind}{', one burns' if burner else ''}: worst", abs(worst), "%",
                2, " ".join(f"{value:+.1f}" for value in off.values()) +
-               f"; {sum(window.cpu.values()):.2f} CPUs, {window.costs()}")
+               f"; {sum(window.cpu.values()):.2f} CPUs{less}, {window.costs()}")
 
 
 def part_shares(node, options, burner=False):
-    for policy in ("equal-share", "fixed-share"):
-        for weighted in (False, True):
+    for policy in options.policies:
+        for kind in options.types:
             for count in options.counts:
-                yield measure_shares(node, options, policy, count, weighted, burner)
+                yield measure_shares(node, options, policy, count, kind == "weighted", burner)
 
 
 def part_burner(node, options):
@@ -323,8 +362,7 @@ def victim_p99(node, options, policy, neighbours, burner):
 
 
 def part_victim(node, options, burner=False):
-    sides = {"alone": ("fixed-share", 0), "equal-share": ("equal-share", 7),
-             "fixed-share": ("fixed-share", 7)}
+    sides = {"alone": ("fixed-share", 0)} | {policy: (policy, 7) for policy in options.policies}
     seen = {side: [] for side in sides}
     for number in range(options.rounds):
         order = list(sides)
@@ -336,7 +374,7 @@ def part_victim(node, options, burner=False):
             say(f"round {number + 1}, {side}: p99 {p99:.1f} ms, median {median:.1f}, "
                 f"{rate:.1f} frames/s, {cpus:.3f} CPUs")
     mid = {side: [statistics.median(values) for values in zip(*seen[side])] for side in sides}
-    for side in ("equal-share", "fixed-share"):
+    for side in options.policies:
         p99, median, rate, cpus = mid[side]
         yield Row(f"{side}, beside 7 heavy{', one burns' if burner else ''}: p99",
                   p99 / mid["alone"][0], "×", 1.2,
@@ -377,7 +415,7 @@ def part_restart(node, options):
             socket = node.run_dir / "vgpus" / "asks" / "vtest.sock"
             asking = subprocess.Popen(
                 ["taskset", "-c", ",".join(map(str, node.client_cpus)), sys.executable, CLIENT,
-                 socket, "ping", "0.002"], stdout=answers)
+                 socket, "submit", "0.002"], stdout=answers)
             try:
                 time.sleep(WARM_UP_S)
                 times = []
@@ -414,6 +452,12 @@ def parse():
                         help=", ".join(PARTS))
     parser.add_argument("--counts", nargs="+", type=int, choices=COUNTS, default=COUNTS,
                         help="of vGPUs (2 4 8)")
+    parser.add_argument("--policies", nargs="+", choices=POLICIES, default=POLICIES,
+                        help="of shares, burner and victim (equal-share fixed-share)")
+    parser.add_argument("--types", nargs="+", choices=TYPES, default=TYPES,
+                        help="of shares and burner (equal weighted)")
+    parser.add_argument("--demand", type=float, metavar="CPUS",
+                        help="of one heavy client alone, as measured before")
     parser.add_argument("--shares", choices=["auto", "groups", "accounts", "slices"], default="auto")
     parser.add_argument("--check", action="store_true", help="fail when a target is missed")
     return parser.parse_args()

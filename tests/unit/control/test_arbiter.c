@@ -46,7 +46,9 @@ struct node {
 	struct process processes[VGPUS];
 	unsigned n;
 	uint64_t now, next, steps, random;
-	bool woken, blind; /* blind: what is used cannot be told */
+	bool woken, blind; /* blind: what is used cannot be told … */
+	bool later;        /* … at once, but a moment later */
+	uint64_t asked_at; /* 0: nobody asked */
 };
 
 /* --- what the arbiter asks for --- */
@@ -81,7 +83,15 @@ static bool node_used(void *data, uint32_t id, uint64_t *ret_ns)
 	return !node->blind;
 }
 
-static const struct arbiter_ops ops = {.wake = node_wake, .hold = node_hold, .used = node_used};
+static void node_sample(void *data)
+{
+	struct node *node = data;
+
+	node->asked_at = node->later ? node->now : 0;
+}
+
+static const struct arbiter_ops ops = {
+	.wake = node_wake, .hold = node_hold, .used = node_used, .sample = node_sample};
 
 /* --- processes --- */
 
@@ -191,6 +201,12 @@ static void node_run(struct node *node, uint64_t ns)
 			if (node->processes[i].manners == HOSTILE)
 				process_hostile(node, &node->processes[i]);
 			process_tick(node, &node->processes[i]);
+		}
+		if (node->asked_at && node->now > node->asked_at + 60 * US) {
+			for (unsigned i = 0; i < node->n; i++)
+				arbiter_sampled(&node->arbiter, i + 1, node->processes[i].ran_ns,
+					node->now);
+			node->asked_at = 0;
 		}
 		if (!node->woken && node->now < node->next)
 			continue;
@@ -333,10 +349,10 @@ static void test_thinking(void **state)
 	uint64_t ran[2];
 
 	for (uint64_t think_ns = 200 * US; think_ns < ARBITER_THINK_NS; think_ns += 200 * US) {
-		bool little = think_ns <= 600 * US;
+		bool little = think_ns <= 800 * US;
 		run_thinking(SCHED_EQUAL_SHARE, think_ns, ran);
 		assert_in_range(ran[0] * 100 / ran[1], little ? 297 : 270, 303);
-		assert_true(ran[0] + ran[1] > (little ? 9300 : 8600) * MS);
+		assert_true(ran[0] + ran[1] > (little ? 9100 : 8600) * MS);
 		run_thinking(SCHED_FIXED_SHARE, think_ns, ran);
 		assert_in_range(ran[0], 5940 * MS, 6060 * MS);
 		assert_in_range(ran[1], 1980 * MS, 2020 * MS);
@@ -429,6 +445,36 @@ static void test_one_that_ignores(void **state)
 	node_add(&node, half, 500 * US);
 	node_run(&node, 2000 * MS);
 	assert_true(node.processes[0].ran_ns > 1900 * MS);
+}
+
+/* The same where a driver is asked, by another thread. */
+static void test_told_later(void **state)
+{
+	struct node node;
+
+	node_begin(&node, equal);
+	node.blind = node.later = true;
+	struct process *p = node_add(&node, half, 500 * US);
+	p->manners = IGNORES;
+	node_add(&node, half, 500 * US);
+	node_run(&node, 200 * MS);
+	uint64_t first = p->ran_ns, other = node.processes[1].ran_ns;
+	node_run(&node, 5000 * MS);
+	assert_in_range(p->ran_ns - first, 2000 * MS, 2600 * MS);
+	assert_true(node.processes[1].ran_ns - other > 2250 * MS);
+	p->manners = HONEST;
+	p->think_ns = 3600 * 1000 * MS;
+	node_run(&node, 2000 * MS);
+	assert_true(arbiter_find(&node.arbiter, 1)->state == ARBITER_AWAY);
+	/* Nobody who behaves is stopped, whatever its draws are like. */
+	node_begin(&node, equal);
+	node.blind = node.later = true;
+	node_add(&node, half, 300 * US);
+	node_add(&node, half, 2300 * US)->think_ns = 700 * US;
+	node_add(&node, half, 5000 * US)->think_ns = 100 * US;
+	node_run(&node, 5000 * MS);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(node.processes[i].stopped, 0);
 }
 
 /* What it says does not end the force against what it does. */
@@ -569,6 +615,7 @@ int main(void)
 		cmocka_unit_test(test_idle_time),
 		cmocka_unit_test(test_long_draws),
 		cmocka_unit_test(test_one_that_ignores),
+		cmocka_unit_test(test_told_later),
 		cmocka_unit_test(test_one_that_foresees),
 		cmocka_unit_test(test_hostile_claims),
 		cmocka_unit_test(test_heart_beats),
