@@ -7,6 +7,7 @@
 #include "base/durable.h"
 #include "base/idmap.h"
 #include "frontend/keep.h"
+#include "frontend/vtest/linger.h"
 #include "frontend/vtest/vtest.h"
 #include "protocol/vtest.h"
 
@@ -132,13 +133,13 @@ struct vtest {
 
 	struct vtest_input in;
 	struct vtest_output out;
+	struct vtest_linger linger;
 	/* Where in the stream a RESOURCE_CREATE2 lies that was answered already; 0: none. */
 	uint64_t early_at;
 	struct vtest_resource *answered; /* by the message at hand, with its descriptor */
 
 	struct idmap resources; /* struct vtest_resource */
-	uint32_t next_handle;
-	uint32_t mappings;
+	uint32_t next_handle, mappings;
 	struct vtest_shm fence_page; /* .map NULL: not made yet */
 	struct vtest_shm pool[VTEST_POOL_SIZE];
 	unsigned pool_count;

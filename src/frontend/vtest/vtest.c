@@ -254,8 +254,13 @@ static int vtest_turn(struct vtest *v)
 			return vtest_leave(v);
 		if (err > 0) {
 			/* No more was there: leave the rest to epoll. */
-			if (!vtest_input_left(&v->in) && received)
-				break;
+			if (!vtest_input_left(&v->in) && received) {
+				err = vtest_linger(v);
+				if (err < 0)
+					return err;
+				if (!err)
+					break;
+			}
 			if (clock_ns() < until)
 				continue;
 			return vtest_leave(v);

@@ -272,6 +272,44 @@ static void test_context_lost_meanwhile(void **state)
 
 #define TEST(f, setup) cmocka_unit_test_setup_teardown(f, setup, peer_teardown)
 
+/* Who asked goes on at once; who waited for a frame draws one first. */
+static void test_lingers_for_who_goes_on_at_once(void **state)
+{
+	struct peer *p = *state;
+	const struct vtest_linger *linger = &p->vtest->linger;
+	const uint32_t next[] = {2, VTEST_RESOURCE_BUSY_WAIT, 5, 0};
+
+	SEND_EMPTY(p, VTEST_SUBMIT_CMD);
+	munmap(peer_make_buffer(p, 5, 0, 64), 64);
+	munmap(peer_make_buffer(p, 9, BIND_CUSTOM, 8), 8);
+	SEND(p, VTEST_RESOURCE_BUSY_WAIT, 9, 1);
+	EXPECT(p, 1, VTEST_RESOURCE_BUSY_WAIT, 0);
+	assert_int_equal(linger->misses, 0);
+	SEND(p, VTEST_RESOURCE_BUSY_WAIT, 5, 0);
+	EXPECT(p, 1, VTEST_RESOURCE_BUSY_WAIT, 0);
+	assert_int_equal(linger->misses, 1);
+	assert_int_equal(linger->skip, 1);
+	SEND(p, VTEST_RESOURCE_BUSY_WAIT, 5, 0);
+	EXPECT(p, 1, VTEST_RESOURCE_BUSY_WAIT, 0);
+	assert_int_equal(linger->skip, 0); /* not looked for this time */
+	assert_int_equal(linger->misses, 1);
+	p->vtest->linger.wanted = true;
+	peer_write(p, next, sizeof(next));
+	assert_int_equal(vtest_linger(p->vtest), 1);
+	assert_int_equal(linger->misses, 0);
+	peer_step(p);
+	EXPECT(p, 1, VTEST_RESOURCE_BUSY_WAIT, 0);
+	for (unsigned i = 0; i < 4u << VTEST_LINGER_MISSES; i++) {
+		SEND(p, VTEST_RESOURCE_BUSY_WAIT, 5, 0);
+		EXPECT(p, 1, VTEST_RESOURCE_BUSY_WAIT, 0);
+	}
+	assert_int_equal(linger->misses, VTEST_LINGER_MISSES);
+	assert_true(linger->skip < 1u << VTEST_LINGER_MISSES);
+	SEND(p, VTEST_RESOURCE_UNREF, 5);
+	SEND(p, VTEST_RESOURCE_UNREF, 9);
+	peer_expect_open(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -281,6 +319,7 @@ int main(void)
 		TEST(test_held_back_and_gone, peer_setup_v2),
 		TEST(test_create_is_answered_before_the_submit, peer_setup_v2),
 		TEST(test_create_arrives_while_the_submit_is_pending, peer_setup_v2),
+		TEST(test_lingers_for_who_goes_on_at_once, peer_setup_v2),
 		TEST(test_no_answer_overtakes_an_unref, peer_setup_v2),
 		TEST(test_early_create_that_fails_fails_in_its_turn, peer_setup_v2),
 		TEST(test_early_create_may_fail_once, peer_setup_v2),

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "frontend/vtest/internal.h"
+
+#include "base/checked.h"
+#include "base/clock.h"
+
+static bool vtest_linger_begin(struct vtest_linger *linger)
+{
+	bool wanted = linger->wanted && !linger->skip;
+
+	if (linger->wanted && linger->skip)
+		linger->skip--;
+	linger->wanted = false;
+	return wanted;
+}
+
+int vtest_linger(struct vtest *v)
+{
+	struct vtest_linger *linger = &v->linger;
+	uint64_t until;
+	int r;
+
+	if (!vtest_linger_begin(linger))
+		return 0;
+	until = clock_ns() + VTEST_LINGER_NS;
+	do {
+		r = vtest_input_receive(v);
+	} while (!r && !v->in.eof && clock_ns() < until);
+	linger->misses = r ? 0 : MIN(linger->misses + 1, VTEST_LINGER_MISSES);
+	linger->skip = (1u << linger->misses) - 1;
+	return r;
+}
