@@ -7,6 +7,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/parse.h"
+#include "control/advise_show.h"
 #include "control/doctor.h"
 #include "control/memory.h"
 #include "control/render.h"
@@ -622,6 +623,8 @@ void api_print(FILE *out)
 				  vendor[] = {REPORT_VENDOR_FIELDS(F)},
 				  stats[] = {METRICS_TABLE(S) RENDER_STATS_FIELDS(F)},
 				  sample[] = {RENDER_SAMPLE_FIELDS(F)},
+				  advice[] = {ADVICE_FIELDS(F)},
+				  answer[] = {ADVICE_ANSWER_FIELDS(F)},
 				  result[] = {RENDER_RESULT_FIELDS(F)};
 
 	fprintf(out,
@@ -654,6 +657,8 @@ void api_print(FILE *out)
 	print_fields(out, "KSM", ksm, ARRAY_SIZE(ksm));
 	print_fields(out, "event", event, ARRAY_SIZE(event));
 	print_fields(out, "check", check, ARRAY_SIZE(check));
+	print_fields(out, "advice", advice, ARRAY_SIZE(advice));
+	print_fields(out, "answer", answer, ARRAY_SIZE(answer));
 	print_fields(out, "result (beside `name`)", result, ARRAY_SIZE(result));
 	print_fields(out, "stats (beside `name`, `gpu` and `state`)", stats, ARRAY_SIZE(stats));
 	print_fields(out, "sample", sample, ARRAY_SIZE(sample));

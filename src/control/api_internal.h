@@ -36,6 +36,9 @@ struct api_call {
 struct vgpu *api_find_vgpu(struct api *api, struct http_request *request, const char *name);
 struct api_call *api_call_new(struct api *api, struct http_request *request, const char *name);
 
+/* api_advise.c */
+void api_advise(struct api *api, struct http_request *request, const char *name);
+
 /* api_gpu.c; `name` is that of a GPU. */
 const struct gpu *api_find_gpu(struct api *api, struct http_request *request, const char *name);
 void api_gpu_show(struct api *api, struct http_request *request, const char *name);
