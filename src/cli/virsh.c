@@ -3,141 +3,19 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
-#include "base/clock.h"
+#include "cli/command.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PROGRAM    "virsh"
-#define WORDS_MAX  16
-#define ERRORS_MAX 2048
-#define NOT_FOUND  127
-#define CHUNK      65536
-
-struct text {
-	char *s;
-	size_t size, max;
-};
-
-/* One run: the ends of its pipes that are ours. */
-struct run {
-	pid_t pid;
-	int out, err;
-	struct text said, errors;
-};
-
-/* --- starting --- */
-
-static _Noreturn void become_virsh(char *const *words, const int *fds, pid_t parent)
-{
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != parent)
-		_exit(NOT_FOUND);
-	for (int i = 0; i < 3; i++) {
-		if (dup2(fds[i], i) < 0)
-			_exit(NOT_FOUND);
-	}
-	/* Its answers are read by a program. */
-	setenv("LC_ALL", "C", 1);
-	unsetenv("LANGUAGE");
-	execvp(words[0], words);
-	_exit(NOT_FOUND);
-}
-
-static bool program_exists(void)
-{
-	const char *path = getenv("PATH");
-	char file[4096];
-
-	for (path = path ? path : "/usr/bin:/bin"; *path;) {
-		size_t len = strcspn(path, ":");
-		snprintf(file, sizeof(file), "%.*s/" PROGRAM, (int)MIN(len, (size_t)3900), path);
-		if (access(file, X_OK) == 0)
-			return true;
-		path += len + (path[len] == ':');
-	}
-	return false;
-}
-
-static int start(char *const *words, int input, struct run *run)
-{
-	int out[2] = {-1, -1}, err[2] = {-1, -1};
-	pid_t parent = getpid();
-
-	if (pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0) {
-		int r = -errno;
-		close_fd(&out[0]);
-		close_fd(&out[1]);
-		return r;
-	}
-	run->pid = fork();
-	if (run->pid == 0)
-		become_virsh(words, (int[]){input, out[1], err[1]}, parent);
-	int r = run->pid < 0 ? -errno : 0;
-	close_fd(&out[1]);
-	close_fd(&err[1]);
-	run->out = out[0];
-	run->err = err[0];
-	return r;
-}
-
-/* --- reading --- */
-
-/* 1: more may come, 0: the end; -errno. What is more than `max` is dropped, or refused. */
-static int take(int *fd, struct text *text, bool drop)
-{
-	char chunk[CHUNK];
-
-	ssize_t n = read(*fd, chunk, sizeof(chunk));
-	if (n < 0)
-		return errno == EINTR || errno == EAGAIN ? 1 : -errno;
-	if (n == 0) {
-		close_fd(fd);
-		return 0;
-	}
-	size_t fits = MIN((size_t)n, text->max - text->size);
-	if (fits < (size_t)n && !drop)
-		return -E2BIG;
-	char *more = realloc(text->s, text->size + fits + 1);
-	if (!more)
-		return -ENOMEM;
-	memcpy(more + text->size, chunk, fits);
-	text->s = more;
-	text->size += fits;
-	more[text->size] = '\0';
-	return 1;
-}
-
-static int read_all(struct run *run)
-{
-	uint64_t end = clock_ms() + VIRSH_LIMIT_MS;
-
-	while (run->out >= 0 || run->err >= 0) {
-		struct pollfd fds[] = {
-			{.fd = run->out, .events = POLLIN}, {.fd = run->err, .events = POLLIN}};
-		uint64_t now = clock_ms();
-		if (now >= end)
-			return -ETIMEDOUT;
-		if (poll(fds, 2, (int)(end - now)) < 0 && errno != EINTR)
-			return -errno;
-		int r = fds[0].revents ? take(&run->out, &run->said, false) : 1;
-		if (r >= 0 && fds[1].revents)
-			r = take(&run->err, &run->errors, true);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
+#define PROGRAM   "virsh"
+#define WORDS_MAX 16
 
 /* --- what it says --- */
 
@@ -180,12 +58,11 @@ static const char *remedy_for(const char *said)
 	return "see libvirt's log";
 }
 
-static int explain(
-	const struct virsh *v, int r, int status, const struct run *run, struct error *err)
+static int explain(const struct virsh *v, int r, int status, const char *errors, struct error *err)
 {
 	char said[320];
 
-	join_errors(run->errors.s, said, sizeof(said));
+	join_errors(errors, said, sizeof(said));
 	if (r == -ETIMEDOUT)
 		return error_set(err, ETIMEDOUT,
 			"%s: libvirt did not answer within %d s (see whether it hangs)", v->what,
@@ -200,46 +77,16 @@ static int explain(
 		said[0] ? said : "it failed and does not say why", remedy_for(said));
 }
 
-static void run_end(struct run *run)
-{
-	close_fd(&run->out);
-	close_fd(&run->err);
-	free(run->errors.s);
-	free(run->said.s);
-}
-
-static int run_words(
-	const struct virsh *v, char *const *words, int input, char **ret, struct error *err)
-{
-	struct run run = {
-		.out = -1, .err = -1, .said.max = VIRSH_OUTPUT_MAX, .errors.max = ERRORS_MAX};
-	int status = 0;
-
-	if (!program_exists())
-		return error_set(err, ENOENT,
-			"%s: libvirt's virsh is not installed (Debian: apt install "
-			"libvirt-clients)",
-			v->what);
-	int r = start(words, input, &run);
-	if (r == 0) {
-		r = read_all(&run);
-		if (r < 0)
-			kill(run.pid, SIGKILL);
-		while (waitpid(run.pid, &status, 0) < 0 && errno == EINTR)
-			;
-	}
-	if (r < 0 || status)
-		r = explain(v, r, status, &run, err);
-	else
-		*ret = run.said.s ? TAKE_PTR(run.said.s) : strdup("");
-	run_end(&run);
-	return r;
-}
-
 static int run_with(
 	const struct virsh *v, const char *const *words, int input, char **ret, struct error *err)
 {
-	const char *all[WORDS_MAX + 4] = {PROGRAM, "-q"};
+	/* Its answers are read by a program. */
+	static const char *const environment[] = {"LC_ALL", "C", "LANGUAGE", NULL, NULL};
+	const char *all[WORDS_MAX + 5] = {PROGRAM, "-q"};
+	struct command c = {.words = all,
+		.environment = environment,
+		.input = input,
+		.output_max = VIRSH_OUTPUT_MAX};
 	size_t n = 2;
 
 	if (v->connect) {
@@ -248,8 +95,24 @@ static int run_with(
 	}
 	for (size_t i = 0; words[i] && i < WORDS_MAX; i++)
 		all[n + i] = words[i];
-	/* execvp() takes what it does not change as if it did. */
-	return run_words(v, (char *const *)(uintptr_t)all, input, ret, err);
+	if (!command_exists(PROGRAM))
+		return error_set(err, ENOENT,
+			"%s: libvirt's virsh is not installed (Debian: apt install "
+			"libvirt-clients)",
+			v->what);
+	int r = command_start(&c);
+	if (r == 0)
+		r = command_read(&c, VIRSH_LIMIT_MS, NULL, NULL);
+	char *said = c.said.s ? TAKE_PTR(c.said.s) : strdup("");
+	char *errors = TAKE_PTR(c.errors.s);
+	int status = command_end(&c, r < 0 ? SIGKILL : 0);
+	if (r < 0 || status || !said)
+		r = explain(v, r, status, errors, err);
+	else
+		*ret = TAKE_PTR(said);
+	free(errors);
+	free(said);
+	return r;
 }
 
 int virsh_run(const struct virsh *virsh, const char *const *words, char **ret, struct error *err)

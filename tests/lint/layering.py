@@ -34,6 +34,8 @@ LAYERS = {
     "keeper": {"base", "protocol", "shaders"},
     # host: `doctor` answers without a vgpud; state: `inspect` reads files
     "cli": {"base", "protocol", "host", "state"},
+    # a client of GPUs: knows nothing of vgpud
+    "probe": set(),
     "host": {"base"},
     "scheduler": {"base"},
     "licensing": {"base"},
@@ -44,8 +46,8 @@ LAYERS = {
 # Start of an <include>: the folders that may name it.
 LIBRARIES = {
     "virgl": {"renderer"},
-    "epoxy/": {"renderer"},
-    "EGL/": {"renderer"},
+    "epoxy/": {"renderer", "probe"},
+    "EGL/": {"renderer", "probe"},
     "GL/": {"renderer"},
     "GLES": {"renderer"},
     "gbm.h": {"renderer"},
