@@ -33,7 +33,10 @@ struct verb {
 	int (*run)(struct cli *cli, int argc, char **argv); /* argv: what follows the name */
 };
 
-/* An option of a verb: with a value, or (value NULL) a flag. */
+/*
+ * An option of a verb: with a value, or (value NULL) a flag. One that may be given several times
+ * has as many rows, one behind the other.
+ */
 struct cli_option {
 	const char *name; /* without dashes */
 	const char **value;
@@ -96,6 +99,8 @@ int cli_show_one(struct cli *cli, int argc, char **argv, const char *before, con
 	void (*print)(const json_t *json));
 void cli_print_table(const json_t *array, const struct cli_column *columns, size_t n);
 int cli_print_json(const json_t *json);
+/* Prints words from column `at` on, further lines from `indent` on, up to 80 columns. */
+void cli_print_wrapped(const char *s, size_t at, size_t indent);
 /* A value as people read it: "-" for null. */
 void cli_value(const json_t *value, char *ret, size_t size);
 
@@ -133,13 +138,39 @@ int cli_stream_next(struct cli_stream *stream, struct pollfd *fds, unsigned n,
 void cli_socket_path(const char *given, char *ret, size_t size);
 
 /* clang-format off */
-#define CLI_VERBS(X)                                                                               \
-	X(gpu_list)                                                                                \
-	X(gpu_show) X(gpu_policy) X(gpu_mode) X(type_list) X(create) X(list) X(show) X(delete) X(run) X(qemu_args)           \
-		X(screenshot) X(move) X(snapshot) X(restore) X(inspect) X(check) X(hibernate)      \
-			X(wake) X(stats) X(top) X(events) X(libvirt_attach)        \
-				X(libvirt_detach) X(libvirt_check) X(doctor)       \
-	X(libvirt_hook) X(node_show) X(node_overcommit)
+/* clang-format off: a verb on a line */
+#define CLI_VERBS(X)        \
+	X(gpu_list)         \
+	X(gpu_show)         \
+	X(gpu_policy)       \
+	X(gpu_mode)         \
+	X(type_list)        \
+	X(create)           \
+	X(list)             \
+	X(show)             \
+	X(delete)           \
+	X(run)              \
+	X(qemu_args)        \
+	X(screenshot)       \
+	X(move)             \
+	X(snapshot)         \
+	X(restore)          \
+	X(inspect)          \
+	X(check)            \
+	X(hibernate)        \
+	X(wake)             \
+	X(stats)            \
+	X(top)              \
+	X(events)           \
+	X(libvirt_attach)   \
+	X(libvirt_detach)   \
+	X(libvirt_check)    \
+	X(libvirt_hook)     \
+	X(node_show)        \
+	X(node_overcommit)  \
+	X(advise)           \
+	X(doctor)
+/* clang-format on */
 
 #define X(name) extern const struct verb verb_##name;
 CLI_VERBS(X)

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define COLUMNS     80
 #define TITLE_WIDTH 14 /* of a fact */
 #define TEXT_MAX    2048
 #define SHOWN_MAX   8 /* of a list; how many more there are is said */
@@ -32,33 +31,12 @@ static void add(struct text *text, const char *format, ...)
 	va_end(args);
 }
 
-/* Prints words from column `at` on, further lines from `indent` on. */
-static void print_wrapped(const char *s, size_t at, size_t indent)
-{
-	size_t column = at;
-
-	while (*(s += strspn(s, " "))) {
-		size_t len = strcspn(s, " ");
-		if (column > at && column + 1 + len > COLUMNS) {
-			printf("\n%*s", (int)indent, "");
-			column = at = indent;
-		} else if (column > at) {
-			putchar(' ');
-			column++;
-		}
-		printf("%.*s", (int)len, s);
-		column += len;
-		s += len;
-	}
-	putchar('\n');
-}
-
 static void print_fact(const char *title, const struct text *text)
 {
 	if (!text->s[0])
 		return;
 	printf("  %-*s", TITLE_WIDTH, title);
-	print_wrapped(text->s, TITLE_WIDTH + 2, TITLE_WIDTH + 2);
+	cli_print_wrapped(text->s, TITLE_WIDTH + 2, TITLE_WIDTH + 2);
 }
 
 /* NULL for what is no string. */
@@ -109,7 +87,7 @@ static void show_identity(const json_t *gpu)
 	}
 	add(&line, " %s%s", driver ? "driver " : "no driver", driver ? driver : "");
 	printf("%s: ", string_or(gpu, "name", "?"));
-	print_wrapped(line.s, strlen(string_or(gpu, "name", "?")) + 2, 2);
+	cli_print_wrapped(line.s, strlen(string_or(gpu, "name", "?")) + 2, 2);
 }
 
 static void show_state(const json_t *gpu)
@@ -323,7 +301,7 @@ static void show_method(const json_t *method)
 	printf("%-*s%-*s", METHOD_WIDTH, string_or(method, "method", "?"), says ? ANSWER_WIDTH : 0,
 		possible ? "yes" : "no");
 	if (possible && !is_true(method, "offered")) {
-		print_wrapped("the node could; this vgpud cannot yet", indent, indent);
+		cli_print_wrapped("the node could; this vgpud cannot yet", indent, indent);
 		first = false;
 	}
 	json_array_foreach(findings, i, finding)
@@ -334,10 +312,10 @@ static void show_method(const json_t *method)
 			printf("%*s", (int)indent, "");
 		add(&text, "%s%s", is_true(finding, "forbids") ? "" : "note: ",
 			string_or(finding, "text", "?"));
-		print_wrapped(text.s, indent, indent);
+		cli_print_wrapped(text.s, indent, indent);
 		if (remedy) {
 			printf("%*s-> ", (int)indent, "");
-			print_wrapped(remedy, indent + 3, indent + 3);
+			cli_print_wrapped(remedy, indent + 3, indent + 3);
 		}
 		first = false;
 	}

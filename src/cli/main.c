@@ -81,6 +81,8 @@ static int parse_option(
 					*o->flag = true;
 				return strchr(arg, '=') ? -2 : 0;
 			}
+			if (*o->value && o[1].name && !strcmp(o[1].name, o->name))
+				continue;
 			*o->value = option_value(argc, argv, at, strlen(o->name));
 			return *o->value ? 0 : -2;
 		}

@@ -8,6 +8,8 @@
 #define COLUMNS_MAX 16
 #define VALUE_MAX   512
 
+#define TEXT_COLUMNS 80
+
 void cli_value(const json_t *value, char *ret, size_t size)
 {
 	if (json_is_string(value))
@@ -50,6 +52,26 @@ void cli_print_table(const json_t *array, const struct cli_column *columns, size
 				c + 1 < n ? "  " : "\n");
 		}
 	}
+}
+
+void cli_print_wrapped(const char *s, size_t at, size_t indent)
+{
+	size_t column = at;
+
+	while (*(s += strspn(s, " "))) {
+		size_t len = strcspn(s, " ");
+		if (column > at && column + 1 + len > TEXT_COLUMNS) {
+			printf("\n%*s", (int)indent, "");
+			column = at = indent;
+		} else if (column > at) {
+			putchar(' ');
+			column++;
+		}
+		printf("%.*s", (int)len, s);
+		column += len;
+		s += len;
+	}
+	putchar('\n');
 }
 
 static void print_object(const json_t *object)

@@ -49,6 +49,12 @@ static void silent(struct advise_gpu *gpu)
 	}
 }
 
+/* How many shall fit: whoever asks for density and names no number wants as many as possible. */
+static uint32_t wanted(const struct advise_question *q)
+{
+	return q->needs & 1u << ADVISE_DENSITY && q->vms == 1 ? ADVISE_VMS_MAX : q->vms;
+}
+
 static void asking_next(struct asking *a);
 
 static void on_shown(void *data, json_t *report)
@@ -58,7 +64,7 @@ static void on_shown(void *data, json_t *report)
 
 	if (gpu) {
 		struct advise_gpu *one = &a->gpus[a->n++];
-		advise_gpu_read(a->d, gpu, report, a->question.vms, one);
+		advise_gpu_read(a->d, gpu, report, wanted(&a->question), one);
 		if (!report)
 			silent(one);
 	}
