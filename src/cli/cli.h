@@ -137,7 +137,6 @@ int cli_stream_next(struct cli_stream *stream, struct pollfd *fds, unsigned n,
 /* socket_path.c: where vgpud listens; `given` and VGPUD_SOCKET go first. */
 void cli_socket_path(const char *given, char *ret, size_t size);
 
-/* clang-format off */
 /* clang-format off: a verb on a line */
 #define CLI_VERBS(X)        \
 	X(gpu_list)         \
@@ -170,7 +169,6 @@ void cli_socket_path(const char *given, char *ret, size_t size);
 	X(node_overcommit)  \
 	X(advise)           \
 	X(doctor)
-/* clang-format on */
 
 #define X(name) extern const struct verb verb_##name;
 CLI_VERBS(X)
