@@ -148,6 +148,11 @@ TEXT = (".c", ".h", ".def", ".py", ".sh", ".md", ".build", ".txt", ".svg", ".jso
         ".ini", ".sql", ".yml", ".yaml", ".conf")
 
 # rule, endings, folders ("" is all)
+def tap(path, text):
+    if "cmocka_run_group_tests" in text and "CM_OUTPUT_TAP" not in text:
+        yield 1, "a suite that does not speak TAP is counted as skipped, whatever it found"
+
+
 RULES = [
     (licence, (*C_FILES, ".py", ".sh"), ("",)),
     (size, (".c", ".h"), ("",)),
@@ -157,6 +162,7 @@ RULES = [
     (whitespace, (*TEXT, "dev", ".ci/run"), ("",)),
     (python, (".py",), ("",)),
     (links, (".md", ".svg"), ("",)),
+    (tap, (".c",), ("tests/",)),
 ]
 
 
@@ -195,6 +201,7 @@ def check_file(path):
 SAMPLES = [
     (licence, "a.c", "int x;\n"),
     (licence, "a.py", "#!/usr/bin/python3\nx = 1\n"),
+    (tap, "a.c", "cmocka_run_group_tests(tests)\n"),
     (size, "a.h", "\n" * (HEADER_LINES + 1)),
     (size, "a.c", "\n" * (SOURCE_LINES + 1)),
     (functions, "a.c", "static int f(int a)\n{\n" + "\tx();\n" * 61 + "}\n"),

@@ -149,5 +149,6 @@ int main(void)
 		cmocka_unit_test(test_nothing_wraps),
 		cmocka_unit_test(test_many),
 	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests_name("ledger", tests, NULL, NULL);
 }

@@ -144,5 +144,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_does_not_show, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_not_root, set_up, tear_down),
 	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests_name("ksm", tests, NULL, NULL);
 }

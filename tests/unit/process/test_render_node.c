@@ -77,5 +77,6 @@ int main(void)
 		cmocka_unit_test(test_it_is_found_by_its_address),
 		cmocka_unit_test(test_names),
 	};
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
