@@ -219,6 +219,8 @@ struct device_fence {
 
 int device_fence(struct device_client *client, uint32_t ctx, struct device_fence *fence);
 
+/* Nothing follows soon that would be drawn with what was submitted: the driver may begin. */
+void device_start_drawing(struct device_client *client);
 /* Blocks until all work of the context (0: of the client) is complete, and runs due callbacks. */
 void device_finish(struct device_client *client, uint32_t ctx);
 /* The same for all clients. */

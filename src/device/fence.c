@@ -163,6 +163,17 @@ void device_let_go_due(struct device *dev)
 	fences_run(dev);
 }
 
+void device_start_drawing(struct device_client *client)
+{
+	struct device *dev = client->device;
+
+	if (!dev->ops->flush || !dev->unfenced)
+		return;
+	device_busy(dev);
+	dev->ops->flush(dev->renderer);
+	device_idle(dev);
+}
+
 void device_drain(struct device *dev)
 {
 	/* Not by the list of fences: a client may have taken its own off unfinished. */

@@ -160,6 +160,8 @@ struct renderer_ops {
 	/* Readable when poll() has something to do; -1: fences complete in poll() only by timer. */
 	int (*poll_fd)(struct renderer *r);
 	void (*poll)(struct renderer *r);
+	/* The driver begins with what was submitted, now and not when it must; NULL: it does. */
+	void (*flush)(struct renderer *r);
 	/* Blocks until all work submitted so far is complete, and delivers the due upcalls. */
 	void (*finish)(struct renderer *r);
 

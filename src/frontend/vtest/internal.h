@@ -110,9 +110,8 @@ struct vtest {
 
 	enum vtest_state state;
 	char reason[VTEST_REASON_MAX];
-	uint32_t version;
+	uint32_t version, capset;
 	bool has_context;
-	uint32_t capset;
 	char name[64]; /* what the client calls itself */
 
 	const struct frontend_keep *keep; /* NULL: the connection ends with the process */
@@ -136,6 +135,7 @@ struct vtest {
 	struct vtest_linger linger;
 	/* Where in the stream a RESOURCE_CREATE2 lies that was answered already; 0: none. */
 	uint64_t early_at;
+	bool frame_ends;                 /* the fence behind the submit at hand was made already */
 	struct vtest_resource *answered; /* by the message at hand, with its descriptor */
 
 	struct idmap resources; /* struct vtest_resource */

@@ -4,6 +4,8 @@
 #include "base/checked.h"
 #include "base/clock.h"
 
+#include <poll.h>
+
 static bool vtest_linger_begin(struct vtest_linger *linger)
 {
 	bool wanted = linger->wanted && !linger->skip;
@@ -17,15 +19,14 @@ static bool vtest_linger_begin(struct vtest_linger *linger)
 int vtest_linger(struct vtest *v)
 {
 	struct vtest_linger *linger = &v->linger;
-	uint64_t until;
-	int r;
+	struct pollfd client = {.fd = v->fd, .events = POLLIN};
 
 	if (!vtest_linger_begin(linger))
 		return 0;
-	until = clock_ns() + VTEST_LINGER_NS;
-	do {
-		r = vtest_input_receive(v);
-	} while (!r && !v->in.eof && clock_ns() < until);
+	const uint64_t until = clock_ns() + VTEST_LINGER_NS;
+	while (!poll(&client, 1, 0) && clock_ns() < until)
+		;
+	int r = client.revents ? vtest_input_receive(v) : 0;
 	linger->misses = r ? 0 : MIN(linger->misses + 1, VTEST_LINGER_MISSES);
 	linger->skip = (1u << linger->misses) - 1;
 	return r;

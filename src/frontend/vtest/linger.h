@@ -8,7 +8,7 @@
  * Before it writes to a buffer, Mesa asks whether that is busy, blocks for the answer, and goes on
  * at once: with five buffers written in a frame that is five round trips. Going to sleep and being
  * woken again costs more than such a client takes, so after an answer of that kind its next message
- * is looked for during a few microseconds before the turn ends.
+ * is looked for for up to 100 microseconds before the turn ends.
  *
  * A client that has no processor to go on with, because this process looks for its message there,
  * or that does other things first, is found out: each time in vain, looking is left out for twice

@@ -15,10 +15,17 @@
 
 int vtest_on_submit_cmd(struct vtest *v, void *payload, size_t size)
 {
+	bool frame_ends = v->frame_ends;
+
+	v->frame_ends = false;
 	if (!size)
 		return 0;
 	v->work++;
-	return device_submit(v->client, VTEST_CONTEXT, payload, size / 4);
+	int err = device_submit(v->client, VTEST_CONTEXT, payload, size / 4);
+	/* The client will wait for it; until that is heard of, a good part of it can be drawn. */
+	if (!err && frame_ends)
+		device_start_drawing(v->client);
+	return err;
 }
 
 static void vtest_busy_fence_done(struct device_fence *fence)

@@ -161,6 +161,7 @@ static int vtest_look_ahead(struct vtest *v, size_t submit_size)
 	if (err <= 0)
 		return err;
 	v->early_at = at;
+	v->frame_ends = v->answered && v->answered->is_fence;
 	return vtest_answer(v);
 }
 

@@ -486,6 +486,11 @@ static void virgl_poll(struct renderer *r)
 	virgl_take_news(r);
 }
 
+static void virgl_flush(struct renderer *r)
+{
+	glFlush();
+}
+
 static void virgl_finish(struct renderer *r)
 {
 	/* Who only ever finishes has made no fence yet, and 0 means none. */
@@ -679,6 +684,7 @@ const struct renderer_ops renderer_virgl = {
 	.fence_create = virgl_fence_create,
 	.poll_fd = virgl_poll_fd,
 	.poll = virgl_poll,
+	.flush = virgl_flush,
 	.finish = virgl_finish,
 	.read_pixels = virgl_read_pixels,
 	.capset_covers = virgl_capset_covers,

@@ -283,6 +283,11 @@ int device_fence(struct device_client *client, uint32_t ctx, struct device_fence
 	return 0;
 }
 
+void device_start_drawing(struct device_client *client)
+{
+	client->dev->flushes++;
+}
+
 void device_finish(struct device_client *client, uint32_t ctx)
 {
 	client->dev->finishes++;

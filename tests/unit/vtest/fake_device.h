@@ -23,7 +23,7 @@ struct device {
 	void *on_submit_data;
 
 	unsigned clients, contexts, resources, attached;
-	unsigned submits, finishes, fences, polls, frames, transfers;
+	unsigned submits, flushes, finishes, fences, polls, frames, transfers;
 	uint64_t hold_ns; /* what a frame is answered with */
 	uint32_t capset, last_dword;
 	size_t last_n;

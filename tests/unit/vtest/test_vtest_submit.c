@@ -52,7 +52,8 @@ static void test_create_is_answered_before_the_submit(void **state)
 	assert_int_equal(p->dev.resources, 1);
 	close(peer_read_fd(p));
 	EXPECT(p, 1, VTEST_RESOURCE_BUSY_WAIT, 0);
-	/* Waiting still means waiting. */
+	/* Waiting still means waiting; but drawing began before that. */
+	assert_int_equal(p->dev.flushes, 1);
 	assert_int_equal(p->dev.finishes, 1);
 	peer_expect_open(p);
 	SEND(p, VTEST_RESOURCE_UNREF, 9);
