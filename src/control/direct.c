@@ -7,13 +7,11 @@
  * event. One table says for each state and event what is done, which gives the next state. An event
  * that has no cell changes nothing.
  *
- *   PLANNING ─ row CREATING and plan in one transaction ─ APPLYING ─ row DEFINED ─ READY ⇄ BOUND
- *      │ bad: nothing was done                          │ bad                      ▲      │ left
- *      ▼                                                │                          └── SCRUBBING
- *    gone ◀── row deleted ◀── UNDOING ◀─────────────────┤
- *                              ▲ │ bad: STUCK, again    │
- *                              │                        │
- *          delete: row DELETING, RETIRING (nobody may open it, then scrub)
+ *   PLANNING ─ row CREATING, with the plan ─ APPLYING ─ row DEFINED ─ GIVING ─ READY ⇄ BOUND
+ *      │ bad: nothing was done                 │ bad                              ▲      │ left
+ *      ▼                                       ▼                                  └─ SCRUBBING
+ *    gone ◀─────── row deleted ◀─────────── UNDOING ◀─ RETIRING ◀─ row DELETING ◀── delete
+ *                                     bad: STUCK, again   (nobody may open it any more; scrub)
  *
  * The row's phase is the journal. At start CREATING is undone, DELETING retired and undone, DEFINED
  * looked at: all as planned is ready; another start of the node plans and applies anew; anything
@@ -60,14 +58,14 @@ static void set_failure(struct vgpu *v, const char *why)
 	snprintf(v->failure, sizeof(v->failure), "%.*s", (int)sizeof(v->failure) - 1, why);
 }
 
+/* What the store misses, the next start finds a step behind. */
 static void set_phase(struct vgpu *v, enum phase phase)
 {
 	struct error err;
 
 	if (store_set_phase(v->d->store, v->def.name, phase, v->direct->what, &err) < 0)
-		log_warning("%s", err.text); /* the next start finds it a step behind */
-	else
-		v->def.phase = phase;
+		log_warning("%s", err.text);
+	v->def.phase = phase;
 }
 
 /* --- actions: making --- */
@@ -114,7 +112,11 @@ static enum direct_state planned(struct vgpu *v, const struct direct_result *res
 		0)
 		return end_with(v, &err);
 	v->direct->in_store = true;
-	return DIRECT_APPLYING;
+	if (direct_tell_rules(v, RULES_TAKE, NULL, &err) == 0)
+		return DIRECT_APPLYING;
+	v->direct->code = err.code;
+	set_failure(v, err.text);
+	return DIRECT_UNDOING;
 }
 
 static enum direct_state is_ready(struct vgpu *v, const struct direct_result *result)
@@ -130,16 +132,42 @@ static enum direct_state is_ready(struct vgpu *v, const struct direct_result *re
 	return DIRECT_READY;
 }
 
-static enum direct_state created(struct vgpu *v, const struct direct_result *result)
+static enum direct_state undo_with(struct vgpu *v, int code, const char *why)
+{
+	v->stopping = true;
+	v->direct->code = code;
+	set_failure(v, why);
+	return DIRECT_UNDOING;
+}
+
+static enum direct_state undo_creation(struct vgpu *v, const struct direct_result *result)
+{
+	direct_note(v, RULES_NOT_TAKEN, NULL);
+	return undo_with(v, -result->code, result->text);
+}
+
+/*
+ * From here on it is defined: it is not undone, but gone on with, by whoever comes after. Whose
+ * data is in the GPU is on the disk before its owner may open it.
+ */
+static enum direct_state applied(struct vgpu *v, const struct direct_result *result)
 {
 	struct error err;
 
-	if (store_set_phase(v->d->store, v->def.name, PHASE_DEFINED, v->direct->what, &err) < 0) {
-		v->direct->code = err.code;
-		set_failure(v, err.text);
-		return DIRECT_UNDOING;
+	int r = store_set_phase(v->d->store, v->def.name, PHASE_DEFINED, v->direct->what, &err);
+	if (r == 0) {
+		v->def.phase = PHASE_DEFINED;
+		r = direct_tell_rules(v, RULES_TAKEN, NULL, &err);
 	}
-	v->def.phase = PHASE_DEFINED;
+	if (r == 0)
+		return DIRECT_GIVING;
+	direct_note(v, RULES_NOT_TAKEN, NULL);
+	set_phase(v, PHASE_DELETING);
+	return undo_with(v, err.code, err.text);
+}
+
+static enum direct_state created(struct vgpu *v, const struct direct_result *result)
+{
 	events_add(&v->d->events, v->def.name, "created on %s, type %s: %s", v->def.gpu,
 		v->def.type.name, v->direct->stored.plan.device);
 	is_ready(v, result);
@@ -147,12 +175,13 @@ static enum direct_state created(struct vgpu *v, const struct direct_result *res
 	return DIRECT_READY;
 }
 
-static enum direct_state undo_creation(struct vgpu *v, const struct direct_result *result)
+static enum direct_state not_given(struct vgpu *v, const struct direct_result *result)
 {
-	v->stopping = true;
+	set_phase(v, PHASE_DELETING);
 	v->direct->code = -result->code;
 	set_failure(v, result->text);
-	return DIRECT_UNDOING;
+	direct_note(v, RULES_SCRUB, NULL);
+	return DIRECT_RETIRING;
 }
 
 /* --- actions: after a start --- */
@@ -160,6 +189,7 @@ static enum direct_state undo_creation(struct vgpu *v, const struct direct_resul
 static enum direct_state has_failed(struct vgpu *v, const struct direct_result *result)
 {
 	direct_unwatch(v);
+	v->vm.pid = 0;
 	set_failure(v, result->text);
 	events_add(&v->d->events, v->def.name, "failed: %s", result->text);
 	return DIRECT_FAILED;
@@ -188,6 +218,7 @@ static enum direct_state replanned(struct vgpu *v, const struct direct_result *r
 static enum direct_state check(struct vgpu *v, const struct direct_result *result)
 {
 	direct_unwatch(v);
+	v->vm.pid = 0;
 	return DIRECT_CHECKING;
 }
 
@@ -195,29 +226,46 @@ static enum direct_state check(struct vgpu *v, const struct direct_result *resul
 
 static enum direct_state is_bound(struct vgpu *v, const struct direct_result *result)
 {
-	v->direct->clean = false;
+	struct direct *x = v->direct;
+	struct error err;
+
+	x->clean = false;
+	if (v->vm.pid) { /* another has it now */
+		v->vm.pid = 0;
+		direct_note(v, RULES_LEAVE, NULL);
+	}
+	/* Nobody can take it away again, so a rule that is broken is said, loudly. */
+	if (direct_tell_rules(v, RULES_BIND, NULL, &err) < 0)
+		events_add(&v->d->events, v->def.name, "bound against the rules: %s", err.text);
+	v->vm.pid = x->seen_pid;
+	memcpy(v->vm.label, x->seen, sizeof(v->vm.label));
 	events_add(&v->d->events, v->def.name, "bound to %s", v->vm.label);
 	return DIRECT_BOUND;
 }
 
-static enum direct_state left(struct vgpu *v, const struct direct_result *result)
-{
-	events_add(&v->d->events, v->def.name, "released");
-	return v->def.method == METHOD_PASSTHROUGH ? DIRECT_SCRUBBING : DIRECT_READY;
-}
-
 static enum direct_state scrub(struct vgpu *v, const struct direct_result *result)
 {
+	if (v->def.method != METHOD_PASSTHROUGH)
+		return DIRECT_READY;
+	direct_note(v, RULES_SCRUB, NULL);
 	return DIRECT_SCRUBBING;
+}
+
+static enum direct_state left(struct vgpu *v, const struct direct_result *result)
+{
+	v->vm.pid = 0;
+	direct_note(v, RULES_LEAVE, NULL);
+	events_add(&v->d->events, v->def.name, "released");
+	return scrub(v, result);
 }
 
 static enum direct_state scrubbed(struct vgpu *v, const struct direct_result *result)
 {
 	struct direct *x = v->direct;
 
-	if (result->scrub.done)
-		x->scrub = result->scrub;
-	x->clean = !x->opened && !v->vm.pid;
+	x->scrub = result->scrub;
+	x->clean = !x->opened && !x->seen_pid;
+	direct_note_scrub(v, &x->scrub);
 	events_add(&v->d->events, v->def.name,
 		"its GPU is empty: %llu MiB were zeroed and read back",
 		(unsigned long long)(x->scrub.bytes >> 20));
@@ -230,6 +278,7 @@ static enum direct_state not_clean(struct vgpu *v, const struct direct_result *r
 {
 	if (result->scrub.done)
 		v->direct->scrub = result->scrub;
+	direct_note_scrub(v, &result->scrub);
 	events_add(&v->d->events, v->def.name, "not scrubbed: %s", result->text);
 	direct_scan(v);
 	tell_result(v, result);
@@ -238,22 +287,30 @@ static enum direct_state not_clean(struct vgpu *v, const struct direct_result *r
 
 /* --- actions: the end --- */
 
+static enum direct_state undo(struct vgpu *v, const struct direct_result *result)
+{
+	if (v->def.phase == PHASE_DELETING)
+		direct_note(v, RULES_GIVE_BACK, NULL);
+	return DIRECT_UNDOING;
+}
+
 static enum direct_state retire(struct vgpu *v, const struct direct_result *result)
 {
 	direct_unwatch(v);
-	return v->direct->clean ? DIRECT_UNDOING : DIRECT_RETIRING;
-}
-
-static enum direct_state undo(struct vgpu *v, const struct direct_result *result)
-{
-	return DIRECT_UNDOING;
+	v->vm.pid = 0;
+	if (direct_is_empty(v))
+		return undo(v, result);
+	direct_note(v, RULES_SCRUB, NULL);
+	return DIRECT_RETIRING;
 }
 
 static enum direct_state empty_and_undo(struct vgpu *v, const struct direct_result *result)
 {
-	if (result->scrub.done)
+	if (result->scrub.done) {
 		v->direct->scrub = result->scrub;
-	return DIRECT_UNDOING;
+		direct_note_scrub(v, &result->scrub);
+	}
+	return undo(v, result);
 }
 
 /* It cannot be emptied, so nobody else may have the GPU: the vGPU stays its owner's. */
@@ -263,6 +320,7 @@ static enum direct_state stays(struct vgpu *v, const struct direct_result *resul
 
 	if (result->scrub.done)
 		x->scrub = result->scrub;
+	direct_note_scrub(v, &result->scrub);
 	v->stopping = false;
 	set_phase(v, PHASE_DEFINED);
 	events_add(&v->d->events, v->def.name, "not deleted: %s", result->text);
@@ -278,6 +336,8 @@ static enum direct_state ended(struct vgpu *v, const struct direct_result *resul
 
 	if (result->left)
 		events_add(&v->d->events, v->def.name, "left as it is: %s", result->text);
+	if (created && !x->malformed)
+		direct_note(v, RULES_GIVEN_BACK, NULL);
 	if (store_delete(v->d->store, v->def.name, x->what, &err) < 0)
 		log_warning("%s: the row stays until the next start: %s", v->def.name, err.text);
 	if (created)
@@ -287,7 +347,7 @@ static enum direct_state ended(struct vgpu *v, const struct direct_result *resul
 			"its creation, which an earlier vgpud began, is undone (%u changes)",
 			result->done);
 	error_set(&why, x->code, "%s", v->failure);
-	return end_with(v, created ? NULL : &why);
+	return end_with(v, x->code ? &why : NULL);
 }
 
 static int on_retry(sd_event_source *source, uint64_t usec, void *data)
@@ -312,6 +372,8 @@ static enum direct_state stuck(struct vgpu *v, const struct direct_result *resul
 		error_set(&err, x->code, "%s", v->failure);
 		direct_tell(v, &err);
 	}
+	if (v->def.phase == PHASE_DELETING)
+		direct_note(v, RULES_STUCK, result->text);
 	set_failure(v, result->text);
 	x->retry = sd_event_source_disable_unref(x->retry);
 	if (sd_event_add_time_relative(
@@ -326,7 +388,8 @@ static enum direct_state stuck(struct vgpu *v, const struct direct_result *resul
 /* clang-format off */
 static const direct_action actions[DIRECT_STATE_COUNT][DIRECT_EVENT_COUNT] = {
 	[DIRECT_PLANNING]   = {[DIRECT_DONE] = planned, [DIRECT_BAD] = never_was},
-	[DIRECT_APPLYING]   = {[DIRECT_DONE] = created, [DIRECT_BAD] = undo_creation},
+	[DIRECT_APPLYING]   = {[DIRECT_DONE] = applied, [DIRECT_BAD] = undo_creation},
+	[DIRECT_GIVING]     = {[DIRECT_DONE] = created, [DIRECT_BAD] = not_given},
 	[DIRECT_CHECKING]   = {[DIRECT_DONE] = is_ready, [DIRECT_BAD] = has_failed,
 			       [DIRECT_OTHER_BOOT] = other_boot},
 	[DIRECT_REPLANNING] = {[DIRECT_DONE] = replanned, [DIRECT_BAD] = has_failed},

@@ -60,6 +60,12 @@ void direct_render(const struct vgpu *v, json_t *json);
 /* NULL, and why: it cannot be given to a VM now. */
 json_t *direct_qemu_args(const struct vgpu *v, struct error *err);
 
+/*
+ * That GPU may be given to anybody, although what was left in its memory was not emptied. 0 or
+ * -errno and why not.
+ */
+int direct_release(struct vgpud *d, const char *gpu, const char *what, struct error *err);
+
 /* Empties the memory of its GPU once more; `done` as in vgpu_create(). Refused while it is held. */
 int direct_scrub(struct vgpu *v, vgpu_done done, void *data, const char *what, struct error *err);
 

@@ -95,18 +95,17 @@ static void scan_take(struct vgpu *v, json_t *json)
 	if (!json || !x->watching) /* not in time; or nobody wants to know any more */
 		return;
 	json_unpack(json, "{s:i, s:s, s:s}", "pid", &pid, "comm", &comm, "domain", &domain);
-	bool opened = x->opened, was = v->vm.pid != 0, other = v->vm.pid != (uint32_t)pid;
+	bool opened = x->opened;
 	x->opened = false;
-	v->vm.pid = (uint32_t)MAX(pid, 0);
+	x->seen_pid = (uint32_t)MAX(pid, 0);
 	snprintf(x->domain, sizeof(x->domain), "%s", pid ? domain : "");
-	v->vm.label[0] = '\0';
-	if (pid && x->domain[0])
-		snprintf(v->vm.label, sizeof(v->vm.label), HANDOVER_LABEL "%s", x->domain);
-	else if (pid)
-		snprintf(v->vm.label, sizeof(v->vm.label), "%.31s[%d]", comm, pid);
-	if (pid && other)
+	if (x->domain[0])
+		snprintf(x->seen, sizeof(x->seen), HANDOVER_LABEL "%s", x->domain);
+	else
+		snprintf(x->seen, sizeof(x->seen), "%.31s[%d]", comm, pid);
+	if (pid && x->seen_pid != v->vm.pid)
 		direct_event(v, DIRECT_OPENED, NULL);
-	else if (!pid && (opened || was))
+	else if (!pid && (opened || v->vm.pid))
 		direct_event(v, DIRECT_LEFT, NULL);
 }
 
@@ -189,7 +188,7 @@ void direct_unwatch(struct vgpu *v)
 	x->watching = false;
 	x->inotify = sd_event_source_disable_unref(x->inotify);
 	x->look = sd_event_source_disable_unref(x->look);
-	v->vm.pid = 0;
 	x->opened = false;
-	v->vm.label[0] = x->domain[0] = '\0';
+	x->seen_pid = 0;
+	x->domain[0] = '\0';
 }

@@ -146,24 +146,63 @@ static void plan_job(const struct vgpu *v, struct direct_result *ret)
 	free(facts);
 }
 
-static void apply_job(const struct vgpu *v, struct direct_result *ret)
+/* The plan's changes of who may open it, or all the others. */
+static void plan_part(const struct vgpu *v, bool owners, struct change_plan *ret)
+{
+	const struct change_plan *plan = &v->direct->stored.plan;
+
+	ret->count = 0;
+	for (uint32_t i = 0; i < plan->count; i++) {
+		if ((plan->list[i].kind == CHANGE_OWNER) == owners)
+			ret->list[ret->count++] = plan->list[i];
+	}
+}
+
+static void apply_part(const struct vgpu *v, bool owners, struct direct_result *ret)
 {
 	const struct change_node node = node_of(v);
 	struct change_result result;
+	struct change_plan part;
 
-	change_apply(&node, &v->direct->stored.plan, v->direct->what, &result);
+	plan_part(v, owners, &part);
+	change_apply(&node, &part, v->direct->what, &result);
 	take_result(&result, ret);
 }
 
+static void apply_job(const struct vgpu *v, struct direct_result *ret)
+{
+	apply_part(v, false, ret);
+}
+
+static void give_job(const struct vgpu *v, struct direct_result *ret)
+{
+	apply_part(v, true, ret);
+}
+
+/* Of a vGPU that is there: whatever is not yet as planned. */
+static void reapply_job(const struct vgpu *v, struct direct_result *ret)
+{
+	apply_part(v, false, ret);
+	uint32_t done = ret->done;
+	if (ret->code == 0)
+		give_job(v, ret);
+	ret->done += done;
+}
+
+/* Who may open it is given again; in all else nothing is forced. */
 static void check_job(const struct vgpu *v, struct direct_result *ret)
 {
 	const struct change_node node = node_of(v);
 	struct change_result result;
+	struct change_plan part;
 
 	if (strcmp(ret->boot, v->direct->stored.boot) != 0)
 		return;
-	change_check(&node, &v->direct->stored.plan, v->direct->what, &result);
+	plan_part(v, false, &part);
+	change_check(&node, &part, v->direct->what, &result);
 	take_result(&result, ret);
+	if (ret->code == 0)
+		give_job(v, ret);
 }
 
 static void scrub_job(const struct vgpu *v, struct direct_result *ret)
@@ -223,9 +262,10 @@ static void undo_job(const struct vgpu *v, struct direct_result *ret)
 static void (*const jobs[DIRECT_STATE_COUNT])(const struct vgpu *v, struct direct_result *ret) = {
 	[DIRECT_PLANNING] = plan_job,
 	[DIRECT_APPLYING] = apply_job,
+	[DIRECT_GIVING] = give_job,
 	[DIRECT_CHECKING] = check_job,
 	[DIRECT_REPLANNING] = plan_job,
-	[DIRECT_REAPPLYING] = apply_job,
+	[DIRECT_REAPPLYING] = reapply_job,
 	[DIRECT_SCRUBBING] = scrub_job,
 	[DIRECT_RETIRING] = retire_job,
 	[DIRECT_UNDOING] = undo_job,

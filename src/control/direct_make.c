@@ -44,13 +44,9 @@ static int may_delete(const struct vgpu *v, bool force, const char *what, struct
 
 	if (x->done.done || (v->def.phase != PHASE_DEFINED && x->state != DIRECT_STUCK))
 		return error_set(err, EBUSY, "%s: it is %s (wait for that)", what, direct_state(v));
-	if (v->vm.pid)
-		return error_set(err, EBUSY,
-			"%s: it is held by %s, which has the device itself%s (shut that VM down, "
-			"or "
-			"remove the device from it with device_del)",
-			what, v->vm.label,
-			force ? ", and the kernel takes it from nobody, --force or not" : "");
+	int r = direct_ask_remove(v, force, what, err);
+	if (r < 0)
+		return r;
 	if (x->working || x->waiting)
 		return error_set(err, EBUSY, "%s: it is %s (wait for that)", what, direct_state(v));
 	return 0;
@@ -141,6 +137,12 @@ void direct_start(struct vgpu *v)
 	bool first = !x->in_store;
 	if (!load(v))
 		return;
+	if (first && v->def.phase == PHASE_DEFINED) {
+		direct_note(v, RULES_TAKE, NULL);
+		direct_note(v, RULES_TAKEN, NULL);
+	} else if (first && v->def.phase == PHASE_DELETING) {
+		direct_note(v, RULES_SCRUB, NULL);
+	}
 	if (first)
 		begin(v, begins[v->def.phase].state, begins[v->def.phase].verb);
 	else

@@ -5,6 +5,7 @@
 /* What the files about vGPUs whose VM owns hardware share. */
 
 #include "control/direct.h"
+#include "control/rules.h"
 
 #define DIRECT_LOOK_S    60u   /* who has it open is looked at so often, beside each notice */
 #define DIRECT_RETRY_MS  5000u /* after an undoing that failed; doubles up to: */
@@ -15,7 +16,8 @@
 /* X(NAME, what the API calls it in phase DEFINED; NULL: what it does then, or that it failed) */
 #define DIRECT_STATES(X)                                                                           \
 	X(PLANNING, "creating")   /* what is to be changed */                                      \
-	X(APPLYING, "creating")   /* changes it */                                                 \
+	X(APPLYING, "creating")   /* changes it, all but who may open it */                        \
+	X(GIVING, "creating")     /* its owner may open it */                                      \
 	X(CHECKING, "starting")   /* after a start of vgpud: is all as it was left? */             \
 	X(REPLANNING, "starting") /* after a start of the node: all anew */                        \
 	X(REAPPLYING, "starting")                                                                  \
@@ -78,6 +80,8 @@ struct direct {
 	sd_event_source *inotify, *look, *retry;
 	bool watching, scanning, scan_again;
 	bool opened;                        /* since the last scan */
+	uint32_t seen_pid;                  /* who has it, in the last scan; 0: nobody */
+	char seen[KEEPER_TEXT_MAX];         /* and for people */
 	char domain[VGPU_NAME_LONGEST + 1]; /* of the VM that has it; "": not told */
 	/* The GPU's memory is zero, and nobody has opened its file since. */
 	bool clean;
@@ -104,6 +108,17 @@ bool direct_has_job(enum direct_state state);
  * -errno and why.
  */
 int direct_scrub_work(const struct vgpu *v, struct direct_result *ret);
+
+/* --- direct_rules.c --- */
+/* 0 or -errno and why not; `trouble` with RULES_STUCK. */
+int direct_tell_rules(
+	struct vgpu *v, enum rules_event event, const char *trouble, struct error *err);
+/* The same where nothing can be done about a refusal. */
+void direct_note(struct vgpu *v, enum rules_event event, const char *trouble);
+void direct_note_scrub(struct vgpu *v, const struct direct_scrub_report *scrub);
+int direct_ask_remove(const struct vgpu *v, bool force, const char *what, struct error *err);
+/* Is nothing of its owner in its GPU's memory? */
+bool direct_is_empty(const struct vgpu *v);
 
 /* --- direct_bound.c --- */
 void direct_watch(struct vgpu *v);

@@ -88,7 +88,7 @@ void direct_render(const struct vgpu *v, json_t *json)
 	const struct direct *x = v->direct;
 
 	json_object_set_new(json, "device", text_or_null(x->stored.plan.device));
-	json_object_set_new(json, "bound_to", text_or_null(v->vm.label));
+	json_object_set_new(json, "bound_to", text_or_null(v->vm.pid ? v->vm.label : ""));
 	json_object_set_new(json, "bound_pid", v->vm.pid ? json_integer(v->vm.pid) : json_null());
 	json_object_set_new(json, "bound_domain", text_or_null(x->domain));
 	json_object_set_new(json, "owner_uid", json_integer(x->owner.uid));

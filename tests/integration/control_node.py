@@ -67,16 +67,20 @@ class Node:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(path)
             os.chmod(path, 0o777)
-            notify.settimeout(LIMIT)
+            notify.settimeout(0.1)
+            end = time.monotonic() + LIMIT
             log = open(os.path.join(self.dir, "vgpud.log"), "a")
             self.process = subprocess.Popen(self.command(), stderr=log, stdout=log,
                                             env=dict(self.env, NOTIFY_SOCKET=path))
             log.close()
             try:
-                while b"READY=1" not in notify.recv(4096):
-                    pass
-            except socket.timeout:
-                raise AssertionError("vgpud did not start: " + self.log())
+                said = b""
+                while b"READY=1" not in said:
+                    try:
+                        said = notify.recv(4096)
+                    except socket.timeout:
+                        assert self.process.poll() is None and time.monotonic() < end, \
+                            "vgpud did not start: " + self.log()
             finally:
                 os.unlink(path)
         return self

@@ -112,10 +112,13 @@ def one_point(operation, at):
                 step(host, node)
             node.kill()
         node.env["VGPUD_KILL_AT"] = str(at)
-        node.start()
-        if first:
-            watch(node, lambda: node.state("a") == "ready")
         try:
+            try:
+                node.start()
+            except AssertionError:
+                raise Killed() from None
+            if first:
+                watch(node, lambda: node.state("a") == "ready")
             act(host, node)
             reached = False
         except Killed:
