@@ -16,8 +16,9 @@ static int create(struct cli *cli, int argc, char **argv)
 	int r = cli_parse(cli, argc, argv, options, 1, 1, &words, NULL);
 	if (CLI_PARSE_FAILED(r))
 		return CLI_PARSE_STATUS(r);
-	/* The whole GPU has one type only. */
-	if (!gpu || (!type && (!method || strcmp(method, "passthrough") != 0)))
+	/* The whole GPU has one type only, and what it is cut into often, too. */
+	bool alone = method && (!strcmp(method, "passthrough") || !strcmp(method, "mediate"));
+	if (!gpu || (!type && !alone))
 		return cli_usage(cli);
 	json_t *body = json_pack("{s:s, s:s, s:s*, s:s*, s:s*, s:s*}", "name", words.word[0], "gpu",
 		gpu, "type", type, "method", method, "tenant", tenant, "owner", owner);
@@ -47,7 +48,9 @@ const struct verb verb_create = {.name = "create",
 		"saved; or\n"
 		"passthrough, which gives the whole GPU to one VM, and needs no TYPE; or mediate, "
 		"which gives\n"
-		"a slice that the GPU's driver makes. Of these two a VM owns the hardware: see "
+		"a slice that the GPU's driver makes, and needs no TYPE where it makes one kind "
+		"only. Of\n"
+		"these two a VM owns the hardware: see "
 		"`vgpuctl\n"
 		"qemu-args`. USER, who asks if not given, may open their VFIO file.\n"
 		"vGPUs of one tenant share what their drivers compiled, so that a program need not "

@@ -80,6 +80,7 @@ static const struct key gpu_keys[] = {
 	{"sharing", VALUE_SHARING, offsetof(struct config_gpu, sharing), 0,
 		sizeof(((struct config_gpu *)0)->sharing)},
 	{"standby", VALUE_NUMBER32, offsetof(struct config_gpu, standby), 0, CONFIG_STANDBY_MOST},
+	{"vfs", VALUE_NUMBER32, offsetof(struct config_gpu, vfs), 1, UINT16_MAX},
 	{0},
 };
 

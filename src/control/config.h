@@ -23,6 +23,7 @@ struct config_gpu {
 	uint64_t vram_mib; /* 0: what the GPU has */
 	char sharing[8];   /* cpu or slices; "" : as its kind needs it */
 	uint32_t standby;  /* CONFIG_STANDBY_NODE: the node's */
+	uint32_t vfs;      /* virtual functions to enable; 0: all it has */
 };
 
 struct config {

@@ -15,6 +15,7 @@
 #include "base/parse.h"
 #include "control/gpus.h"
 #include "control/kill_point.h"
+#include "control/slice_types.h"
 #include "host/scrub.h"
 
 #include <errno.h>
@@ -138,7 +139,10 @@ static void plan_job(const struct vgpu *v, struct direct_result *ret)
 		free(plan);
 	} else {
 		gpus_facts(v->d, gpu, NULL, facts);
-		if (plan_passthrough(facts, &x->owner, x->what, plan, &err) < 0)
+		int r = v->def.method == METHOD_MEDIATE
+				? slice_plan(v, facts, plan, &err)
+				: plan_passthrough(facts, &x->owner, x->what, plan, &err);
+		if (r < 0)
 			take_error(&err, ret);
 		change_plan_settle(&node, plan);
 		ret->plan = plan;
@@ -413,6 +417,7 @@ static void on_job_done(void *data, json_t *json)
 	struct direct_result *result = calloc(1, sizeof(*result));
 	enum direct_event event = DIRECT_BAD;
 	char gpu[TYPES_NAME_MAX];
+	bool slice = v->def.method == METHOD_MEDIATE;
 
 	memcpy(gpu, v->def.gpu, sizeof(gpu));
 	x->working = false;
@@ -433,6 +438,8 @@ static void on_job_done(void *data, json_t *json)
 		free(result->plan);
 	}
 	free(result);
+	if (slice)
+		slice_types_refresh(d, gpu);
 	next_on_gpu(d, gpu);
 }
 

@@ -82,6 +82,11 @@ int direct_scrub(struct vgpu *v, vgpu_done done, void *data, const char *what, s
 {
 	struct direct *x = v->direct;
 
+	if (v->def.method != METHOD_PASSTHROUGH)
+		return error_set(err, ENOTSUP,
+			"%s: %s is a slice, which the driver of %s empties itself (delete it, and "
+			"create one anew)",
+			what, v->def.name, v->def.gpu);
 	if (v->vm.pid)
 		return error_set(err, EBUSY, "%s: %s is held by %s (shut that VM down)", what,
 			v->def.name, v->vm.label);

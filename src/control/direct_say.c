@@ -131,6 +131,12 @@ json_t *direct_qemu_args(const struct vgpu *v, struct error *err)
 		snprintf(device, sizeof(device), "vfio-pci,host=%s", plan->list[i].subject);
 		add_device(args, device);
 	}
+	/* A VF that stays with its vendor's driver. */
+	if (!json_array_size(args)) {
+		snprintf(device, sizeof(device), "vfio-pci,sysfsdev=/sys/bus/pci/devices/%s",
+			plan->device);
+		add_device(args, device);
+	}
 	return json_pack("{s:o, s:s}", "args", args, "note",
 		"all of the guest's memory is locked while it runs: whoever starts QEMU needs that "
 		"much as RLIMIT_MEMLOCK (ulimit -l), and the node that much free");

@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "control/gpu_rules.h"
+#include "control/slice_types.h"
 #include "control/standby.h"
 #include "control/vgpu.h"
 #include "host/inventory.h"
@@ -89,8 +90,16 @@ static void make_types(struct vgpud *d, bool tell)
 				types_ladder(gpu, d->types + d->n_types, TYPES_MAX - d->n_types);
 		if (!gpu->gone && d->n_types < TYPES_MAX && types_whole(gpu, &d->types[d->n_types]))
 			d->n_types++;
+		if (!gpu->gone)
+			d->n_types += slice_types_get(
+				d, gpu->name, d->types + d->n_types, TYPES_MAX - d->n_types);
 	}
 	add_config_types(d, tell);
+}
+
+void gpus_types_changed(struct vgpud *d)
+{
+	make_types(d, false);
 }
 
 /* --- GPUs --- */
@@ -278,6 +287,7 @@ void gpus_rescan(struct vgpud *d)
 	}
 	for (size_t i = 0; i < inventory.count; i++)
 		changed |= gpu_seen(d, &inventory.gpus[i]);
+	slice_types_refresh(d, NULL);
 	if (!changed)
 		return;
 	make_types(d, false);

@@ -28,6 +28,8 @@ int gpus_set_root(struct vgpud *d, const char *root, struct error *err);
 void gpus_read(struct vgpud *d);
 /* The same again: what came, went or changed becomes an event. */
 void gpus_rescan(struct vgpud *d);
+/* What slices a GPU offers was told anew. */
+void gpus_types_changed(struct vgpud *d);
 /* Which vGPUs have a GPU that can carry them; what changed becomes an event. */
 void gpus_check_vgpus(struct vgpud *d);
 /* Follows changes from now on. */

@@ -37,12 +37,14 @@ static bool may_write(const struct vgpud *d)
 void gpus_facts(const struct vgpud *d, const struct gpu *gpu, const struct gpu_use *use,
 	struct host_facts *ret)
 {
+	const struct config_gpu *own = config_find_gpu(&d->config, gpu->name);
 	struct host_gpu host = {.kind = gpu->kind, .vram_mib = gpu->vram_mib};
 	const struct host_use host_use = {.root = may_write(d),
 		.mixed = gpu->mixed,
 		.vgpus = use ? use->vgpus : 0,
 		.method = use ? gpu_method(d, gpu) : NULL,
-		.offered = METHODS_OFFERED};
+		.offered = METHODS_OFFERED,
+		.vfs = own ? own->vfs : 0};
 
 	snprintf(host.name, sizeof(host.name), "%.39s", gpu->name);
 	memcpy(host.driver, gpu->driver, sizeof(host.driver));

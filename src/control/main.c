@@ -7,6 +7,7 @@
 #include "control/http.h"
 #include "control/kill_point.h"
 #include "control/memory.h"
+#include "control/slice_types.h"
 #include "control/standby.h"
 #include "control/tcp.h"
 #include "control/tenant.h"
@@ -334,6 +335,7 @@ static int prepare(struct vgpud *d, struct options *o, struct servers *s, struct
 	host_kernel_open(d, root);
 	if (r < 0)
 		return r;
+	d->slices = slice_types_new();
 	gpus_read(d);
 	r = open_run_dir(d, o, err);
 	if (r == 0)
@@ -363,6 +365,7 @@ static int prepare(struct vgpud *d, struct options *o, struct servers *s, struct
 	}
 	if (r == 0) {
 		gpus_watch(d);
+		slice_types_refresh(d, NULL);
 	}
 	if (r == 0 && vgpud_watch_idle(d) < 0)
 		log_warning("idle vGPUs are not hibernated: no timer");
@@ -416,6 +419,7 @@ static int serve(struct options *o)
 	slicing_close(&d);
 	vgpud_free_vgpus(&d); /* the keepers stay */
 	standbys_destroy(d.standbys);
+	slice_types_free(d.slices);
 	handover_destroy(s.handover);
 	if (s.api)
 		d.events.added = NULL;

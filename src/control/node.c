@@ -80,10 +80,17 @@ static int request_type(struct vgpud *d, const struct vgpu_request *request, enu
 	snprintf(whole, sizeof(whole), "%.40s-passthrough", request->gpu);
 	if (!request->type && method == METHOD_PASSTHROUGH)
 		wanted = whole;
-	if (!wanted)
+	if (!wanted && method == METHOD_MEDIATE)
+		*ret = types_only_slice(d->types, d->n_types, request->gpu);
+	else if (!wanted)
 		*ret = types_default(d->types, d->n_types, request->gpu);
 	else
 		*ret = vgpud_find_type(d, wanted);
+	if (!*ret && !wanted && method == METHOD_MEDIATE)
+		return error_set(err, ENOENT,
+			"%s: %s has several types of slices, or none (see `vgpuctl type list %s` "
+			"and `vgpuctl gpu show %s`)",
+			what, request->gpu, request->gpu, request->gpu);
 	if (!*ret)
 		return error_set(err, ENOENT,
 			"%s: type '%.64s' does not exist (see `vgpuctl type list %s`)", what,

@@ -132,6 +132,20 @@ const struct type *types_default(const struct type *types, size_t n, const char 
 	return best;
 }
 
+const struct type *types_only_slice(const struct type *types, size_t n, const char *gpu)
+{
+	const struct type *only = NULL;
+
+	for (size_t i = 0; i < n; i++) {
+		if (strcmp(types[i].gpu, gpu) != 0 || types[i].kind != TYPE_SLICE)
+			continue;
+		if (only)
+			return NULL;
+		only = &types[i];
+	}
+	return only;
+}
+
 const struct type *types_like(
 	const struct type *types, size_t n, const char *gpu, const struct type *like)
 {
@@ -148,6 +162,8 @@ const struct type *types_like(
 uint32_t types_available(const struct gpu *gpu, const struct type *type, const struct gpu_use *use)
 {
 	uint64_t free_mib = gpu->vram_mib > use->vram_mib ? gpu->vram_mib - use->vram_mib : 0;
+	if (type->kind == TYPE_SLICE)
+		return use->vgpus > use->of_type && !gpu->mixed ? 0 : type->available;
 	if (type->kind != TYPE_SHARE) {
 		uint64_t more =
 			type->max_instances > use->of_type ? type->max_instances - use->of_type : 0;

@@ -30,7 +30,7 @@
 enum method { METHOD_EMULATE, METHOD_FORWARD, METHOD_MEDIATE, METHOD_PASSTHROUGH, METHOD_COUNT };
 
 /* Those that this vgpud can do, a bit for each. */
-#define METHODS_OFFERED (1u << METHOD_EMULATE | 1u << METHOD_FORWARD | 1u << METHOD_PASSTHROUGH)
+#define METHODS_OFFERED ((1u << METHOD_COUNT) - 1)
 
 extern const char *const method_names[METHOD_COUNT];
 /* METHOD_COUNT when there is no such method. */
@@ -92,6 +92,7 @@ struct type {
 	char slice[TYPES_NAME_MAX]; /* TYPE_SLICE: what the kernel calls it */
 	uint64_t vram_mib;
 	uint32_t max_instances;
+	uint32_t available; /* TYPE_SLICE: that its driver could make when it was asked last */
 	uint32_t max_width, max_height; /* pixels */
 	uint32_t heads;
 	uint32_t hibernate_idle_s; /* 0: never; TYPES_IDLE_NODE */
@@ -122,6 +123,9 @@ enum method type_method(const struct type *type);
 
 /* The type a vGPU gets when nobody chose one; NULL when there is none. */
 const struct type *types_default(const struct type *types, size_t n, const char *gpu);
+
+/* The type of its slices, if it has one kind of them only; else NULL. */
+const struct type *types_only_slice(const struct type *types, size_t n, const char *gpu);
 
 /* The GPU's type that is like this one of another GPU; NULL when there is none. */
 const struct type *types_like(

@@ -62,6 +62,7 @@ typedef void (*vgpu_outcome_done)(
 struct direct;
 struct node_memory;
 struct operation;
+struct slice_types_cache;
 struct standbys;
 
 struct vgpu_waiter {
@@ -128,8 +129,9 @@ struct vgpud {
 	struct gpus_errors *errors; /* NULL: none looked at yet */
 	struct children children;
 	struct store *store;
-	struct standbys *standbys;  /* NULL: none is kept */
-	struct node_memory *memory; /* NULL: not open */
+	struct standbys *standbys;        /* NULL: none is kept */
+	struct node_memory *memory;       /* NULL: not open */
+	struct slice_types_cache *slices; /* slice_types.h */
 	struct share share;
 	struct balance *balances[VGPUD_MAX_GPUS];     /* NULL: none */
 	struct slice_thread *slicers[VGPUD_MAX_GPUS]; /* NULL: none */
