@@ -138,7 +138,8 @@ static void print_turned(const json_t *node, bool on)
 		printf("over-commit is off: nothing is locked%s\n",
 			json_is_true(json_object_get(ksm, "running"))
 				? "; KSM runs on, for somebody else had started it"
-				: ", and KSM is stopped and unmerged");
+			: field(ksm, "run") == 2 ? ", and KSM is stopped and unmerged"
+						 : ", and KSM was stopped by somebody else");
 }
 
 static int node_overcommit(struct cli *cli, int argc, char **argv)
