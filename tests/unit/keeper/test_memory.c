@@ -129,8 +129,8 @@ static const char *verdict(struct vm *vm)
 
 static void expect_words(const char *text, const char *words)
 {
-	if (!strstr(text, words))
-		fail_msg("\"%s\" does not say \"%s\"", text, words);
+	if (!text || !strstr(text, words))
+		fail_msg("\"%s\" does not say \"%s\"", text ? text : "", words);
 }
 
 /* The process that holds the memory; 0: there is none. */
