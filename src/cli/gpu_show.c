@@ -96,9 +96,14 @@ static void show_state(const json_t *gpu)
 	struct text state = {0}, vram = {0};
 
 	add(&state, "%s", string_or(gpu, "state", "?"));
-	if (method)
-		add(&state, ", carries %lld vGPUs by %s%s%s", number_of(gpu, "vgpus"), method,
-			type ? " of type " : "", type ? type : "");
+	if (number_of(gpu, "vgpus"))
+		add(&state, ", carries %lld vGPUs%s%s%s%s", number_of(gpu, "vgpus"),
+			method ? " by " : "", method ? method : "", type ? " of type " : "",
+			type ? type : "");
+	if (strcmp(string_or(gpu, "mode", "any"), "any") != 0)
+		add(&state, ", kept for %s", string_of(gpu, "mode"));
+	if (string_of(gpu, "left_by"))
+		add(&state, ", with what %s left in it", string_of(gpu, "left_by"));
 	add(&state, ", %s%s", string_or(gpu, "policy", "?"),
 		is_true(gpu, "mixed") ? ", types may be mixed" : "");
 	print_fact("state", &state);

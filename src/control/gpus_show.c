@@ -43,6 +43,7 @@ void gpus_facts(const struct vgpud *d, const struct gpu *gpu, const struct gpu_u
 		.mixed = gpu->mixed,
 		.vgpus = use ? use->vgpus : 0,
 		.method = use ? gpu_method(d, gpu) : NULL,
+		.kept = use && gpu->kept ? method_names[gpu->mode] : NULL,
 		.offered = METHODS_OFFERED,
 		.vfs = own ? own->vfs : 0};
 

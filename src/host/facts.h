@@ -34,6 +34,7 @@ struct host_use {
 	bool mixed;         /* its vGPUs may be of several methods */
 	unsigned vgpus;     /* it carries */
 	const char *method; /* of one of them; NULL: it carries none */
+	const char *kept;   /* the one method it is kept for; NULL: any */
 	unsigned offered;   /* methods that vgpud can do, a bit for each */
 	uint32_t vfs;       /* virtual functions to enable, if there are none; 0: all it has */
 };

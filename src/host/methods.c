@@ -72,11 +72,23 @@ static bool not_pci(const struct host_facts *f, enum host_method method, struct 
 
 static bool carries_other(const struct host_facts *f, enum host_method method, struct words *w)
 {
-	if (!f->use.vgpus || !f->use.method || f->use.mixed ||
+	/* Mixed are the types of vGPUs and whether they are emulated, not slices with others. */
+	bool slices = method == HOST_MEDIATE ||
+		      (f->use.method && !strcmp(f->use.method, host_method_names[HOST_MEDIATE]));
+	if (!f->use.vgpus || !f->use.method || (f->use.mixed && !slices) ||
 		!strcmp(f->use.method, host_method_names[method]))
 		return false;
 	say(w, "%u %s of method %s", f->use.vgpus, f->use.vgpus == 1 ? "vGPU" : "vGPUs",
 		f->use.method);
+	return true;
+}
+
+static bool kept_for_other(const struct host_facts *f, enum host_method method, struct words *w)
+{
+	if (!f->use.kept || !strcmp(f->use.kept, host_method_names[method]))
+		return false;
+	say(w, "%s", f->use.kept);
+	snprintf(w->way, sizeof(w->way), "%.48s", f->gpu.name);
 	return true;
 }
 
@@ -378,6 +390,8 @@ static const struct condition {
 	{"carries-vgpus", P, true, carries_vgpus,
 		"it carries {}, and a GPU in passthrough carries none (rule 3)",
 		"move them to another GPU, or delete them"},
+	{"kept-for-other", E | F | M | P, true, kept_for_other, "it is kept for {} (rules 2 and 3)",
+		"vgpuctl gpu mode {} any"},
 	{"power-error", F | M | P, true, power_error,
 		"its power management failed, and it does not answer",
 		"see the kernel's log (dmesg); restart the node"},

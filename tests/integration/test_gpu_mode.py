@@ -107,6 +107,15 @@ def test_rule_3_keeps_vgpus_from_a_gpu_kept_for_passthrough(node):
     assert gpu(node, GPU)["vgpus"] == 1
 
 
+def test_what_gpu_show_says_is_what_happens(node):
+    node.good("gpu", "mode", GPU, "passthrough")
+    shown = {m["method"]: m for m in gpu(node, GPU)["methods"]}
+    assert shown["passthrough"]["possible"] and not shown["forward"]["possible"]
+    why = next(f for f in shown["forward"]["findings"] if f["condition"] == "kept-for-other")
+    assert why["remedy"] == "vgpuctl gpu mode %s any" % GPU
+    assert "kept for passthrough" in node.good("gpu", "show", GPU)
+
+
 def test_rule_3_keeps_a_gpu_with_vgpus_from_passthrough(node):
     node.good("gpu", "mode", GPU, "forward")
     line = node.refused(*create(node, "p", "--method", "passthrough"))

@@ -234,8 +234,14 @@ static void test_what_vgpud_says(void **state)
 	assert_non_null(strstr(tree_finding(facts, HOST_MEDIATE, "other-method")->text,
 		"1 vGPU of method forward"));
 	assert_true(tree_possible(facts, HOST_FORWARD));
+	assert_non_null(tree_finding(facts, HOST_EMULATE, "other-method"));
 	facts->use.mixed = true;
-	assert_null(tree_finding(facts, HOST_MEDIATE, "other-method"));
+	assert_null(tree_finding(facts, HOST_EMULATE, "other-method"));
+	assert_non_null(tree_finding(facts, HOST_MEDIATE, "other-method"));
+	facts->use.kept = "forward";
+	assert_null(tree_finding(facts, HOST_FORWARD, "kept-for-other"));
+	assert_string_equal(tree_finding(facts, HOST_PASSTHROUGH, "kept-for-other")->remedy,
+		"vgpuctl gpu mode gpu-03:00.0 any");
 	facts->render_access = -13;
 	assert_non_null(tree_finding(facts, HOST_FORWARD, "render-node-denied"));
 	facts->vanished = true;
@@ -265,7 +271,8 @@ static void test_the_node_as_it_should_be(void **state)
 static void test_no_condition_is_left_out(void **state)
 {
 	static const char *const others[] = {"vanished", "software", "hardware", "not-pci",
-		"other-method", "carries-vgpus", "render-node-denied", "not-root"};
+		"other-method", "carries-vgpus", "kept-for-other", "render-node-denied",
+		"not-root"};
 
 	for (size_t i = 0; host_condition_name(i); i++) {
 		bool seen = false;
