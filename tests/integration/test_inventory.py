@@ -63,7 +63,7 @@ def test_a_gpu_that_could_go_to_a_machine(tree):
         assert shown["device_nodes"] == ["/dev/dri/card0", "/dev/dri/renderD128"]
         answers = {name: (m["possible"], m["offered"]) for name, m in methods(node, GPU).items()}
         assert answers == {"emulate": (False, True), "forward": (True, True),
-                           "mediate": (False, False), "passthrough": (True, False)}
+                           "mediate": (False, False), "passthrough": (True, True)}
         soft = node.json("gpu", "show", "soft0")
         assert soft["pci"] is None and soft["holders"] == []
 
@@ -91,7 +91,7 @@ def test_refused_where_nothing_can_draw(tree):
     tree.pci("0000:04:00.0")
     with node_of(tree, "[gpu gpu-04:00.0]\nmixed = yes\n") as node:
         assert names(node) == ["soft0", GPU, "gpu-04:00.0"]
-        assert node.json("type", "list", GPU) == []
+        assert [t["name"] for t in node.json("type", "list", GPU)] == [GPU + "-passthrough"]
         assert "vfio-pci" in node.refused("create", "a", "--gpu", GPU, "--type", TYPE)
         assert "no driver" in node.refused("create", "a", "--gpu", "gpu-04:00.0", "--type", TYPE)
         assert "set-aside" in conditions(node, GPU, "forward")
