@@ -50,8 +50,8 @@ static void find_others(const struct host_roots *roots, struct reset_result *ret
 	char other[PCI_ADDRESS_MAX];
 
 	snprintf(other, sizeof(other), "%s", ret->address);
-	for (char f = '0'; f <= '7'; f++) {
-		other[strlen(other) - 1] = f;
+	for (unsigned i = 0; i <= PCI_SLOT_OTHERS; i++) {
+		other[strlen(other) - 1] = (char)('0' + i);
 		if (!strcmp(other, ret->address))
 			continue;
 		cleanup_close int dir = pci_open(roots, other);
@@ -82,7 +82,7 @@ static int look(const struct host_roots *roots, struct reset_result *ret, struct
 /* Waits a moment for a function that does not answer yet. */
 static int read_again(const struct host_roots *roots, const char *address, struct pci_header *now)
 {
-	const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000l};
+	const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000L};
 	uint64_t end = clock_ms() + ANSWER_MS;
 	int r;
 

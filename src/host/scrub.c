@@ -34,29 +34,16 @@
 #include "host/held.h"
 #include "host/pci_header.h"
 #include "host/scrub_memory.h"
+#include "host/scrub_wake.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-#define COMMAND_MEMORY 0x2u /* it answers to accesses of its memory BARs */
 #define PAGE_BYTES     4096u
-#define AWAKE_MS       2000u
-#define LOOK_MS        20u
-#define WRITE_MS       5000u
 #define LIMIT_FLOOR_MS 20000u
 #define PASSES         3u /* over all of the memory */
-#define POWER_ON       "on"
-
-/* What it was before it was woken; what is false, 0 or "" was not changed. */
-struct asleep {
-	char power[16]; /* of power/control */
-	bool disabled;
-	bool deaf;
-	uint16_t command;
-};
 
 struct scrub {
 	const struct host_roots *roots;
@@ -64,7 +51,6 @@ struct scrub {
 	const struct scrub_request *request;
 	struct scrub_result *ret;
 	struct pci_device device;
-	struct asleep was;
 };
 
 unsigned scrub_limit_ms(uint64_t bytes)
@@ -96,106 +82,6 @@ static int look(struct scrub *s)
 	ret->bar = scrub_window(&s->device, &ret->beyond);
 	ret->window_bytes = ret->bar < 0 ? 0 : s->device.bars[ret->bar].size;
 	return 0;
-}
-
-/* --- waking it, and back --- */
-
-static int write_file(const struct scrub *s, const char *name, const char *text)
-{
-	char path[SYSFS_PATH_MAX];
-
-	snprintf(path, sizeof(path), "%s/bus/pci/devices/%s/%s", s->roots->sys, s->ret->address,
-		name);
-	return s->kernel->write(s->kernel->data, path, text, WRITE_MS);
-}
-
-/* In the kernel's runtime power management; a kernel without it has the function awake. */
-static int power_up(struct scrub *s)
-{
-	const struct timespec pause = {.tv_nsec = LOOK_MS * 1000000l};
-	uint64_t end = clock_ms() + AWAKE_MS;
-	char text[16];
-
-	cleanup_close int dir = pci_open(s->roots, s->ret->address);
-	if (dir < 0)
-		return dir;
-	int r = sysfs_read(dir, "power/control", text, sizeof(text));
-	if (r == -ENOENT)
-		return 0;
-	if (r < 0)
-		return r;
-	if (strcmp(text, POWER_ON) != 0) {
-		r = write_file(s, "power/control", POWER_ON "\n");
-		if (r < 0)
-			return r;
-		memcpy(s->was.power, text, sizeof(text));
-	}
-	while ((r = sysfs_read(dir, "power/runtime_status", text, sizeof(text))) == 0 &&
-		(!strncmp(text, "suspend", 7) || !strcmp(text, "resuming"))) {
-		if (clock_ms() >= end)
-			return -ETIMEDOUT;
-		nanosleep(&pause, NULL);
-	}
-	return strcmp(text, "error") != 0 ? 0 : -EIO;
-}
-
-/* Without a driver nobody has enabled it, nor the bridges above it. */
-static int enable(struct scrub *s)
-{
-	uint64_t enabled;
-
-	if (s->ret->driver[0])
-		return 0;
-	cleanup_close int dir = pci_open(s->roots, s->ret->address);
-	if (dir < 0)
-		return dir;
-	int r = sysfs_number(dir, "enable", 10, UINT32_MAX, &enabled);
-	if (r < 0 || enabled)
-		return r == -ENOENT ? 0 : r;
-	r = write_file(s, "enable", "1\n");
-	s->was.disabled = r == 0;
-	return r;
-}
-
-/* A virtual function's decoding is its parent's, and its own bit is not there. */
-static int make_answer(struct scrub *s)
-{
-	struct pci_header header;
-
-	int r = pci_header_read(s->roots, s->ret->address, &header);
-	if (r < 0 || s->device.physfn[0] || (header.command & COMMAND_MEMORY))
-		return r;
-	s->was.command = header.command;
-	r = pci_command_write(
-		s->roots, s->ret->address, (uint16_t)(header.command | COMMAND_MEMORY));
-	if (r < 0)
-		return r;
-	s->was.deaf = true;
-	r = pci_header_read(s->roots, s->ret->address, &header);
-	return r < 0 ? r : header.command & COMMAND_MEMORY ? 0 : -EIO;
-}
-
-static int wake(struct scrub *s)
-{
-	int r = power_up(s);
-
-	if (r == 0)
-		r = enable(s);
-	return r < 0 ? r : make_answer(s);
-}
-
-/* As it was, as far as it can be: it may be gone, and an awake function does no harm. */
-static void put_to_sleep(struct scrub *s)
-{
-	char text[sizeof(s->was.power) + 1];
-
-	if (s->was.deaf)
-		(void)pci_command_write(s->roots, s->ret->address, s->was.command);
-	if (s->was.disabled)
-		(void)write_file(s, "enable", "0\n");
-	snprintf(text, sizeof(text), "%s\n", s->was.power);
-	if (s->was.power[0])
-		(void)write_file(s, "power/control", text);
 }
 
 /* --- the memory --- */
@@ -267,18 +153,20 @@ static void judge(const struct scrub *s)
 
 static int scrub(struct scrub *s)
 {
+	struct scrub_asleep was;
+
 	s->ret->step = SCRUB_LOOK;
 	int r = look(s);
 	if (r < 0)
 		return r;
 	if (s->ret->bar >= 0) {
 		s->ret->step = SCRUB_WAKE;
-		r = wake(s);
+		r = scrub_wake(s->roots, s->kernel, &s->device, &was);
 		if (r == 0)
 			r = work(s);
 		if (r == 0)
 			r = look_again(s);
-		put_to_sleep(s);
+		scrub_sleep(s->roots, s->kernel, &s->device, &was);
 	}
 	if (r == 0)
 		judge(s);

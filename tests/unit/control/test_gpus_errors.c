@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #define ADDRESS "0000:03:00.0"
+#define FOLDER  "/bus/pci/devices/0000:03:00.0"
 
 struct node {
 	struct vgpud d;
@@ -30,8 +31,7 @@ static void count(const struct node *n, const char *text)
 
 static int set_up(void **state)
 {
-	static const char *const folders[] = {
-		"", "/bus", "/bus/pci", "/bus/pci/devices", "/bus/pci/devices/" ADDRESS};
+	static const char *const folders[] = {"", "/bus", "/bus/pci", "/bus/pci/devices", FOLDER};
 	struct node *n = calloc(1, sizeof(*n));
 	char path[256];
 
@@ -43,7 +43,7 @@ static int set_up(void **state)
 		snprintf(path, sizeof(path), "%s%s", n->sys, folders[i]);
 		assert_int_equal(mkdir(path, 0700), 0);
 	}
-	snprintf(n->file, sizeof(n->file), "%s/bus/pci/devices/" ADDRESS "/aer_dev_fatal", n->sys);
+	snprintf(n->file, sizeof(n->file), "%s" FOLDER "/aer_dev_fatal", n->sys);
 	n->d.roots.sys = n->sys;
 	n->d.n_gpus = 2;
 	strcpy(n->d.gpus[0].name, "soft0");
@@ -58,8 +58,7 @@ static int tear_down(void **state)
 {
 	struct node *n = *state;
 	char path[256];
-	static const char *const folders[] = {
-		"/bus/pci/devices/" ADDRESS, "/bus/pci/devices", "/bus/pci", "/bus", ""};
+	static const char *const folders[] = {FOLDER, "/bus/pci/devices", "/bus/pci", "/bus", ""};
 
 	gpus_errors_close(&n->d);
 	unlink(n->file);
