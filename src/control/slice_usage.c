@@ -157,6 +157,7 @@ void slice_usage_destroy(struct slice_usage *u)
 	until.tv_sec += HANGS_S;
 	if (pthread_timedjoin_np(u->thread, NULL, &until) != 0) {
 		log_warning("the driver of a GPU does not say what processes use of it: it hangs");
+		pthread_detach(u->thread);
 		return;
 	}
 	pthread_mutex_destroy(&u->lock);

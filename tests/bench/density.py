@@ -189,9 +189,10 @@ def main():
     options = parse()
     (cache.BUILD / "bench").mkdir(parents=True, exist_ok=True)
     rows = []
+    config = f"[node]\nsoft_vram_mib = {VRAM_MIB}\n"
     for part in options.only:
-        node = node_module.Node(f"[node]\nsoft_vram_mib = {VRAM_MIB}\n", soft_gpus=GPUS)
-        with forward.Screen(), node:
+        # The node takes the environment as it is: with the screen.
+        with forward.Screen(), node_module.Node(config, soft_gpus=GPUS) as node:
             for row in globals()[f"part_{part}"](node, options):
                 print(row.text(), flush=True)
                 rows.append(row)
