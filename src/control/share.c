@@ -11,8 +11,8 @@
 #include <string.h>
 
 #define SHARE_NAME           256
-#define SHARE_WEIGHT_LARGEST 2000u /* with all that is added to it about what the kernel knows */
-#define SHARE_LIGHT          8u    /* times its weight: see share_balance.c */
+#define SHARE_WEIGHT_LARGEST 400u /* with all that is added to it about what the kernel knows */
+#define SHARE_LIGHT          25u  /* times its weight: see share_balance.c */
 #define SHARE_SWEEP_MS       500u
 #define SHARE_PERIOD_US                                                                            \
 	10000u /* a limited process waits at most about so long for its next part                  \

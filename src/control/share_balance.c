@@ -11,7 +11,7 @@
  * It also gives each its part of every few ms, so one that draws a small frame now and then waits
  * several times for the others within that frame, though it takes far less than its share in all.
  * Who used less than half of its share since the last time, and owes nothing, is light: its weight
- * is several times as large, and its slices are shorter than those of the others, which lets the
+ * is many times as large, and its slices are shorter than those of the others, which lets the
  * kernel take the CPU from one of them at once. Both only decide who is first, as long as it stays
  * light; when it does not, it is so until the next look and is charged for what it took.
  *
@@ -30,14 +30,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BALANCE_MS      250u
-#define BALANCE_IDLE_MS 2000u              /* while nobody draws */
-#define BALANCE_FULL_NS (200LL * SCHED_MS) /* a balance of so much would double the weight */
-#define BALANCE_MOST    500                /* thousandths of the weight */
+#define BALANCE_MS       250u
+#define BALANCE_IDLE_MS  2000u /* while nobody draws */
+#define BALANCE_FULL_MS  500u  /* a balance of its part of so much doubles the weight, */
+#define BALANCE_FULL_NS  (200LL * SCHED_MS) /* but no more than that, */
+#define BALANCE_LEAST_NS (10LL * SCHED_MS)  /* and no less: such balances come and go */
+#define BALANCE_MOST     500                /* thousandths of the weight */
 
 #define BALANCE_ACCURACY_US 10000u
 #define BALANCE_LIGHT_DEBT  (-20LL * SCHED_MS) /* who owes more is not light */
-#define BALANCE_HEAVY_SLICE 3u                 /* times the slice of those who are light */
+#define BALANCE_LIGHT_SLICE 4u                 /* a part of the slice of the others */
 
 struct balance {
 	struct deficit deficit;
@@ -92,11 +94,13 @@ static void balance_forget(struct vgpud *d, struct balance *b, const char *gpu)
 	}
 }
 
-static uint32_t balance_gain(const struct balance *b, uint32_t id)
+/* `part_ns`: what it is entitled to in BALANCE_FULL_MS. */
+static uint32_t balance_gain(const struct balance *b, uint32_t id, uint64_t part_ns)
 {
 	if (b->deficit.gpu.policy != SCHED_EQUAL_SHARE)
 		return SHARE_GAIN_ONE;
-	int64_t gain = deficit_balance_ns(&b->deficit, id) * SHARE_GAIN_ONE / BALANCE_FULL_NS;
+	int64_t full = MAX(MIN((int64_t)part_ns, BALANCE_FULL_NS), BALANCE_LEAST_NS);
+	int64_t gain = deficit_balance_ns(&b->deficit, id) * SHARE_GAIN_ONE / full;
 
 	return (uint32_t)(SHARE_GAIN_ONE + MAX(MIN(gain, BALANCE_MOST), -BALANCE_MOST));
 }
@@ -109,10 +113,9 @@ static bool balance_is_light(
 	return ran_ns < (v->share.light ? part_ns / 4 * 3 : part_ns / 2);
 }
 
-static void balance_correct(struct vgpu *v, const struct balance *b, bool light, uint64_t slice_ns)
+static void balance_correct(struct vgpu *v, uint32_t gain, bool light, uint64_t slice_ns)
 {
-	uint32_t gain = balance_gain(b, v->share.id),
-		 pid = v->have_status ? v->status.device_pid : 0;
+	uint32_t pid = v->have_status ? v->status.device_pid : 0;
 	bool changed = light != v->share.light;
 
 	v->share.light = light;
@@ -121,7 +124,7 @@ static void balance_correct(struct vgpu *v, const struct balance *b, bool light,
 	if (!pid || (!changed && v->share.slice_pid == pid))
 		return;
 	v->share.slice_pid = pid;
-	int r = cpu_slice_set((pid_t)pid, light ? slice_ns : slice_ns * BALANCE_HEAVY_SLICE);
+	int r = cpu_slice_set((pid_t)pid, light ? slice_ns / BALANCE_LIGHT_SLICE : slice_ns);
 	if (r < 0)
 		log_debug("%s: its slice stays as it is: %s", v->def.name, strerror(-r));
 }
@@ -165,9 +168,10 @@ static void balance_gpu(struct vgpud *d, const struct gpu *gpu, struct balance *
 	if (first || sched_entitle(&gpu->sched, params, n, due) < 0)
 		return;
 	for (size_t i = 0; i < n; i++) {
-		uint64_t part = step / 1000 * vgpud_share_cpus(d) / 1000 * due[i].share / 1000;
-		bool light = balance_is_light(b, vgpus[i], ran[i], part);
-		balance_correct(vgpus[i], b, light, sched_slice_ns(&gpu->sched, n));
+		uint64_t us = (uint64_t)vgpud_share_cpus(d) * due[i].share / 1000; /* a second */
+		bool light = balance_is_light(b, vgpus[i], ran[i], step / 1000 * us / 1000);
+		uint32_t gain = balance_gain(b, vgpus[i]->share.id, BALANCE_FULL_MS * us);
+		balance_correct(vgpus[i], gain, light, sched_slice_ns(&gpu->sched, n));
 	}
 }
 

@@ -100,13 +100,25 @@ static uint64_t slices_cost(const struct slices_vgpu *v, uint64_t used_ns)
 	return used_ns * SCHED_WEIGHT_MAX / v->due.weight;
 }
 
+/* By how much its count may be below that of the others when it comes back. */
+static uint64_t slices_credit(const struct slices *s, const struct slices_vgpu *v)
+{
+	uint64_t others = 0;
+
+	for (unsigned i = 0; i < SCHED_VGPUS_MAX; i++)
+		others += s->vgpus[i].wants && &s->vgpus[i] != v ? s->vgpus[i].due.weight : 0;
+	/* With less weight than it has, theirs grow faster in that time than its own would. */
+	uint64_t weight = others ? MIN(others, v->due.weight) : v->due.weight;
+	return SLICES_CREDIT_NS * SCHED_WEIGHT_MAX / weight;
+}
+
 int slices_want(struct slices *s, uint32_t id, bool wants)
 {
 	struct slices_vgpu *v = id ? slices_find(s, id) : NULL;
 
 	if (!v)
 		return -ENOENT;
-	uint64_t credit = slices_cost(v, SLICES_CREDIT_NS);
+	uint64_t credit = slices_credit(s, v);
 	if (wants && !v->wants)
 		v->count = MAX(v->count, s->count > credit ? s->count - credit : 0);
 	v->wants = wants;

@@ -50,14 +50,15 @@ def processes(node, name):
 
 
 def pss_mib(pids):
-    """What they weigh, but for memory that a client gave: that is its resources' own."""
+    """What they weigh. Memory that a client shares counts whole, for its vGPU is charged the whole of
+    it, and that is taken off again."""
     kib = 0
     for pid in pids:
-        client = False
+        counted = "Pss:"
         for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
             if re.match("[0-9a-f]+-[0-9a-f]+ ", line):
-                client = CLIENT_MEMORY in line
-            elif line.startswith("Pss:") and not client:
+                counted = "Rss:" if CLIENT_MEMORY in line else "Pss:"
+            elif line.startswith(counted):
                 kib += int(line.split()[1])
     return kib / 1024
 

@@ -36,6 +36,7 @@ struct process {
 	uint64_t left_ns;            /* of the one under way */
 	uint64_t thinks_until, idle_since, inside, held_until;
 	bool waits;
+	unsigned sometimes; /* it thinks for 8 ms once in about so many pieces; 0: never */
 	uint64_t slow_ns,
 		wakes_at;         /* it wakes up so late, and thinks for longer; will have, then */
 	uint64_t ran_ns, stopped; /* in all; times it was stopped */
@@ -159,6 +160,8 @@ static void process_tick(struct node *node, struct process *p)
 		p->idle_since = node->now;
 		p->thinks_until = node->now + (p->think_ns ? p->think_ns + TICK : 0);
 		p->thinks_until += p->slow_ns * (node_random(node) % 8);
+		if (p->sometimes && node_random(node) % p->sometimes == 0)
+			p->thinks_until = node->now + 8 * MS;
 	}
 }
 
@@ -357,6 +360,22 @@ static void test_thinking(void **state)
 		assert_in_range(ran[0], 5940 * MS, 6060 * MS);
 		assert_in_range(ran[1], 1980 * MS, 2020 * MS);
 	}
+}
+
+/* Now and then a client is late itself: as long as it can, its process catches up. */
+static void test_late_clients(void **state)
+{
+	struct node node;
+
+	node_begin(&node, equal);
+	for (unsigned i = 0; i < 2; i++) {
+		struct process *p =
+			node_add(&node, (struct sched_vgpu){i ? 100 : 300, 1}, 4400 * US);
+		p->think_ns = 500 * US;
+		p->sometimes = 30;
+	}
+	node_run(&node, 20000 * MS);
+	assert_in_range(node.processes[0].ran_ns * 100 / node.processes[1].ran_ns, 291, 309);
 }
 
 /* A slice may be another one's again before its owner has woken up: nobody is stopped for that. */
@@ -610,6 +629,7 @@ int main(void)
 		cmocka_unit_test(test_weights),
 		cmocka_unit_test(test_one_that_thinks),
 		cmocka_unit_test(test_thinking),
+		cmocka_unit_test(test_late_clients),
 		cmocka_unit_test(test_slow_to_wake),
 		cmocka_unit_test(test_fixed),
 		cmocka_unit_test(test_idle_time),
