@@ -189,6 +189,8 @@ static int advise(struct cli *cli, int argc, char **argv)
 		return CLI_PARSE_STATUS(r);
 	if (!make_path(&a, path, sizeof(path)))
 		return cli_usage(cli);
+	if (measure)
+		advise_clear(cli);
 	if (cli_call(cli, "GET", path, NULL, &reply, &err) < 0)
 		return cli_fail(&err);
 	if (measure && advise_measure(cli, reply.json, &err) < 0)

@@ -28,6 +28,8 @@ struct measuring {
  * when it was interrupted. Whatever it made is gone again when it returns.
  */
 int advise_measure(struct cli *cli, json_t *advice, struct error *err);
+/* Before advice is asked for: deletes what a process that was killed left behind. */
+void advise_clear(struct cli *cli);
 
 /* advise_verbs.c: which verbs work on that vGPU while a client draws on it: an object. */
 json_t *advise_try_verbs(const struct measuring *m, const char *gpu);

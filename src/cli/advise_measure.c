@@ -125,8 +125,16 @@ static void delete_vgpu(struct cli *cli, const char *name)
 		cli_reply_finish(&reply);
 }
 
-/* Those whose process is gone. */
-static void delete_left_behind(struct cli *cli)
+/* A process that ended and was not waited for has no program any more. */
+static bool alive(uint64_t pid)
+{
+	char path[64], program[8];
+
+	snprintf(path, sizeof(path), "/proc/%llu/exe", (unsigned long long)pid);
+	return readlink(path, program, sizeof(program)) >= 0 || errno == EACCES;
+}
+
+void advise_clear(struct cli *cli)
 {
 	struct cli_reply reply;
 	struct error ignored;
@@ -140,8 +148,7 @@ static void delete_left_behind(struct cli *cli)
 	{
 		const char *name = string_of(one, "name");
 		if (!strncmp(name, ADVISE_NAME, strlen(ADVISE_NAME)) &&
-			parse_number(name + strlen(ADVISE_NAME), 10, INT_MAX, &pid) &&
-			kill((pid_t)pid, 0) < 0 && errno == ESRCH)
+			parse_number(name + strlen(ADVISE_NAME), 10, INT_MAX, &pid) && !alive(pid))
 			delete_vgpu(cli, name);
 	}
 	cli_reply_finish(&reply);
@@ -251,7 +258,6 @@ int advise_measure(struct cli *cli, json_t *advice, struct error *err)
 		sigaction(signals[i], &end, NULL);
 	snprintf(m.name, sizeof(m.name), ADVISE_NAME "%d", (int)getpid());
 	find_programs(&m);
-	delete_left_behind(cli);
 	json_array_foreach(json_object_get(advice, "answers"), i, answer)
 	{
 		r = interrupted ? error_set(err, EINTR, "advise: interrupted (run it again)")

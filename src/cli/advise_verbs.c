@@ -9,6 +9,8 @@
 #include "base/cleanup.h"
 #include "cli/command.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -84,7 +86,6 @@ static json_t *client_verdict(struct command *c)
 	json_t *said = NULL;
 	char *line;
 
-	kill(-c->pid, SIGTERM);
 	command_read(c, ADVISE_LIMIT_MS, NULL, NULL);
 	line = c->said.s ? strchr(c->said.s, '{') : NULL;
 	if (line)
@@ -103,10 +104,19 @@ json_t *advise_try_verbs(const struct measuring *m, const char *gpu)
 {
 	const char *words[] = {m->vgpuctl, "--socket", m->cli->socket, "run", m->name, "--",
 		m->probe, "--hold", HOLD_S, NULL};
-	struct command client = {.words = words, .input = STDIN_FILENO, .output_max = OUTPUT_MAX};
+	int ends[2] = {-1, -1}; /* the client ends when its input does */
 	json_t *all = json_object();
 
-	int r = command_start(&client);
+	int r = pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0;
+	struct command client = {.words = words,
+		.input = ends[0],
+		.output_max = OUTPUT_MAX,
+		.pid = -1,
+		.out = -1,
+		.err = -1};
+	if (r == 0)
+		r = command_start(&client);
+	close_fd(&ends[0]);
 	if (r == 0)
 		r = command_read(&client, ADVISE_LIMIT_MS, "ready", m->stop);
 	if (r == 0) {
@@ -119,6 +129,7 @@ json_t *advise_try_verbs(const struct measuring *m, const char *gpu)
 	if (r == 0 && !*m->stop)
 		json_object_set_new(all, "hibernate", try_operation(m, "hibernate", NULL));
 	usleep(SETTLE_MS * 1000);
+	close_fd(&ends[1]);
 	if (r == 0)
 		json_object_set_new(all, "client", client_verdict(&client));
 	command_end(&client, r < 0 ? SIGKILL : 0);

@@ -11,21 +11,15 @@
 #include "probe/probe.h"
 
 #include <getopt.h>
-#include <signal.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define SECONDS_MAX   600.0
-#define HOLD_FRAME_NS 50000000
-
-static volatile sig_atomic_t ended;
-
-static void on_end(int number)
-{
-	ended = 1;
-}
+#define HOLD_FRAME_MS 50
 
 struct options {
 	const char *device;
@@ -83,7 +77,7 @@ static int measure(const struct options *options)
 		probe_frame(i);
 	probe_finish();
 	double begin = now_s(), took = 0;
-	while (took < options->seconds && !ended) {
+	while (took < options->seconds) {
 		probe_frame(frames++);
 		took = now_s() - begin;
 	}
@@ -111,10 +105,12 @@ static int hold(const struct options *options)
 	uint64_t picture = probe_still();
 	puts("ready");
 	fflush(stdout);
-	for (double begin = now_s(); !ended && now_s() - begin < options->seconds; frames++) {
+	struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+	double begin = now_s();
+	do {
 		different += probe_still() != picture;
-		nanosleep(&(struct timespec){.tv_nsec = HOLD_FRAME_NS}, NULL);
-	}
+		frames++;
+	} while (poll(&input, 1, HOLD_FRAME_MS) == 0 && now_s() - begin < options->seconds);
 	printf("{\"frames\": %u, \"different\": %u}\n", frames, different);
 	return EXIT_SUCCESS;
 }
@@ -122,13 +118,10 @@ static int hold(const struct options *options)
 int main(int argc, char **argv)
 {
 	struct options options = {.seconds = 3};
-	struct sigaction end = {.sa_handler = on_end};
 
 	if (!parse(argc, argv, &options)) {
 		fputs("usage: vgpu-probe [--device FILE] [--seconds S | --hold S]\n", stderr);
 		return 2;
 	}
-	sigaction(SIGTERM, &end, NULL);
-	sigaction(SIGINT, &end, NULL);
 	return options.hold ? hold(&options) : measure(&options);
 }
