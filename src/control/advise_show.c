@@ -45,13 +45,13 @@ static void set_fit(struct advise_way *way, const char *type, uint64_t vram_mib,
 	snprintf(way->type, sizeof(way->type), "%s", type);
 }
 
-/* The largest type of which enough fit, else the one of which most do. */
-static void fit_types(
-	const struct vgpud *d, const struct gpu *gpu, uint32_t vms, struct advise_way *way)
+/* The largest type of that kind of which enough fit, else the one of which most do. */
+static void fit_types(const struct vgpud *d, const struct gpu *gpu, enum type_kind kind,
+	uint32_t vms, struct advise_way *way)
 {
 	for (size_t i = 0; i < d->n_types; i++) {
 		const struct type *type = &d->types[i];
-		if (strcmp(type->gpu, gpu->name) != 0)
+		if (strcmp(type->gpu, gpu->name) != 0 || type->kind != kind)
 			continue;
 		struct gpu_use use = vgpud_gpu_use(d, gpu->name, type->name);
 		uint32_t fits = types_available(gpu, type, &use);
@@ -91,6 +91,10 @@ static void fit_slices(const json_t *shown, struct advise_way *way)
 void advise_gpu_read(const struct vgpud *d, const struct gpu *gpu, const json_t *shown,
 	uint32_t vms, struct advise_gpu *ret)
 {
+	static const enum type_kind kinds[METHOD_COUNT] = {[METHOD_EMULATE] = TYPE_SHARE,
+		[METHOD_FORWARD] = TYPE_SHARE,
+		[METHOD_MEDIATE] = TYPE_SLICE,
+		[METHOD_PASSTHROUGH] = TYPE_WHOLE};
 	const json_t *method;
 	size_t i;
 
@@ -107,12 +111,9 @@ void advise_gpu_read(const struct vgpud *d, const struct gpu *gpu, const json_t 
 		read_findings(json_object_get(method, "findings"), way);
 		if (!way->possible)
 			continue;
-		if (m == METHOD_MEDIATE)
+		fit_types(d, gpu, kinds[m], vms, way);
+		if (m == METHOD_MEDIATE && !way->fits)
 			fit_slices(shown, way);
-		else if (m == METHOD_PASSTHROUGH)
-			way->fits = 1;
-		else
-			fit_types(d, gpu, vms, way);
 	}
 }
 
