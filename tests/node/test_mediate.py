@@ -162,6 +162,44 @@ call on-vfio-made apply vfs
 """
 
 
+# The same by verbs: ask NAME ARGUMENTS... prints what `vgpuctl --json` says, told NAME ARGUMENTS...
+# its words; state NAME waits until the vGPU is in that state.
+VERBS = f"""
+export VGPUD_SOCKET=/mnt/r/vgpud.sock
+printf '[node]\\nstandby = 0\\n[gpu mdev-mbochs]\\nmixed = no\\n' > /mnt/conf
+begin() {{
+    vgpud --config /mnt/conf --run-dir /mnt/r --state-dir /mnt/s 2>> /mnt/log &
+    vgpud=$!
+    for try in $(seq 200); do vgpuctl type list 2>&1 | grep -q mbochs-small && break; sleep 0.05; done
+}}
+ask() {{ name=$1; shift; echo "$name $(vgpuctl --json "$@" | tr -d '\\n')"; }}
+told() {{ name=$1; shift; say $name "$(vgpuctl "$@" 2>&1 | tr '"\\n' '. ')"; }}
+state() {{
+    for try in $(seq 100); do vgpuctl --json show a | grep -q "\\"$1\\"" && return; sleep 0.1; done
+}}
+begin
+ask types type list mdev-mbochs
+told made create a --gpu mdev-mbochs --type mdev-mbochs-mbochs-small --owner 1000
+ask shown show a
+told args qemu-args a
+say owner $(stat -c %u:%a /dev/vfio/$(basename $(readlink /sys/bus/mdev/devices/*/iommu_group)))
+told other create b --gpu mdev-mbochs --type mdev-mbochs-mbochs-large
+kill -9 $vgpud; wait $vgpud 2> /dev/null
+begin
+state ready
+qemu $(vgpuctl qemu-args a | sed 's/.*vfio-pci,//; s/ .*//; 1q')
+state bound
+ask bound show a
+told held delete a --force
+qemu_ends
+state ready
+echo {uuid(7)} > /sys/class/mdev_bus/mbochs/mdev_supported_types/mbochs-large/create
+told gone delete a
+say left "$(ls /sys/bus/mdev/devices)"
+ask types-after type list mdev-mbochs
+"""
+
+
 def run(machine, script):
     env = machine.qemu.environment()
     words = [f"{key}={env[key]}" for key in ("LD_LIBRARY_PATH", "QEMU_MODULE_DIR") if key in env]
@@ -181,6 +219,11 @@ def mdev(machine):
 @pytest.fixture(scope="module")
 def sriov(machine):
     return run(machine, SRIOV)
+
+
+@pytest.fixture(scope="module")
+def verbs(machine):
+    return run(machine, VERBS)
 
 
 def done(answer, changes):
@@ -304,3 +347,26 @@ def test_physical_function_without_its_driver(sriov):
         refused(sriov[name], errno.ENOENT, "it has no driver, or one that makes no")
     refused(sriov["undriven"], errno.ENOENT, "its virtual functions need its driver")
     refused(sriov["on-vfio"], errno.ENOTSUP, "enable_sriov=1")
+
+
+def offered(types):
+    return {one["name"].removeprefix("mdev-mbochs-"): one["available_instances"] for one in types}
+
+
+def test_by_verbs(verbs):
+    assert offered(verbs["types"]) == {"mbochs-small": 64, "mbochs-medium": 16, "mbochs-large": 4}
+    shown = verbs["shown"]
+    assert (shown["state"], shown["method"], shown["device"]) == ("ready", "mediate", shown["uuid"])
+    assert verbs["args"][0].startswith(
+        "-device vfio-pci,sysfsdev=/sys/bus/mdev/devices/" + shown["uuid"] + " #")
+    assert verbs["owner"] == ["1000:600"]
+    assert "rule 2" in verbs["other"][0] or "one type" in verbs["other"][0]
+
+
+def test_by_verbs_with_a_machine(verbs):
+    assert verbs["bound"]["state"] == "bound" and "qemu-system" in verbs["bound"]["bound_to"]
+    assert "shut that VM down" in verbs["held"][0]
+    assert "failed" not in verbs["gone"][0]
+    assert verbs["left"] == [uuid(7)], "one made by hand stays"
+    assert offered(verbs["types-after"]) == {"mbochs-small": 48, "mbochs-medium": 12,
+                                             "mbochs-large": 3}

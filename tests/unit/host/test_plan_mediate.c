@@ -415,9 +415,9 @@ static void test_plans(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		struct change_plan plan;
 		struct error err = {0};
-		print_message("%s\n", rows[i].name);
 		int r = ask(i, &plan, &err);
-		assert_int_equal(r, -rows[i].code);
+		if (r != -rows[i].code)
+			fail_msg("%s: %d: %s", rows[i].name, r, err.text);
 		if (r == 0) {
 			print_plan(&plan, text, sizeof(text));
 			assert_string_equal(text, rows[i].says);
