@@ -10,10 +10,11 @@
  *
  * It also gives each its part of every few ms, so one that draws a small frame now and then waits
  * several times for the others within that frame, though it takes far less than its share in all.
- * Who used less than half of its share since the last time, and owes nothing, is light: its weight
- * is many times as large, and its slices are shorter than those of the others, which lets the
- * kernel take the CPU from one of them at once. Both only decide who is first, as long as it stays
- * light; when it does not, it is so until the next look and is charged for what it took.
+ * Who used less than half of its share since the last time, and neither owes anything nor waited
+ * most of the time, is light: its weight is many times as large, and its slices are shorter than
+ * those of the others, which lets the kernel take the CPU from one of them at once. Both only
+ * decide who is first, as long as it stays light; when it does not, it is so until the next look
+ * and is charged for what it took.
  *
  * The kernel's own division is the rule and this the correction: when vgpud is gone, the last
  * weights stay.
@@ -64,14 +65,13 @@ static struct balance *balance_of(struct vgpud *d, const struct gpu *gpu)
 	return *at;
 }
 
-/* Counters that only grow, from those of its group. Returns its CPU time since the last time. */
-static uint64_t balance_count(struct vgpu *v, struct balance *b)
+/* Counters that only grow, from those of its group. Returns what it did since the last time. */
+static struct deficit_use balance_count(struct vgpu *v, struct balance *b)
 {
-	struct deficit_use now = {0}, *last = &v->share.last;
-	uint64_t before = v->share.sum.ran_ns;
+	struct deficit_use now = {0}, *last = &v->share.last, before = v->share.sum;
 
 	if (vgpu_share_usage(v, &now) < 0)
-		return 0;
+		return (struct deficit_use){0};
 	if (now.ran_ns > last->ran_ns)
 		v->share.sum.ran_ns += now.ran_ns - last->ran_ns;
 	if (now.waited_ns > last->waited_ns)
@@ -79,7 +79,8 @@ static uint64_t balance_count(struct vgpu *v, struct balance *b)
 	b->active |= now.ran_ns > last->ran_ns + BALANCE_MS * SCHED_MS / 100;
 	*last = now;
 	deficit_used(&b->deficit, v->share.id, &v->share.sum);
-	return v->share.sum.ran_ns - before;
+	return (struct deficit_use){.ran_ns = v->share.sum.ran_ns - before.ran_ns,
+		.waited_ns = v->share.sum.waited_ns - before.waited_ns};
 }
 
 static void balance_forget(struct vgpud *d, struct balance *b, const char *gpu)
@@ -105,12 +106,16 @@ static uint32_t balance_gain(const struct balance *b, uint32_t id, uint64_t part
 	return (uint32_t)(SHARE_GAIN_ONE + MAX(MIN(gain, BALANCE_MOST), -BALANCE_MOST));
 }
 
-static bool balance_is_light(
-	const struct balance *b, const struct vgpu *v, uint64_t ran_ns, uint64_t part_ns)
+/* One that waited nearly all the time wants more than it gets: it is not light, it is late. */
+static bool balance_is_light(const struct balance *b, const struct vgpu *v,
+	const struct deficit_use *did, uint64_t part_ns, uint64_t step_ns)
 {
+	bool was = v->share.light;
+
 	if (deficit_balance_ns(&b->deficit, v->share.id) < BALANCE_LIGHT_DEBT)
 		return false;
-	return ran_ns < (v->share.light ? part_ns / 4 * 3 : part_ns / 2);
+	return did->ran_ns < (was ? part_ns / 4 * 3 : part_ns / 2) &&
+	       did->ran_ns + did->waited_ns < (was ? step_ns / 4 * 3 : step_ns / 3 * 2);
 }
 
 static void balance_correct(struct vgpu *v, uint32_t gain, bool light, uint64_t slice_ns)
@@ -147,7 +152,8 @@ static void balance_gpu(struct vgpud *d, const struct gpu *gpu, struct balance *
 	struct sched_vgpu params[SCHED_VGPUS_MAX] = {0};
 	struct sched_entitlement due[SCHED_VGPUS_MAX];
 	struct vgpu *vgpus[SCHED_VGPUS_MAX];
-	uint64_t ran[SCHED_VGPUS_MAX], now = clock_ns(), step = now - b->settled_ns;
+	struct deficit_use did[SCHED_VGPUS_MAX];
+	uint64_t now = clock_ns(), step = now - b->settled_ns;
 	size_t n = 0;
 
 	b->active = false;
@@ -159,7 +165,7 @@ static void balance_gpu(struct vgpud *d, const struct gpu *gpu, struct balance *
 		if (!v->share.id)
 			v->share.id = ++d->share.last_id;
 		deficit_add(&b->deficit, v->share.id, &params[n]); /* or it is there */
-		ran[n] = balance_count(v, b);
+		did[n] = balance_count(v, b);
 		vgpus[n++] = v;
 	}
 	deficit_settle(&b->deficit, now);
@@ -169,7 +175,7 @@ static void balance_gpu(struct vgpud *d, const struct gpu *gpu, struct balance *
 		return;
 	for (size_t i = 0; i < n; i++) {
 		uint64_t us = (uint64_t)vgpud_share_cpus(d) * due[i].share / 1000; /* a second */
-		bool light = balance_is_light(b, vgpus[i], ran[i], step / 1000 * us / 1000);
+		bool light = balance_is_light(b, vgpus[i], &did[i], step / 1000 * us / 1000, step);
 		uint32_t gain = balance_gain(b, vgpus[i]->share.id, BALANCE_FULL_MS * us);
 		balance_correct(vgpus[i], gain, light, sched_slice_ns(&gpu->sched, n));
 	}
