@@ -28,7 +28,7 @@ LIMIT_S = 280
 BEGIN = """
 cd /mnt
 export VGPUD_SOCKET=/mnt/r/vgpud.sock COLUMNS=100
-printf '[node]\\nstandby = 0\\n[gpu {slices}]\\n' >/mnt/conf
+printf '[node]\\nstandby = 0\\n[gpu {slices}]\\nmixed = no\\n' >/mnt/conf
 {busybox} insmod {module}
 vgpud --config /mnt/conf --run-dir /mnt/r --state-dir /mnt/s 2>/mnt/log &
 for i in $(seq 200); do [ -S $VGPUD_SOCKET ] && break; sleep 0.05; done
