@@ -5,6 +5,7 @@
 #include "base/parse.h"
 #include "control/direct.h"
 #include "control/gpu_rules.h"
+#include "control/slice_types.h"
 #include "control/vgpu.h"
 #include "host/headroom.h"
 
@@ -86,6 +87,10 @@ static int request_type(struct vgpud *d, const struct vgpu_request *request, enu
 		*ret = types_default(d->types, d->n_types, request->gpu);
 	else
 		*ret = vgpud_find_type(d, wanted);
+	if (!*ret && slice_types_pending(d, request->gpu))
+		return error_set(err, EAGAIN,
+			"%s: the driver of %s is being asked what slices it offers (try again)",
+			what, request->gpu);
 	if (!*ret && !wanted && method == METHOD_MEDIATE)
 		return error_set(err, ENOENT,
 			"%s: %s has several types of slices, or none (see `vgpuctl type list %s` "

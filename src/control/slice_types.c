@@ -15,10 +15,13 @@ struct answer {
 	char gpu[TYPES_NAME_MAX]; /* "" : unused */
 	struct type *types;       /* malloc'd */
 	size_t n;
-	bool asked;  /* a process is at it */
-	bool again;  /* and what it says is old already */
-	bool silent; /* it did not answer, which was said */
+	bool asked;   /* a process is at it */
+	bool again;   /* and what it says is old already */
+	bool waiting; /* for its turn: AT_ONCE are asked */
+	bool silent;  /* it did not answer, which was said */
 };
+
+#define AT_ONCE 4u
 
 struct slice_types_cache {
 	struct answer answers[VGPUD_MAX_GPUS];
@@ -186,7 +189,7 @@ static struct answer *new_answer(struct vgpud *d, const char *gpu)
 {
 	for (size_t i = 0; d->slices && i < VGPUD_MAX_GPUS; i++) {
 		struct answer *a = &d->slices->answers[i];
-		if (a->asked || (a->gpu[0] && vgpud_find_gpu(d, a->gpu)))
+		if (a->asked || a->waiting || (a->gpu[0] && vgpud_find_gpu(d, a->gpu)))
 			continue;
 		free(a->types);
 		*a = (struct answer){0};
@@ -205,6 +208,8 @@ static void is_silent(struct vgpud *d, struct answer *a)
 			"%s: its driver does not say what slices it offers (see dmesg)", a->gpu);
 	a->silent = true;
 }
+
+static void ask_next(struct vgpud *d);
 
 static void on_answer(void *data, json_t *json)
 {
@@ -229,7 +234,41 @@ static void on_answer(void *data, json_t *json)
 	gpus_types_changed(d);
 	if (again)
 		slice_types_refresh(d, q->gpu);
+	ask_next(d);
 	free(q);
+}
+
+static void start_asking(struct vgpud *d, struct answer *a)
+{
+	struct question *q = calloc(1, sizeof(*q));
+	int r = -ENOMEM;
+
+	a->waiting = false;
+	if (q) {
+		q->d = d;
+		memcpy(q->gpu, a->gpu, sizeof(q->gpu));
+		r = child_start(&d->children, d->event, ask, q, SLICE_TYPES_MS, on_answer, q);
+	}
+	a->asked = r == 0;
+	if (r < 0) {
+		log_warning("%s: what slices it offers is not known: %s", a->gpu, strerror(-r));
+		free(q);
+	}
+}
+
+static void ask_next(struct vgpud *d)
+{
+	unsigned asked = 0;
+
+	for (size_t i = 0; i < VGPUD_MAX_GPUS; i++)
+		asked += d->slices->answers[i].asked;
+	for (size_t i = 0; asked < AT_ONCE && i < VGPUD_MAX_GPUS; i++) {
+		struct answer *a = &d->slices->answers[i];
+		if (!a->waiting)
+			continue;
+		start_asking(d, a);
+		asked += a->asked;
+	}
 }
 
 static void refresh_one(struct vgpud *d, const struct gpu *gpu)
@@ -241,17 +280,7 @@ static void refresh_one(struct vgpud *d, const struct gpu *gpu)
 	if (!a)
 		return;
 	a->again = a->asked;
-	struct question *q = a->asked ? NULL : calloc(1, sizeof(*q));
-	if (!q)
-		return;
-	q->d = d;
-	memcpy(q->gpu, gpu->name, sizeof(q->gpu));
-	int r = child_start(&d->children, d->event, ask, q, SLICE_TYPES_MS, on_answer, q);
-	a->asked = r == 0;
-	if (r < 0) {
-		log_warning("%s: what slices it offers is not known: %s", gpu->name, strerror(-r));
-		free(q);
-	}
+	a->waiting = !a->asked;
 }
 
 void slice_types_refresh(struct vgpud *d, const char *gpu)
@@ -262,6 +291,8 @@ void slice_types_refresh(struct vgpud *d, const char *gpu)
 		if (could && !g->gone && (!gpu || !strcmp(g->name, gpu)))
 			refresh_one(d, g);
 	}
+	if (d->slices)
+		ask_next(d);
 }
 
 size_t slice_types_get(const struct vgpud *d, const char *gpu, struct type *ret, size_t max)
@@ -272,4 +303,11 @@ size_t slice_types_get(const struct vgpud *d, const char *gpu, struct type *ret,
 	if (n)
 		memcpy(ret, a->types, n * sizeof(*ret));
 	return n;
+}
+
+bool slice_types_pending(const struct vgpud *d, const char *gpu)
+{
+	const struct answer *a = find_answer(d->slices, gpu);
+
+	return a && (a->asked || a->waiting);
 }

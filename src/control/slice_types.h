@@ -26,6 +26,9 @@ void slice_types_refresh(struct vgpud *d, const char *gpu);
 /* What that GPU offers, as it was last told; returns how many, at most `max`. */
 size_t slice_types_get(const struct vgpud *d, const char *gpu, struct type *ret, size_t max);
 
+/* Is its driver being asked for the first time, or again? */
+bool slice_types_pending(const struct vgpud *d, const char *gpu);
+
 /* In a job's process: the plan of a slice of the vGPU's type. 0; -errno and why. */
 int slice_plan(const struct vgpu *v, const struct host_facts *facts, struct change_plan *ret,
 	struct error *err);
