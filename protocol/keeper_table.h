@@ -44,31 +44,31 @@ enum keeper_side { KEEPER_FROM_DEVICE, KEEPER_FROM_KEEPER, KEEPER_FROM_CONTROL }
 #define KEEPER_SIZE_RESTING      0
 #define KEEPER_SIZE_AWAKE        0
 
-#define KEEPER_SIZE_HELLO      sizeof(struct keeper_hello)
-#define KEEPER_SIZE_BIND       sizeof(struct keeper_bind)
-#define KEEPER_SIZE_UNBIND     0
-#define KEEPER_SIZE_ADOPT      sizeof(struct keeper_bind)
-#define KEEPER_SIZE_GET_SCREEN sizeof(struct keeper_screen)
-#define KEEPER_SIZE_GET_STATS  0
-#define KEEPER_SIZE_GROUP      sizeof(struct keeper_group)
-#define KEEPER_SIZE_HOLD       sizeof(struct keeper_hold)
-#define KEEPER_SIZE_GRANT      sizeof(struct keeper_grant)
-#define KEEPER_SIZE_MEMORY     sizeof(struct keeper_memory)
+#define KEEPER_SIZE_HELLO        sizeof(struct keeper_hello)
+#define KEEPER_SIZE_BIND         sizeof(struct keeper_bind)
+#define KEEPER_SIZE_UNBIND       0
+#define KEEPER_SIZE_ADOPT        sizeof(struct keeper_bind)
+#define KEEPER_SIZE_GET_SCREEN   sizeof(struct keeper_screen)
+#define KEEPER_SIZE_GET_STATS    0
+#define KEEPER_SIZE_GROUP        sizeof(struct keeper_group)
+#define KEEPER_SIZE_HOLD         sizeof(struct keeper_hold)
+#define KEEPER_SIZE_GRANT        sizeof(struct keeper_grant)
+#define KEEPER_SIZE_MEMORY       sizeof(struct keeper_memory)
 #define KEEPER_SIZE_MEMORY_GRANT sizeof(struct keeper_memory_grant)
-#define KEEPER_SIZE_STOP       0
-#define KEEPER_SIZE_MOVE       sizeof(struct keeper_move)
-#define KEEPER_SIZE_SNAPSHOT   sizeof(struct keeper_save)
-#define KEEPER_SIZE_RESTORE    0
-#define KEEPER_SIZE_HIBERNATE  sizeof(struct keeper_save)
-#define KEEPER_SIZE_WAKE       0
-#define KEEPER_SIZE_PROGRESS   sizeof(struct keeper_progress)
-#define KEEPER_SIZE_DONE       sizeof(struct keeper_done)
-#define KEEPER_SIZE_STATUS     sizeof(struct keeper_status)
-#define KEEPER_SIZE_RESULT     sizeof(struct keeper_result)
-#define KEEPER_SIZE_SCREEN     sizeof(struct keeper_screen)
-#define KEEPER_SIZE_STATS      0
-#define KEEPER_SIZE_EVENT      sizeof(struct keeper_text)
-#define KEEPER_SIZE_ASSIGN     sizeof(struct standby_assign)
+#define KEEPER_SIZE_STOP         0
+#define KEEPER_SIZE_MOVE         sizeof(struct keeper_move)
+#define KEEPER_SIZE_SNAPSHOT     sizeof(struct keeper_save)
+#define KEEPER_SIZE_RESTORE      0
+#define KEEPER_SIZE_HIBERNATE    sizeof(struct keeper_save)
+#define KEEPER_SIZE_WAKE         0
+#define KEEPER_SIZE_PROGRESS     sizeof(struct keeper_progress)
+#define KEEPER_SIZE_DONE         sizeof(struct keeper_done)
+#define KEEPER_SIZE_STATUS       sizeof(struct keeper_status)
+#define KEEPER_SIZE_RESULT       sizeof(struct keeper_result)
+#define KEEPER_SIZE_SCREEN       sizeof(struct keeper_screen)
+#define KEEPER_SIZE_STATS        0
+#define KEEPER_SIZE_EVENT        sizeof(struct keeper_text)
+#define KEEPER_SIZE_ASSIGN       sizeof(struct standby_assign)
 
 #define X(row, side, n_fds)                                                                        \
 	[KEEPER_DEVICE_##row] = {.name = #row,                                                     \

@@ -134,6 +134,7 @@ static void memory_arrived(struct node_memory *m, enum memory_switch at)
 
 struct switching {
 	struct host_roots roots;
+	struct vfio_kernel kernel;
 	enum ksm_run run;
 	uint64_t available, keep_free;
 };
@@ -144,8 +145,8 @@ static json_t *switch_work(const void *data)
 	struct error err = {0};
 	struct ksm after;
 
-	int r = ksm_switch(
-		&s->roots, s->run, s->available, s->keep_free, "overcommit", &after, &err);
+	int r = ksm_switch(&s->roots, &s->kernel, s->run, s->available, s->keep_free, "overcommit",
+		&after, &err);
 	return json_pack("{s:i, s:s}", "code", -r, "text", r < 0 ? err.text : "");
 }
 
@@ -175,6 +176,7 @@ static void memory_switch_ksm(struct node_memory *m, enum ksm_run run)
 
 	(void)memory_ledger(d, &ledger);
 	const struct switching work = {.roots = d->roots,
+		.kernel = d->kernel,
 		.run = run,
 		.available = ledger.node.available,
 		.keep_free = ledger.node.keep_free};

@@ -238,7 +238,8 @@ json_t *render_qemu_args(const struct vgpu *v, bool vga, const char *memory)
 		json_pack("[s,s,s,s,s,s]", "-vga", "none", "-chardev", chardev, "-device", device);
 	if (memory) {
 		snprintf(object, sizeof(object),
-			"memory-backend-memfd,id=vgpu-memory,size=%.32s,share=on", memory);
+			"memory-backend-memfd,id=vgpu-memory,size=%.32s,share=on%s", memory,
+			memory_is_overcommitted(v->d) ? ",prealloc=on" : "");
 		json_array_append_new(args, json_string("-object"));
 		json_array_append_new(args, json_string(object));
 		json_array_append_new(args, json_string("-machine"));

@@ -4,7 +4,6 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "host/sysfs_write.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -87,8 +86,9 @@ static bool switched(const struct ksm *ksm, enum ksm_run run)
 	return ksm->code == 0 && ksm->run == run && (run != KSM_UNMERGED || !merged);
 }
 
-int ksm_switch(const struct host_roots *roots, enum ksm_run run, uint64_t available,
-	uint64_t keep_free, const char *what, struct ksm *ret_after, struct error *err)
+int ksm_switch(const struct host_roots *roots, const struct vfio_kernel *kernel, enum ksm_run run,
+	uint64_t available, uint64_t keep_free, const char *what, struct ksm *ret_after,
+	struct error *err)
 {
 	char path[SYSFS_PATH_MAX], text[8];
 	unsigned limit_ms = run == KSM_UNMERGED ? KSM_UNMERGE_MS : KSM_SWITCH_MS;
@@ -107,7 +107,7 @@ int ksm_switch(const struct host_roots *roots, enum ksm_run run, uint64_t availa
 			(unsigned long long)(keep_free / MIB));
 	snprintf(path, sizeof(path), "%s/" KSM_FOLDER "/run", roots->sys);
 	snprintf(text, sizeof(text), "%d", (int)run);
-	int r = sysfs_write(path, text, limit_ms);
+	int r = kernel->write(kernel->data, path, text, limit_ms);
 	if (r < 0)
 		return switch_refused(r, what, err);
 	for (;;) {

@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "host/sysfs.h"
+#include "host/vfio.h"
 
 enum ksm_run { KSM_STOPPED, KSM_RUNNING, KSM_UNMERGED };
 
@@ -26,9 +27,9 @@ enum ksm_run { KSM_STOPPED, KSM_RUNNING, KSM_UNMERGED };
 /* X(field): a file of that name each; KSM_UNSAID where this kernel has none. */
 #define KSM_NUMBERS(X)                                                                             \
 	X(run)                                                                                     \
-	X(pages_to_scan) X(sleep_millisecs) X(pages_shared) X(pages_sharing) X(pages_unshared)     \
-		X(pages_volatile) X(full_scans) X(merge_across_nodes) X(max_page_sharing)          \
-			X(use_zero_pages)
+	X(pages_to_scan)                                                                           \
+	X(sleep_millisecs) X(pages_shared) X(pages_sharing) X(pages_unshared) X(pages_volatile)    \
+		X(full_scans) X(merge_across_nodes) X(max_page_sharing) X(use_zero_pages)
 
 struct ksm {
 	int code; /* 0; -ENOENT: this kernel has no KSM; -errno: it cannot be read */
@@ -47,7 +48,8 @@ uint64_t ksm_saved_bytes(const struct ksm *ksm);
  * written; -ETIMEDOUT; -EIO: it was written and does not show. `err` says so in one line that
  * `what` begins. May wait: KSM_UNMERGE_MS. `ret_after`: as it is then, whatever came of it.
  */
-int ksm_switch(const struct host_roots *roots, enum ksm_run run, uint64_t available,
-	uint64_t keep_free, const char *what, struct ksm *ret_after, struct error *err);
+int ksm_switch(const struct host_roots *roots, const struct vfio_kernel *kernel, enum ksm_run run,
+	uint64_t available, uint64_t keep_free, const char *what, struct ksm *ret_after,
+	struct error *err);
 
 #endif

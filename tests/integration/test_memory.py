@@ -345,6 +345,48 @@ def test_the_limit_on_locked_memory():
         assert "LimitMEMLOCK" in why
 
 
+def test_qemu_gets_its_memory_at_once(node):
+    """So that locking it does not take the time that a guest's driver waits for its first answer."""
+    node.create("a")
+    assert "prealloc" not in node.good("qemu-args", "a", "--memory", "1G")
+    node.good("node", "overcommit", "on")
+    assert "size=1G,share=on,prealloc=on" in node.good("qemu-args", "a", "--memory", "1G")
+
+
+def settled(node):
+    """What came of it in the end: the switch and KSM agree."""
+    show = until(lambda: (lambda s: s["overcommit"] in ("on", "off") and s)(node.show()))
+    assert node.ksm_run() == (1 if show["overcommit"] == "on" else node.ksm_run() & 2)
+    return show["overcommit"]
+
+
+@pytest.mark.parametrize("word", ["on", "off"])
+def test_vgpud_is_killed_while_it_turns(word):
+    """At each write to the store and each request to the kernel: the next one goes on with it."""
+    with MemoryNode() as node:
+        if word == "off":
+            node.good("node", "overcommit", "on")
+        node.kill()
+        before = "off" if word == "on" else "on"
+        for at in range(1, 40):
+            node.env["VGPUD_KILL_AT"] = str(at)
+            node.start()
+            killed = node.ctl("node", "overcommit", word).returncode != 0
+            node.kill()
+            del node.env["VGPUD_KILL_AT"]
+            node.start()
+            now = settled(node)
+            # Nothing was noted yet, or all of it was done.
+            assert now == word or (killed and at == 1), at
+            if not killed:
+                assert at > 5
+                break
+            node.good("node", "overcommit", before)
+            node.kill()
+        else:
+            raise AssertionError("it never got through")
+
+
 # --- libvirt's hook ---
 
 

@@ -45,7 +45,8 @@ static void put(const char *run, const char *shared, const char *sharing)
 
 static int set(enum ksm_run run, uint64_t available)
 {
-	return ksm_switch(&tree.roots, run, available, 100 * MIB, "overcommit", &ksm, &err);
+	return ksm_switch(&tree.roots, &vfio_kernel_real, run, available, 100 * MIB, "overcommit",
+		&ksm, &err);
 }
 
 static void test_read(void **state)
