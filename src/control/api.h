@@ -79,7 +79,7 @@
 	X("GET", "/v1/events", api_events, "What happened lately; waits for news when asked",      \
 		"?after=NUMBER, ?wait=1", "an array of event")                                     \
 	X("GET", "/v1/advise", api_advise,                                                         \
-		"Which method suits a need on this node, the best first",                         \
+		"Which method suits a need on this node, the best first",                          \
 		"?need=NAME,NAME: performance, density, isolation, migration, no-hardware; "       \
 		"?vms=N, ?guest=linux or windows, ?gpu=NAME: only that GPU",                       \
 		"advice")                                                                          \

@@ -28,9 +28,9 @@
  *   OVERRIDE      an administrator takes the risk of what could not be zeroed
  * REMOVE is asked when its vGPU is to be deleted: then SCRUB, GIVE_BACK, and its row goes last. Not
  * zeroed, the GPU does not go back: the row goes after SCRUB_PARTIAL. From TAKEN, or BIND, on its
- * memory is its vGPU's owner's (`left_by`, on the disk) until SCRUBBED or OVERRIDE; where these lead
- * to GPU_GIVING_BACK, because no vGPU is left, the GPU is to be given back without being asked for.
- * After a restart: TAKE and TAKEN again for a passthrough vGPU whose GPU vfio-pci has.
+ * memory is its vGPU's owner's (`left_by`, on the disk) until SCRUBBED or OVERRIDE; where these
+ * lead to GPU_GIVING_BACK, because no vGPU is left, the GPU is to be given back without being asked
+ * for. After a restart: TAKE and TAKEN again for a passthrough vGPU whose GPU vfio-pci has.
  * VANISHED and RETURNED come from the inventory.
  */
 
