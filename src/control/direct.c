@@ -20,6 +20,7 @@
 #include "control/direct_private.h"
 
 #include "base/checked.h"
+#include "control/gpus.h"
 #include "control/vgpu.h"
 
 #include <assert.h>
@@ -98,6 +99,13 @@ static void take_plan(struct vgpu *v, const struct direct_result *result)
 	struct stored_plan *stored = &v->direct->stored;
 
 	stored->plan = *result->plan;
+	/* What others stand on is undone with the last of them, to what it was before the first. */
+	for (uint32_t i = 0; i < stored->plan.count; i++) {
+		struct change *c = &stored->plan.list[i];
+		const struct change *first = c->shared ? direct_shared(v, c) : NULL;
+		if (first)
+			memcpy(c->before, first->before, sizeof(c->before));
+	}
 	memcpy(stored->boot, result->boot, sizeof(stored->boot));
 	stored->owner_uid = v->direct->owner.uid;
 	stored->owner_gid = v->direct->owner.gid;
@@ -171,6 +179,7 @@ static enum direct_state created(struct vgpu *v, const struct direct_result *res
 	events_add(&v->d->events, v->def.name, "created on %s, type %s: %s", v->def.gpu,
 		v->def.type.name, v->direct->stored.plan.device);
 	is_ready(v, result);
+	v->direct->state = DIRECT_READY; /* for whoever is told */
 	direct_tell(v, NULL);
 	return DIRECT_READY;
 }
@@ -259,32 +268,6 @@ static enum direct_state left(struct vgpu *v, const struct direct_result *result
 	return scrub(v, result);
 }
 
-static enum direct_state scrubbed(struct vgpu *v, const struct direct_result *result)
-{
-	struct direct *x = v->direct;
-
-	x->scrub = result->scrub;
-	x->clean = !x->opened && !x->seen_pid;
-	direct_note_scrub(v, &x->scrub);
-	events_add(&v->d->events, v->def.name,
-		"its GPU is empty: %llu MiB were zeroed and read back",
-		(unsigned long long)(x->scrub.bytes >> 20));
-	direct_scan(v);
-	direct_tell(v, NULL);
-	return DIRECT_READY;
-}
-
-static enum direct_state not_clean(struct vgpu *v, const struct direct_result *result)
-{
-	if (result->scrub.done)
-		v->direct->scrub = result->scrub;
-	direct_note_scrub(v, &result->scrub);
-	events_add(&v->d->events, v->def.name, "not scrubbed: %s", result->text);
-	direct_scan(v);
-	tell_result(v, result);
-	return DIRECT_READY;
-}
-
 /* --- actions: the end --- */
 
 static enum direct_state undo(struct vgpu *v, const struct direct_result *result)
@@ -302,6 +285,44 @@ static enum direct_state retire(struct vgpu *v, const struct direct_result *resu
 		return undo(v, result);
 	direct_note(v, RULES_SCRUB, NULL);
 	return DIRECT_RETIRING;
+}
+
+/* Somebody asked for its deletion while it was scrubbed. */
+static bool is_to_go(const struct vgpu *v)
+{
+	return v->def.phase == PHASE_DELETING;
+}
+
+static enum direct_state scrubbed(struct vgpu *v, const struct direct_result *result)
+{
+	struct direct *x = v->direct;
+
+	x->scrub = result->scrub;
+	x->clean = !x->opened && !x->seen_pid;
+	direct_note_scrub(v, &x->scrub);
+	events_add(&v->d->events, v->def.name,
+		"its GPU is empty: %llu MiB were zeroed and read back",
+		(unsigned long long)(x->scrub.bytes >> 20));
+	if (is_to_go(v))
+		return retire(v, NULL);
+	direct_scan(v);
+	x->state = DIRECT_READY;
+	direct_tell(v, NULL);
+	return DIRECT_READY;
+}
+
+static enum direct_state not_clean(struct vgpu *v, const struct direct_result *result)
+{
+	if (result->scrub.done)
+		v->direct->scrub = result->scrub;
+	direct_note_scrub(v, &result->scrub);
+	events_add(&v->d->events, v->def.name, "not scrubbed: %s", result->text);
+	if (is_to_go(v))
+		return retire(v, NULL);
+	direct_scan(v);
+	v->direct->state = DIRECT_READY;
+	tell_result(v, result);
+	return DIRECT_READY;
 }
 
 static enum direct_state empty_and_undo(struct vgpu *v, const struct direct_result *result)

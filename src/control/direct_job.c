@@ -123,29 +123,34 @@ static int read_group(const struct vgpu *v)
 	return -1;
 }
 
+static int plan(const struct vgpu *v, const struct host_facts *facts, struct change_plan *ret,
+	struct error *err)
+{
+	if (v->def.method == METHOD_MEDIATE)
+		return slice_plan(v, facts, ret, err);
+	return plan_passthrough(facts, &v->direct->owner, v->direct->what, ret, err);
+}
+
 static void plan_job(const struct vgpu *v, struct direct_result *ret)
 {
 	const struct direct *x = v->direct;
 	struct host_facts *facts = calloc(1, sizeof(*facts));
-	struct change_plan *plan = calloc(1, sizeof(*plan));
+	struct change_plan *plans = calloc(1, sizeof(*plans));
 	const struct gpu *gpu = vgpud_find_gpu(v->d, v->def.gpu);
 	const struct change_node node = node_of(v);
 	struct error err = {0};
 
-	if (!facts || !plan || !gpu) {
+	if (!facts || !plans || !gpu) {
 		error_set(&err, gpu ? ENOMEM : ENODEV, "%s: %s", x->what,
 			gpu ? "out of memory (free some)" : "its GPU is gone (plug it in)");
 		take_error(&err, ret);
-		free(plan);
+		free(plans);
 	} else {
 		gpus_facts(v->d, gpu, NULL, facts);
-		int r = v->def.method == METHOD_MEDIATE
-				? slice_plan(v, facts, plan, &err)
-				: plan_passthrough(facts, &x->owner, x->what, plan, &err);
-		if (r < 0)
+		if (plan(v, facts, plans, &err) < 0)
 			take_error(&err, ret);
-		change_plan_settle(&node, plan);
-		ret->plan = plan;
+		change_plan_settle(&node, plans);
+		ret->plan = plans;
 	}
 	free(facts);
 }
@@ -230,26 +235,6 @@ static void retire_job(const struct vgpu *v, struct direct_result *ret)
 		direct_scrub_work(v, ret);
 }
 
-static bool same_change(const struct change *a, const struct change *b)
-{
-	return a->kind == b->kind && !strcmp(a->subject, b->subject);
-}
-
-/* Do other vGPUs stand on that change, too? */
-static bool shared_by_others(const struct vgpu *v, const struct change *change)
-{
-	for (const struct vgpu *other = v->d->vgpus; other; other = other->next) {
-		if (other == v || !other->direct)
-			continue;
-		const struct change_plan *plan = &other->direct->stored.plan;
-		for (uint32_t i = 0; i < plan->count; i++) {
-			if (same_change(&plan->list[i], change))
-				return true;
-		}
-	}
-	return false;
-}
-
 static void undo_job(const struct vgpu *v, struct direct_result *ret)
 {
 	const struct change_plan *plan = &v->direct->stored.plan;
@@ -258,7 +243,7 @@ static void undo_job(const struct vgpu *v, struct direct_result *ret)
 	bool keep[CHANGES_MAX];
 
 	for (uint32_t i = 0; i < plan->count; i++)
-		keep[i] = plan->list[i].shared && shared_by_others(v, &plan->list[i]);
+		keep[i] = plan->list[i].shared && direct_shared(v, &plan->list[i]);
 	change_undo(&node, plan, keep, v->direct->what, &result);
 	take_result(&result, ret);
 }

@@ -47,7 +47,7 @@ static int may_delete(const struct vgpu *v, bool force, const char *what, struct
 	int r = direct_ask_remove(v, force, what, err);
 	if (r < 0)
 		return r;
-	if (x->working || x->waiting)
+	if (x->state != DIRECT_SCRUBBING && (x->working || x->waiting))
 		return error_set(err, EBUSY, "%s: it is %s (wait for that)", what, direct_state(v));
 	return 0;
 }
@@ -97,6 +97,21 @@ int direct_scrub(struct vgpu *v, vgpu_done done, void *data, const char *what, s
 	snprintf(x->what, sizeof(x->what), "%.95s", what);
 	direct_event(v, DIRECT_SCRUB, NULL);
 	return 0;
+}
+
+const struct change *direct_shared(const struct vgpu *v, const struct change *change)
+{
+	for (const struct vgpu *other = v->d->vgpus; other; other = other->next) {
+		if (other == v || !other->direct)
+			continue;
+		const struct change_plan *plan = &other->direct->stored.plan;
+		for (uint32_t i = 0; i < plan->count; i++) {
+			const struct change *c = &plan->list[i];
+			if (c->kind == change->kind && !strcmp(c->subject, change->subject))
+				return c;
+		}
+	}
+	return NULL;
 }
 
 /* --- found in the store --- */

@@ -96,6 +96,10 @@ void direct_event(struct vgpu *v, enum direct_event event, const struct direct_r
 /* Tells whoever asked, if anybody did. */
 void direct_tell(struct vgpu *v, const struct error *err);
 
+/* --- direct_make.c --- */
+/* The same change in the plan of another vGPU; NULL: nobody else stands on it. */
+const struct change *direct_shared(const struct vgpu *v, const struct change *change);
+
 /* --- direct_job.c --- */
 /* Starts the job of its state, or has it wait for its turn. */
 void direct_work(struct vgpu *v);

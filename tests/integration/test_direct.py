@@ -135,6 +135,17 @@ def test_a_vm_comes_and_goes(host):
         node.good("delete", "a")
 
 
+def test_deleted_while_it_is_scrubbed(host):
+    before = host.state()
+    with host.node() as node:
+        make(node)
+        host.leave(host.hold())
+        until(lambda: node.state("a") in ("scrubbing", "ready"))
+        node.good("delete", "a")
+        assert node.json("list") == [] and node.json("gpu", "list")[1]["left_by"] is None
+    assert host.state() == before
+
+
 def test_what_its_vm_owns_is_refused(host):
     with host.node() as node:
         make(node)

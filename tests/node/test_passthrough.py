@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GPUs of several kinds go to a VM and back through vgpud, by a real kernel; and vgpud is killed on
+the way."""
+import os
+import sys
+
+import hostnode
+import pytest
+from hostnode import answers
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+THOROUGH = os.environ.get("VGPU_NODE_THOROUGH") == "1"
+# GPU: its functions and their drivers
+KINDS = {
+    "gpu-01:00.0": {"0000:01:00.0": "bochs-drm"},
+    "gpu-02:00.0": {"0000:02:00.0": "bochs-drm", "0000:02:00.1": "snd_hda_intel"},
+    "gpu-03:00.0": {"0000:03:00.0": "virtio-pci"},
+    "gpu-00:05.0": {"0000:00:05.0": "aty128fb"},
+}
+SECRET = "what-A-drew"
+
+# `ctl NAME ARGUMENTS...` prints "NAME {json}", or what a refusal says; `until NAME STATE` waits.
+PREAMBLE = """
+cd /mnt
+export VGPUD_SOCKET=/mnt/r/vgpud.sock
+printf '[node]\\nstandby = 0\\ngroup =\\n' > /mnt/conf
+serve() {
+  vgpud --config /mnt/conf --run-dir /mnt/r --state-dir /mnt/s 2>>/mnt/log &
+  vgpud=$!
+  for i in $(seq 200); do vgpuctl list >/dev/null 2>&1 && return; sleep 0.05; done
+}
+ctl() {
+  name=$1; shift
+  if vgpuctl --json "$@" >/mnt/out 2>/mnt/err; then echo "$name $(tr '\\n' ' ' < /mnt/out)"
+  else echo "$name [\\"$(tr '"\\n' ". " < /mnt/err)\\"]"; fi
+}
+until_state() { for i in $(seq 150); do vgpuctl --json show $1 2>/dev/null | grep -q "\\"state\\": \\"$2\\"" && return; sleep 0.1; done; }
+drivers() {
+  name=$1; shift; said=
+  for a in "$@"; do said="$said\\"$(basename $(readlink /sys/bus/pci/devices/$a/driver))\\", "; done
+  echo "$name [${said%, }]"
+}
+files() { echo "$1 [\\"$(stat -c %u:%a /dev/vfio/[0-9]* 2>/dev/null | tr '\\n' ' ')\\"]"; }
+hold() {
+  vfio_client $1 write SECRET hold 30 > /mnt/holder &
+  holder=$!
+  for i in $(seq 100); do grep -q holding /mnt/holder && return; sleep 0.1; done
+}
+""".replace("SECRET", SECRET)
+
+
+def life(gpu, functions):
+    address, every = next(iter(functions)), " ".join(functions)
+    return f"""
+ctl create-{gpu} create a --gpu {gpu} --method passthrough --owner 1234
+drivers taken-{gpu} {every}
+files files-{gpu}
+ctl args-{gpu} qemu-args a
+ctl gpu-{gpu} gpu list
+hold {address}
+until_state a bound
+ctl bound-{gpu} show a
+ctl refused-{gpu} delete a --force
+kill $holder; wait $holder 2>/dev/null
+until_state a ready
+for i in $(seq 100); do vgpuctl --json show a | grep -q verdict && break; sleep 0.1; done
+ctl left-{gpu} show a
+echo "find-{gpu} $(vfio_client {address} find {SECRET} | grep '^{{')"
+until_state a ready
+ctl delete-{gpu} delete a
+drivers back-{gpu} {every}
+files none-{gpu}
+"""
+
+
+SHARED = """
+serve
+ctl shared create a --gpu gpu-05:01.0 --method passthrough
+ctl events events
+kill $vgpud; wait $vgpud 2>/dev/null
+"""
+# Two GPUs behind one bridge are in one group.
+BRIDGE = ["-device", "pcie-root-port,id=rp5,chassis=5,slot=5,addr=14", "-device",
+          "pcie-pci-bridge,id=pb,bus=rp5", "-device", "secondary-vga,bus=pb,addr=1", "-device",
+          "secondary-vga,bus=pb,addr=2"]
+
+
+@pytest.fixture(scope="module")
+def seen(machine):
+    script = PREAMBLE + "serve\n" + "".join(life(g, f) for g, f in KINDS.items())
+    return answers(machine.run(script + "ctl events events\n", limit_s=240))
+
+
+@pytest.mark.parametrize("gpu", KINDS)
+def test_a_life(seen, gpu):
+    functions = KINDS[gpu]
+    made = seen["create-" + gpu]
+    assert isinstance(made, dict), made
+    assert (made["state"], made["device"], made["owner_uid"]) == ("ready", next(iter(functions)), 1234)
+    assert seen["taken-" + gpu] == ["vfio-pci"] * len(functions)
+    assert seen["files-" + gpu] == ["1234:600 "]
+    assert seen["args-" + gpu]["args"] == [w for a in functions for w in
+                                           ("-device", "vfio-pci,host=" + a)]
+    assert next(g for g in seen["gpu-" + gpu] if g["name"] == gpu)["state"] == "passthrough"
+    bound = seen["bound-" + gpu]
+    assert bound["state"] == "bound" and bound["bound_to"].startswith("vfio_client["), bound
+    assert "vfio_client[" in seen["refused-" + gpu][0]
+    left = seen["left-" + gpu]
+    assert left["state"] == "ready" and left["bound_to"] is None
+    assert left["scrub"]["verdict"] == "clean", left["scrub"]
+    assert seen["find-" + gpu].get("found", 0) == 0
+    assert seen["delete-" + gpu] == {}, seen["delete-" + gpu]
+    assert seen["back-" + gpu] == list(functions.values())
+    assert seen["none-" + gpu] == [""]
+
+
+def test_a_shared_group_is_refused(machine):
+    said = answers(machine.run(PREAMBLE + SHARED, [*hostnode.IOMMU, *BRIDGE]))["shared"]
+    assert isinstance(said, list) and "is shared with" in said[0], said
+
+
+SWEEPS = {"gpu-02:00.0": ("create", 1 if THOROUGH else 2), "gpu-03:00.0": ("delete", 1)}
+
+
+def test_killed_on_the_way(machine):
+    script = PREAMBLE + "".join(
+        f"echo \"{gpu} $({sys.executable} {HERE}/direct_kill.py {gpu} {operation} {stride} "
+        f"{' '.join(KINDS[gpu])})\"\n" for gpu, (operation, stride) in SWEEPS.items())
+    seen = answers(machine.run(script, limit_s=900 if THOROUGH else 240))
+    points = 0
+    for gpu in SWEEPS:
+        assert seen[gpu]["wrong"] == [], (gpu, seen[gpu])
+        points += len(seen[gpu]["points"])
+    print("killed at %d points in %s s" % (points, [round(seen[g]["took_s"]) for g in SWEEPS]))
+    assert points >= 40, seen
