@@ -143,6 +143,8 @@ void cli_socket_path(const char *given, char *ret, size_t size);
 	X(gpu_show)         \
 	X(gpu_policy)       \
 	X(gpu_mode)         \
+	X(gpu_scrub)        \
+	X(gpu_release)      \
 	X(type_list)        \
 	X(create)           \
 	X(list)             \

@@ -79,6 +79,34 @@ static int gpu_mode(struct cli *cli, int argc, char **argv)
 	return post(cli, path, body);
 }
 
+static int gpu_scrub(struct cli *cli, int argc, char **argv)
+{
+	struct cli_words words;
+	char path[512];
+
+	int r = cli_parse(cli, argc, argv, NULL, 1, 1, &words, NULL);
+	if (CLI_PARSE_FAILED(r))
+		return CLI_PARSE_STATUS(r);
+	if (!cli_path(path, sizeof(path), "/v1/gpus/", words.word[0], "/scrub"))
+		return cli_usage(cli);
+	return post(cli, path, json_object());
+}
+
+static int gpu_release(struct cli *cli, int argc, char **argv)
+{
+	bool unscrubbed = false;
+	const struct cli_option options[] = {{"unscrubbed", NULL, &unscrubbed}, {0}};
+	struct cli_words words;
+	char path[512];
+
+	int r = cli_parse(cli, argc, argv, options, 1, 1, &words, NULL);
+	if (CLI_PARSE_FAILED(r))
+		return CLI_PARSE_STATUS(r);
+	if (!unscrubbed || !cli_path(path, sizeof(path), "/v1/gpus/", words.word[0], "/release"))
+		return cli_usage(cli);
+	return post(cli, path, json_pack("{s:b}", "unscrubbed", true));
+}
+
 const struct verb verb_gpu_list = {.name = "gpu list",
 	.args = "",
 	.summary = "The GPUs of this node",
@@ -101,3 +129,21 @@ const struct verb verb_gpu_mode = {.name = "gpu mode",
 		   "what is created without --method is of that one.\n"
 		   "Refused while the GPU carries vGPUs of another method.",
 	.run = gpu_mode};
+
+const struct verb verb_gpu_scrub = {.name = "gpu scrub",
+	.args = "GPU",
+	.summary = "Empties the memory of a GPU in passthrough",
+	.details =
+		"That is done behind each VM; here once more, while none has it. Resets the GPU,\n"
+		"writes zeroes to all of its memory that its window reaches, and reads them back.",
+	.run = gpu_scrub};
+
+const struct verb verb_gpu_release = {.name = "gpu release",
+	.args = "GPU --unscrubbed",
+	.summary = "Lets anybody have a GPU that could not be emptied",
+	.details =
+		"What its last tenant left in its memory may be read by the next. For GPUs of "
+		"which\n"
+		"vgpud could not empty all (`vgpuctl gpu show`, `vgpuctl show`: scrub), where you\n"
+		"know that it does no harm. It is an event.",
+	.run = gpu_release};

@@ -23,6 +23,13 @@
 		"GPU")                                                                             \
 	X("POST", "/v1/gpus/NAME/mode", api_gpu_mode, "Which method it is kept for",               \
 		"{mode}: any, emulate, forward, mediate or passthrough", "GPU")                    \
+	X("POST", "/v1/gpus/NAME/scrub", api_gpu_scrub,                                            \
+		"Empties the memory of a GPU in passthrough once more, while no VM has it", "{}",  \
+		"GPU")                                                                             \
+	X("POST", "/v1/gpus/NAME/release", api_gpu_release,                                        \
+		"Anybody may have the GPU, although not all that was left in its memory could be " \
+		"emptied",                                                                         \
+		"{unscrubbed: true}", "GPU")                                                       \
 	X("GET", "/v1/types", api_type_list, "What each GPU offers", "?gpu=NAME: only that GPU's", \
 		"an array of type")                                                                \
 	X("GET", "/v1/vgpus", api_vgpu_list, "All vGPUs", "", "an array of vGPU")                  \

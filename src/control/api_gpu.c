@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control/api_internal.h"
+#include "control/direct.h"
 #include "control/gpu_rules.h"
 #include "control/gpus.h"
 #include "control/render.h"
@@ -101,6 +102,56 @@ void api_gpu_mode(struct api *api, struct http_request *request, const char *nam
 		r = error_set(&err, EINVAL, "gpu mode %s: %s (see docs/api.md)", name, where.text);
 	else
 		r = vgpud_set_mode(api->d, name, mode, &err);
+	if (r < 0)
+		http_reply_error(request, &err);
+	else
+		http_reply_json(request, 200, render_gpu(api->d, vgpud_find_gpu(api->d, name)));
+}
+
+static void on_scrubbed(void *data, const struct error *err)
+{
+	struct api_call *call = data;
+	const struct gpu *gpu = vgpud_find_gpu(call->api->d, call->name);
+
+	if (err)
+		http_reply_error(call->request, err);
+	else
+		http_reply_json(
+			call->request, 200, gpu ? render_gpu(call->api->d, gpu) : json_object());
+	free(call);
+}
+
+void api_gpu_scrub(struct api *api, struct http_request *request, const char *name)
+{
+	const struct gpu *gpu = api_find_gpu(api, request, name);
+	struct api_call *call = gpu ? api_call_new(api, request, name) : NULL;
+	struct error err;
+
+	if (call && direct_scrub_gpu(api->d, name, on_scrubbed, call, &err) < 0) {
+		http_reply_error(request, &err);
+		free(call);
+	}
+}
+
+void api_gpu_release(struct api *api, struct http_request *request, const char *name)
+{
+	struct error err = {0};
+	json_error_t where;
+	char what[96];
+	int unscrubbed = 0, r;
+
+	json_t *body = http_json(request, &err);
+	if (!body) {
+		http_reply_error(request, &err);
+		return;
+	}
+	snprintf(what, sizeof(what), "gpu release %.64s", name);
+	if (json_unpack_ex(body, &where, JSON_STRICT, "{s:b}", "unscrubbed", &unscrubbed) < 0 ||
+		!unscrubbed)
+		r = error_set(&err, EINVAL,
+			"%s: it is done only with unscrubbed: true (see docs/api.md)", what);
+	else
+		r = direct_release(api->d, name, what, &err);
 	if (r < 0)
 		http_reply_error(request, &err);
 	else

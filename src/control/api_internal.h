@@ -44,6 +44,8 @@ const struct gpu *api_find_gpu(struct api *api, struct http_request *request, co
 void api_gpu_show(struct api *api, struct http_request *request, const char *name);
 void api_gpu_policy(struct api *api, struct http_request *request, const char *name);
 void api_gpu_mode(struct api *api, struct http_request *request, const char *name);
+void api_gpu_scrub(struct api *api, struct http_request *request, const char *name);
+void api_gpu_release(struct api *api, struct http_request *request, const char *name);
 
 /* api_node.c */
 void api_node(struct api *api, struct http_request *request, const char *name);

@@ -66,7 +66,8 @@ json_t *direct_qemu_args(const struct vgpu *v, struct error *err);
  */
 int direct_release(struct vgpud *d, const char *gpu, const char *what, struct error *err);
 
-/* Empties the memory of its GPU once more; `done` as in vgpu_create(). Refused while it is held. */
-int direct_scrub(struct vgpu *v, vgpu_done done, void *data, const char *what, struct error *err);
+/* Empties its memory once more; `done` as in vgpu_create(). Refused while a VM has it. */
+int direct_scrub_gpu(
+	struct vgpud *d, const char *gpu, vgpu_done done, void *data, struct error *err);
 
 #endif

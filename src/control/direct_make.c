@@ -78,23 +78,28 @@ int direct_delete(
 	return 0;
 }
 
-int direct_scrub(struct vgpu *v, vgpu_done done, void *data, const char *what, struct error *err)
+int direct_scrub_gpu(
+	struct vgpud *d, const char *gpu, vgpu_done done, void *data, struct error *err)
 {
-	struct direct *x = v->direct;
+	struct vgpu *v = d->vgpus;
+	char what[96];
 
-	if (v->def.method != METHOD_PASSTHROUGH)
-		return error_set(err, ENOTSUP,
-			"%s: %s is a slice, which the driver of %s empties itself (delete it, and "
-			"create one anew)",
-			what, v->def.name, v->def.gpu);
+	snprintf(what, sizeof(what), "gpu scrub %.64s", gpu);
+	while (v && (strcmp(v->def.gpu, gpu) != 0 || v->def.method != METHOD_PASSTHROUGH))
+		v = v->next;
+	if (!v)
+		return error_set(err, EINVAL,
+			"%s: it is in passthrough for nobody, and its own driver looks after its "
+			"memory (create a vGPU with --method passthrough)",
+			what);
 	if (v->vm.pid)
-		return error_set(err, EBUSY, "%s: %s is held by %s (shut that VM down)", what,
+		return error_set(err, EBUSY, "%s: %s is held by %s (shut that VM down first)", what,
 			v->def.name, v->vm.label);
-	if (x->state != DIRECT_READY || x->done.done)
+	if (v->direct->state != DIRECT_READY || v->direct->done.done)
 		return error_set(err, EBUSY, "%s: %s is %s (wait for that)", what, v->def.name,
 			vgpu_state(v));
-	x->done = (struct vgpu_waiter){done, data};
-	snprintf(x->what, sizeof(x->what), "%.95s", what);
+	v->direct->done = (struct vgpu_waiter){done, data};
+	memcpy(v->direct->what, what, sizeof(what));
 	direct_event(v, DIRECT_SCRUB, NULL);
 	return 0;
 }

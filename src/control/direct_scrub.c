@@ -37,6 +37,14 @@ static bool cannot_reset(int code)
 	return code == -ENOENT || code == -ENOTTY;
 }
 
+static bool has_vfio(const struct vgpu *v, const char *function)
+{
+	char driver[PCI_DRIVER_MAX], override[PCI_DRIVER_MAX];
+
+	return vfio_read(&v->d->roots, function, driver, override) == 0 &&
+	       iommu_driver_is_vfio(driver);
+}
+
 /*
  * All functions of the plan, the GPU first. 0; -errno and why. A GPU that cannot be reset is said
  * in `err` and is 1; of a function beside it that is of no account.
@@ -52,6 +60,8 @@ static int reset_all(const struct vgpu *v, struct error *err)
 			const struct change *c = &plan->list[i];
 			if (c->kind != CHANGE_VFIO ||
 				(strcmp(c->subject, plan->device) == 0) != (gpu == 1))
+				continue;
+			if (!has_vfio(v, c->subject)) /* somebody took it, by hand */
 				continue;
 			int r = pci_reset(
 				&v->d->roots, &v->d->kernel, c->subject, PCI_RESET_MS, &result);

@@ -189,3 +189,175 @@ def test_a_failed_step_is_undone(host):
             host.kernel.fails = {}
             until(lambda: not node.json("list"), 20)  # what is stuck is tried again
             assert host.state() == before
+
+
+def partial(host):
+    """A GPU of which nothing tells how much memory it has."""
+    host.tree.put(host.tree.BUS + OTHER_ADDRESS + "/vendor", "0x1002\n")
+    host.tree.put(host.tree.BUS + OTHER_ADDRESS + "/device", "0x73bf\n")
+
+
+def test_what_cannot_be_emptied_is_nobody_elses(host):
+    partial(host)
+    before = host.state()
+    with host.node() as node:
+        make(node, "a", OTHER)
+        assert node.json("gpu", "list")[2]["left_by"]
+        host.leave(host.hold(group=8))
+        shown = until(lambda: node.json("show", "a")["scrub"])
+        assert shown["verdict"] == "partial", shown
+        said = node.refused("delete", "a")
+        assert "nothing tells how large its memory is" in said, said
+        until(lambda: node.state("a") == "ready")  # it stays its owner's
+        assert host.files()[8][0] == 0
+        assert node.ctl("gpu", "release", OTHER).returncode == 2
+        node.good("gpu", "release", OTHER, "--unscrubbed")
+        assert "nothing to do" in node.refused("gpu", "release", OTHER, "--unscrubbed")
+        node.good("delete", "a")
+        assert node.json("list") == []
+        assert any("by an administrator's word" in t for t in texts(node))
+    assert host.state() == before
+
+
+def test_scrub_by_hand(host):
+    with host.node() as node:
+        assert "in passthrough for nobody" in node.refused("gpu", "scrub", GPU)
+        make(node)
+        with open(host.vram(), "r+b") as f:
+            f.write(b"something")
+        node.good("gpu", "scrub", GPU)
+        with open(host.vram(), "rb") as f:
+            assert not any(f.read(64))
+        held = host.hold()
+        until(lambda: node.state("a") == "bound")
+        assert "libvirt domain web" in node.refused("gpu", "scrub", GPU)
+        host.leave(held)
+
+
+def test_another_start_of_the_node(host):
+    """After it nothing of the plan stands; it is made and carried out anew."""
+    with host.node() as node:
+        make(node, "a", GPU, "--owner", "1234")
+        node.kill()
+        for address in (ADDRESS, SOUND):  # as the kernel begins
+            host.tree.put(host.tree.BUS + address + "/driver_override", "(null)\n")
+            host.tree.bind(address, host.kernel.natives[address])
+        host.kernel.vfio_files()
+        host.tree.put("proc/sys/kernel/random/boot_id", "22222222-2222-3333-4444-555555555555\n")
+        node.start()
+        until(lambda: node.state("a") == "ready")
+        assert host.drivers()[SOUND] == "vfio-pci" and host.files() == {7: (1234, 0o600)}
+        assert any("started anew" in t for t in texts(node))
+        node.good("delete", "a")
+        assert host.drivers()[ADDRESS] == "bochs-drm"
+
+
+def test_changed_by_hand_is_said_and_left(host):
+    with host.node() as node:
+        make(node)
+        node.kill()
+        host.tree.bind(SOUND, "pci-stub")
+        node.start()
+        until(lambda: node.state("a") == "failed")
+        assert "the driver of %s is pci-stub, and should be vfio-pci" % SOUND in \
+            node.json("show", "a")["failure"]
+        assert host.drivers()[SOUND] == "pci-stub"
+        node.good("delete", "a")
+        assert host.drivers()[SOUND] == "pci-stub" and host.drivers()[ADDRESS] == "bochs-drm"
+        assert any("left as it is" in t and "pci-stub" in t for t in texts(node))
+
+
+def test_a_hand_made_binding_is_left(host):
+    host.tree.put(host.tree.BUS + OTHER_ADDRESS + "/driver_override", "vfio-pci\n")
+    host.tree.bind(OTHER_ADDRESS, "vfio-pci")
+    host.kernel.vfio_files()
+    before = host.state()
+    with host.node() as node:
+        assert node.json("gpu", "show", OTHER)["driver"] == "vfio-pci"
+        assert host.state() == before
+        make(node, "a", OTHER, "--owner", "1234")
+        assert host.files() == {8: (1234, 0o600)}
+        node.good("delete", "a")
+    assert host.state() == before
+
+
+def test_a_gpu_that_vanishes(host):
+    with host.node() as node:
+        make(node)
+        host.tree.unplug(ADDRESS)
+        host.kernel.vfio_files()
+        until(lambda: node.state("a") == "failed", 20)
+        assert GPU in node.json("show", "a")["failure"]
+        node.good("delete", "a")
+        assert host.drivers()[SOUND] == "snd_hda_intel"
+        assert node.process.poll() is None
+
+
+def test_a_gpu_that_vanishes_on_the_way(host):
+    real = host.kernel.unbind
+
+    def unbind(path, text):
+        host.tree.unplug(ADDRESS)
+        return real(path, text)
+    host.kernel.unbind = unbind
+    with host.node() as node:
+        node.refused("create", "a", "--gpu", GPU, "--method", "passthrough")
+        until(lambda: not node.json("list"), 20)
+        assert node.process.poll() is None
+
+
+def test_read_only_sysfs_and_no_root(host):
+    before = host.state()
+    with host.node() as node:
+        for code, words in ((30, "sysfs is read-only"), (13, "run vgpud as root"), (1, "run vgpud as root")):
+            host.kernel.fails = {"/driver_override": code}
+            assert words in node.refused("create", "a", "--gpu", GPU, "--method", "passthrough")
+        host.kernel.fails = {}
+        until(lambda: not node.json("list"), 20)
+    assert host.state() == before
+
+
+def test_a_kernel_that_does_not_return_is_not_waited_for_forever(host):
+    """A driver keeps the function: the request stands, and is undone when it is fulfilled."""
+    before = host.state()
+    host.kernel.held.add(SOUND)
+    with host.node() as node:
+        said = node.refused("create", "a", "--gpu", GPU, "--method", "passthrough")
+        assert "does not let go of it" in said
+        assert node.json("list")[0]["state"] == "stopping"
+        node.good("gpu", "list")  # vgpud itself waits for nothing
+        host.kernel.release(SOUND)
+        until(lambda: not node.json("list"), 40)
+    assert host.state() == before
+
+
+def test_two_at_once_on_one_gpu(host):
+    import threading
+    done = []
+    with host.node() as node:
+        threads = [threading.Thread(target=lambda n=n: done.append(
+            node.ctl("create", n, "--gpu", GPU, "--method", "passthrough").returncode)) for n in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert sorted(done) == [0, 1, 1, 1]
+        assert len(node.json("list")) == 1
+
+
+def test_rows_that_no_vgpud_wrote(host):
+    import sqlite3
+    with host.node() as node:
+        make(node)
+        state = host.state()
+        node.kill()
+        db = sqlite3.connect(os.path.join(node.state_dir, "vgpud.db"))
+        db.execute("UPDATE changes SET subject = '../../../tmp' WHERE number = 0")
+        db.commit()
+        db.close()
+        node.start()
+        assert node.state("a") == "failed"
+        assert "no vgpud wrote" in node.refused("delete", "a")
+        assert host.state() == state
+        node.good("delete", "a", "--force")
+        assert node.json("list") == [] and host.state() == state
