@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 
 import node as node_module  # noqa: E402
+from test_direct import GPU, Host  # noqa: E402
 
 VIRSH = r"""#!/bin/sh
 # virsh -q [-c URI] VERB --domain NAME ...
@@ -201,6 +202,33 @@ def test_libvirt_that_hangs(verb, virsh):
     virsh.domain("web")
     (virsh.dir / "dominfo.hangs").touch()
     refused(verb("check", "web"), "libvirt did not answer within 15 s")
+
+
+def test_a_whole_gpu_and_no_second_vgpu_beside_it(virsh):
+    """By passthrough a domain gets a host device; its screen stays, and so does its memory."""
+    host = Host()
+    virsh.domain("web")
+    before = virsh.definition("web")
+    try:
+        with host.node() as one:
+            one.good("create", "card", "--gpu", GPU, "--method", "passthrough")
+            path = dict(one.env, PATH=f"{virsh.dir}:{os.environ['PATH']}")
+            done = one.ctl("libvirt", "attach", "web", "card", env=path)
+            assert done.returncode == 0, done.stderr
+            text = virsh.definition("web")
+            assert '<hostdev mode="subsystem" type="pci" managed="no">' in text
+            assert 'bus="0x03" slot="0x00" function="0x0"' in text and "qxl" in text
+            assert "memoryBacking" not in text and "not saved or migrated" in done.stdout
+            assert one.ctl("libvirt", "check", "web", env=path).returncode == 0
+            # The same device under no alias of ours, in another domain.
+            virsh.domain("mail", text.replace("<name>web", "<name>mail").replace(
+                "ua-vgpu-card", "ua-mine"))
+            said = one.ctl("libvirt", "check", "web", env=path)
+            assert said.returncode == 1 and "the domain mail has the vGPU card too" in said.stdout
+            assert one.ctl("libvirt", "detach", "web", "card", env=path).returncode == 0
+    finally:
+        host.close()
+    assert virsh.definition("web").replace('"', "'") == before
 
 
 def test_no_libvirt(node, tmp_path):
