@@ -137,7 +137,8 @@ int cli_stream_next(struct cli_stream *stream, struct pollfd *fds, unsigned n,
 /* socket_path.c: where vgpud listens; `given` and VGPUD_SOCKET go first. */
 void cli_socket_path(const char *given, char *ret, size_t size);
 
-/* clang-format off: a verb on a line */
+/* A verb on a line. */
+/* clang-format off */
 #define CLI_VERBS(X)        \
 	X(gpu_list)         \
 	X(gpu_show)         \
