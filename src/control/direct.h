@@ -45,6 +45,11 @@ const char *direct_state(const struct vgpu *v);
 /* The mode of a VFIO file: the group may have it where there is one. */
 uint32_t direct_owner_mode(const struct vgpud *d);
 
+/*
+ * One that the store has: its plan. Of all, before any is started: what one of them undoes, another
+ * may stand on.
+ */
+void direct_load(struct vgpu *v);
 /* One that the store has: looked at, finished or undone. Again when its GPU is back. */
 void direct_start(struct vgpu *v);
 void direct_free(struct vgpu *v);

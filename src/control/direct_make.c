@@ -27,6 +27,7 @@ int direct_create(struct vgpud *d, const struct definition *def, const struct pl
 	}
 	if (!v)
 		return error_set(err, ENOMEM, "%s: out of memory (free some)", what);
+	v->direct->begun = true;
 	v->direct->owner = *owner;
 	v->direct->done = (struct vgpu_waiter){done, data};
 	snprintf(v->direct->stored.slice, sizeof(v->direct->stored.slice), "%.*s",
@@ -136,8 +137,8 @@ static bool load(struct vgpu *v)
 	struct direct *x = v->direct;
 	struct error err;
 
-	if (x->in_store)
-		return true;
+	if (x->in_store || x->malformed)
+		return x->in_store;
 	if (store_get_plan(v->d->store, v->def.name, &x->stored, &err) < 0) {
 		x->malformed = true;
 		x->state = DIRECT_FAILED;
@@ -153,15 +154,21 @@ static bool load(struct vgpu *v)
 	return true;
 }
 
+void direct_load(struct vgpu *v)
+{
+	load(v);
+}
+
 void direct_start(struct vgpu *v)
 {
 	struct direct *x = v->direct;
 
 	if (x->malformed || x->working || x->waiting)
 		return;
-	bool first = !x->in_store;
+	bool first = !x->begun;
 	if (!load(v))
 		return;
+	x->begun = true;
 	if (first && v->def.phase == PHASE_DEFINED) {
 		direct_note(v, RULES_TAKE, NULL);
 		direct_note(v, RULES_TAKEN, NULL);

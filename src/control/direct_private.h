@@ -69,6 +69,7 @@ struct direct {
 	enum direct_state state;
 	bool waiting, working; /* for its job's turn on that GPU; at it */
 	struct stored_plan stored;
+	bool begun;     /* by this vgpud */
 	bool in_store;  /* there is a row of it */
 	bool malformed; /* and its plan is none that a vgpud wrote */
 	struct plan_owner owner;

@@ -754,6 +754,10 @@ int vgpud_reconcile(struct vgpud *d, struct error *err)
 	int r = store_each(d->store, reconcile_row, d, err);
 	if (r < 0)
 		return r;
+	for (struct vgpu *v = d->vgpus; v; v = v->next) {
+		if (v->direct)
+			direct_load(v);
+	}
 	for (struct vgpu *v = d->vgpus, *next; v; v = next) {
 		next = v->next;
 		vgpu_start(v); /* may free it */

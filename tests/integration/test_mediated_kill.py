@@ -80,10 +80,13 @@ def one_point(kind, operation, at):
                 create(thing, node, name)
             node.kill()
         node.env["VGPUD_KILL_AT"] = str(at)
-        node.start()
-        for name in first:
-            watch(node, lambda: node.state(name) == "ready")
         try:
+            try:
+                node.start()
+            except AssertionError:
+                raise Killed() from None
+            for name in first:
+                watch(node, lambda: node.state(name) == "ready")
             act(thing, node)
             reached = False
         except Killed:
