@@ -28,8 +28,15 @@ enum ksm_run { KSM_STOPPED, KSM_RUNNING, KSM_UNMERGED };
 #define KSM_NUMBERS(X)                                                                             \
 	X(run)                                                                                     \
 	X(pages_to_scan)                                                                           \
-	X(sleep_millisecs) X(pages_shared) X(pages_sharing) X(pages_unshared) X(pages_volatile)    \
-		X(full_scans) X(merge_across_nodes) X(max_page_sharing) X(use_zero_pages)
+	X(sleep_millisecs)                                                                         \
+	X(pages_shared)                                                                            \
+	X(pages_sharing)                                                                           \
+	X(pages_unshared)                                                                          \
+	X(pages_volatile)                                                                          \
+	X(full_scans)                                                                              \
+	X(merge_across_nodes)                                                                      \
+	X(max_page_sharing)                                                                        \
+	X(use_zero_pages)
 
 struct ksm {
 	int code; /* 0; -ENOENT: this kernel has no KSM; -errno: it cannot be read */
