@@ -129,15 +129,16 @@ class HostNode:
         return self._run(script, *args, **kwargs)
 
     def _run(self, script, devices=IOMMU, append="intel_iommu=on", limit_s=120, gpus=DEVICES,
-            acpi_hotplug=False):
-        """devices: the IOMMU, and others beside the gpus."""
+             acpi_hotplug=False, cpus=2):
+        """devices: the IOMMU, and others beside the gpus. cpus: 1 where buses are reset while others
+        work, which is where that happens."""
         folder = Path(tempfile.mkdtemp(prefix="vgn"))
         try:
             (folder / "initrd").write_bytes(self.archive(script))
             command = [
                 self.qemu.binary, *self.qemu.data_arguments(), "-accel", "tcg", "-cpu", "max",
                 "-M", "q35", "-global", f"{ACPI_HOTPLUG}={'on' if acpi_hotplug else 'off'}",
-                "-smp", "2", "-m", "1536", "-nodefaults", "-vga", "none", "-no-reboot",
+                "-smp", str(cpus), "-m", "1536", "-nodefaults", "-vga", "none", "-no-reboot",
                 "-display", "none", "-serial", "stdio", "-monitor",
                 f"unix:{folder}/monitor,server=on,wait=off", *devices,
                 "-kernel", self.kernel / "vmlinux", "-initrd", folder / "initrd", "-append",

@@ -79,7 +79,8 @@ echo "events $(vgpuctl --json events | tr -d '\\n')"
 
 @pytest.fixture(scope="module")
 def lines(machine):
-    return machine.run(PREAMBLE + nested.shell(machine) + TENANTS + NESTED + EVENTS, gpus=AER)
+    return machine.run(PREAMBLE + nested.shell(machine) + TENANTS + NESTED + EVENTS, gpus=AER,
+                       cpus=1)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +173,7 @@ ask bus between reset {VIRTIO}
 echo flr > /sys/bus/pci/devices/{VIRTIO}/reset_method
 ask flr between reset {VIRTIO}
 """
-    seen = answers(machine.run(script, acpi_hotplug=True))
+    seen = answers(machine.run(script, acpi_hotplug=True, cpus=1))
     assert seen["bus"]["code"] == -errno.ENOTTY and seen["bus"]["took_ms"] >= 1000
     assert "it was reset (bus) and did not come back in time" in seen["bus"]["text"]
     assert seen["flr"]["code"] == 0 and seen["flr"]["answers"]
