@@ -63,7 +63,7 @@ def test_a_gpu_that_could_go_to_a_machine(tree):
         assert shown["device_nodes"] == ["/dev/dri/card0", "/dev/dri/renderD128"]
         answers = {name: (m["possible"], m["offered"]) for name, m in methods(node, GPU).items()}
         assert answers == {"emulate": (False, True), "forward": (True, True),
-                           "mediate": (False, False), "passthrough": (True, True)}
+                           "mediate": (False, True), "passthrough": (True, True)}
         soft = node.json("gpu", "show", "soft0")
         assert soft["pci"] is None and soft["holders"] == []
 
