@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -114,6 +115,8 @@ static _Noreturn void child_main(pid_t parent, int fd, child_work work, const vo
 		text += n;
 		len -= (size_t)n;
 	}
+	/* What it started may go on and still have this: a request that the kernel keeps. */
+	shutdown(fd, SHUT_RDWR);
 	_exit(0);
 }
 
@@ -148,26 +151,26 @@ static void child_abandon(struct child *child)
 int child_start(struct children *children, sd_event *event, child_work work, const void *work_data,
 	uint32_t limit_ms, child_done done, void *done_data)
 {
-	int pipes[2];
+	int ends[2];
 
 	if (children->running >= CHILDREN_MAX)
 		return -EAGAIN;
 	struct child *child = calloc(1, sizeof(*child));
 	if (!child)
 		return -ENOMEM;
-	if (pipe2(pipes, O_CLOEXEC) < 0) {
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
 		int r = -errno;
 		free(child);
 		return r;
 	}
 	*child = (struct child){
-		.children = children, .fd = pipes[0], .pidfd = -1, .done = done, .data = done_data};
+		.children = children, .fd = ends[0], .pidfd = -1, .done = done, .data = done_data};
 	pid_t parent = getpid();
 	child->pid = fork();
 	if (child->pid == 0)
-		child_main(parent, pipes[1], work, work_data);
+		child_main(parent, ends[1], work, work_data);
 	int r = child->pid < 0 ? -errno : 0;
-	close(pipes[1]);
+	close(ends[1]);
 	if (r == 0)
 		r = child_watch(child, event, limit_ms);
 	if (r < 0) {

@@ -193,6 +193,7 @@ def test_a_failed_step_is_undone(host):
 
 def partial(host):
     """A GPU of which nothing tells how much memory it has."""
+    gpu_files(host.tree, OTHER_ADDRESS, vendor=0x1002, device=0x73bf)
     host.tree.put(host.tree.BUS + OTHER_ADDRESS + "/vendor", "0x1002\n")
     host.tree.put(host.tree.BUS + OTHER_ADDRESS + "/device", "0x73bf\n")
 

@@ -164,10 +164,9 @@ class FakeKernel:
             os.close(os.open(os.path.join(folder, str(group)), os.O_CREAT | os.O_WRONLY, 0o600))
 
 
-def gpu_files(tree, address, bytes_of_memory=1 << 21, device=0x1111):
+def gpu_files(tree, address, bytes_of_memory=1 << 21, vendor=0x1234, device=0x1111):
     """What reset and scrub look at, of a GPU whose whole memory is in its window (QEMU's)."""
     at = tree.path(tree.BUS, address)
-    vendor = 0x1234
     base = 0xe0000000
     header = struct.pack("<HHHHBBBBBBBB", vendor, device, 2, 0, 0, 0, 0, 3, 0, 0, 0, 0)
     header += struct.pack("<IIIIII", base | 8, 0, 0, 0, 0, 0)
