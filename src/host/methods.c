@@ -426,10 +426,11 @@ static const struct condition {
 		"no type can be made on any of its virtual functions: {} of them have one",
 		"give one back by writing 0 to its nvidia/current_vgpu_type"},
 	{"vfs-not-enabled", M, false, vfs_to_enable, "none of its {} virtual functions is enabled",
-		"write how many to sriov_numvfs of {} (NVIDIA: sriov-manage -e)"},
+		"nothing: the first vGPU of method mediate enables them (NVIDIA's: sriov-manage "
+		"-e {})"},
 	{"vfs-autoprobed", M, false, vfs_autoprobed,
 		"virtual functions get the host's driver as soon as they are enabled",
-		"write 0 to sriov_drivers_autoprobe of {} before"},
+		"nothing: vgpud writes 0 to sriov_drivers_autoprobe of {} before it enables them"},
 
 	{"iommu-missing", M | P, true, iommu_missing, "the firmware shows no IOMMU",
 		"turn on VT-d or AMD-Vi in the firmware's setup; give a VM an IOMMU"},

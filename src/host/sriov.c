@@ -78,18 +78,22 @@ void sriov_read(int dir, struct sriov *ret, struct sysfs_troubles *troubles)
 
 int sriov_vf_address(const struct sriov *sriov, const char *pf, uint32_t number, char *ret)
 {
-	unsigned domain, bus, device, function;
+	uint64_t parts[4]; /* domain, bus, device, function */
+	const char *at = pf;
 
-	if (!pci_address_valid(pf) ||
-		sscanf(pf, "%x:%x:%x.%x", &domain, &bus, &device, &function) != 4)
+	if (!pci_address_valid(pf))
 		return -ENODATA;
+	for (size_t i = 0; i < ARRAY_SIZE(parts); i++, at++) {
+		if (!parse_next(&at, 16, UINT32_MAX, &parts[i]))
+			return -ENODATA;
+	}
 	if (!sriov->offset || (number && !sriov->stride))
 		return -ENODATA;
-	uint64_t place = (bus << 8 | device << 3 | function) + (uint64_t)sriov->offset +
+	uint64_t place = (parts[1] << 8 | parts[2] << 3 | parts[3]) + (uint64_t)sriov->offset +
 			 (uint64_t)number * sriov->stride;
 	if (place > UINT16_MAX)
 		return -ERANGE;
-	snprintf(ret, PCI_ADDRESS_MAX, "%04x:%02x:%02x.%x", domain, (unsigned)place >> 8,
-		(unsigned)place >> 3 & 0x1f, (unsigned)place & 7);
+	snprintf(ret, PCI_ADDRESS_MAX, "%04x:%02x:%02x.%x", (unsigned)parts[0],
+		(unsigned)place >> 8, (unsigned)place >> 3 & 0x1f, (unsigned)place & 7);
 	return 0;
 }
