@@ -320,21 +320,25 @@ static int libvirt_detach(struct cli *cli, int argc, char **argv)
 /* The vGPU that the definition names; NULL: none. *ret has room for a name. */
 static const char *name_of(struct session *s, const struct domain_seen *seen, char *ret)
 {
-	if (seen->n_names)
-		return strcpy(ret, seen->names[0]);
+	if (seen->n_names) {
+		memcpy(ret, seen->names[0], sizeof(seen->names[0]));
+		return ret;
+	}
 	if (seen->unnamed && domain_alias_by_domain(seen->domain, ret))
 		return ret;
 	for (size_t i = 0; i < s->vgpus.count; i++) {
 		if (s->vgpus.list[i].device != DOMAIN_VIDEO &&
-			domain_has_device(s->xml, strlen(s->xml), &s->vgpus.list[i]))
-			return strcpy(ret, s->vgpus.list[i].name);
+			domain_has_device(s->xml, strlen(s->xml), &s->vgpus.list[i])) {
+			memcpy(ret, s->vgpus.list[i].name, sizeof(s->vgpus.list[i].name));
+			return ret;
+		}
 	}
 	return NULL;
 }
 
 static int check_vgpu(struct session *s, const struct domain_vgpu *vgpu, struct error *err)
 {
-	struct other other;
+	struct other other = {0};
 
 	int r = domain_check(s->xml, strlen(s->xml), vgpu, s->what, &s->findings, err);
 	if (r == 0)
@@ -353,7 +357,7 @@ static int check_vgpu(struct session *s, const struct domain_vgpu *vgpu, struct 
 
 static int check(struct session *s, char *name, struct error *err)
 {
-	struct domain_seen seen;
+	struct domain_seen seen = {0};
 
 	int r = session_read(s, false, err);
 	if (r == 0)

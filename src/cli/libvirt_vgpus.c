@@ -32,19 +32,11 @@ static bool add_address(struct domain_vgpu *vgpu, const char *s, size_t len)
 	return true;
 }
 
-/* "0000:03:00.0 0000:03:00.1", the same with commas, an array of such, or a UUID. */
-static bool read_device(const json_t *device, struct domain_vgpu *vgpu)
+/* "0000:03:00.0 0000:03:00.1", the same with commas, or a UUID. */
+static bool read_addresses(const char *s, struct domain_vgpu *vgpu)
 {
 	static const char between[] = " ,";
-	const json_t *one;
-	size_t i;
 
-	json_array_foreach(device, i, one)
-	{
-		if (!read_device(one, vgpu))
-			return false;
-	}
-	const char *s = json_string_value(device);
 	while (s && *(s += strspn(s, between))) {
 		size_t len = strcspn(s, between);
 		if (!add_address(vgpu, s, len))
@@ -52,6 +44,20 @@ static bool read_device(const json_t *device, struct domain_vgpu *vgpu)
 		s += len;
 	}
 	return true;
+}
+
+/* Addresses, or an array of them. */
+static bool read_device(const json_t *device, struct domain_vgpu *vgpu)
+{
+	const json_t *one;
+	size_t i;
+
+	json_array_foreach(device, i, one)
+	{
+		if (!read_addresses(json_string_value(one), vgpu))
+			return false;
+	}
+	return read_addresses(json_string_value(device), vgpu);
 }
 
 bool libvirt_vgpu_from_json(const json_t *json, struct domain_vgpu *ret)

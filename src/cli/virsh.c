@@ -93,7 +93,7 @@ static int run_with(
 		all[n++] = "-c";
 		all[n++] = v->connect;
 	}
-	for (size_t i = 0; words[i] && i < WORDS_MAX; i++)
+	for (size_t i = 0; i < WORDS_MAX && words[i]; i++)
 		all[n + i] = words[i];
 	if (!command_exists(PROGRAM))
 		return error_set(err, ENOENT,
@@ -153,7 +153,7 @@ static bool line_says(const char *text, const char *key, const char *value)
 {
 	size_t len = strlen(key);
 
-	for (; *text; text += strcspn(text, "\n"), text += *text == '\n') {
+	for (; text && *text; text += strcspn(text, "\n"), text += *text == '\n') {
 		if (strncmp(text, key, len) != 0 || text[len] != ':')
 			continue;
 		text += len + 1;

@@ -322,7 +322,7 @@ static bool better_answer(
 void advise(const struct advise_question *question, const struct advise_gpu *gpus, size_t n,
 	struct advice *ret)
 {
-	struct advise_answer answer;
+	struct advise_answer answer = {0};
 
 	n = MIN(n, (size_t)ADVISE_GPUS_MAX);
 	for (unsigned m = 0; m < METHOD_COUNT; m++) {

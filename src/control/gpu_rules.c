@@ -176,11 +176,12 @@ int gpu_tell(struct vgpud *d, const char *name, enum rules_event event,
 
 	view_gpu(d, name, &view);
 	int r = rules_check(&view.gpu, event, subject, what, &phase, err);
-	if (r == 0 && !gpu)
-		r = error_set(err, ENODEV, "%s: %s was never on this node (see `vgpuctl gpu list`)",
-			what, name);
-	if (r == 0)
-		r = set_left(d, gpu, event, subject, what, err);
+	if (r < 0)
+		return r;
+	if (!gpu)
+		return error_set(err, ENODEV,
+			"%s: %s was never on this node (see `vgpuctl gpu list`)", what, name);
+	r = set_left(d, gpu, event, subject, what, err);
 	if (r < 0)
 		return r;
 	if (event == RULES_TAKE)

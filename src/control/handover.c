@@ -69,14 +69,14 @@ static void helper_adopt(struct helper *h)
 	snprintf(bind.label, sizeof(bind.label), HANDOVER_LABEL "%s", h->domain);
 	const struct vgpu *has = v ? vgpud_vm_has(h->handover->d, 0, h->domain, v) : NULL;
 	snprintf(what, sizeof(what), "serve %s", h->name);
-	if (!v) {
-		error_set(&err, ENOENT, "%s: its vGPU is gone (start the domain again)", h->name);
+	int r = rules_vm_admit(h->name, has ? has->def.name : NULL, what, &err);
+	if (!v)
+		r = error_set(
+			&err, ENOENT, "%s: its vGPU is gone (start the domain again)", h->name);
+	if (r == 0)
+		r = vgpu_adopt(v, &bind, h->offered, on_adopted, h, &err);
+	if (r < 0)
 		helper_answer(h, &err);
-	} else if (rules_vm_admit(h->name, has ? has->def.name : NULL, what, &err) < 0) {
-		helper_answer(h, &err);
-	} else if (vgpu_adopt(v, &bind, h->offered, on_adopted, h, &err) < 0) {
-		helper_answer(h, &err);
-	}
 }
 
 static void on_created(void *data, const struct error *err)

@@ -58,7 +58,7 @@ static int test_write(const char *root, const char *path, const char *text, unsi
 	}
 	if (recv(fd, answer, sizeof(answer) - 1, 0) <= 0)
 		return -EIO;
-	return atoi(answer);
+	return (int)strtol(answer, NULL, 10);
 }
 
 static bool is_test(const char *root)

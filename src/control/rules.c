@@ -430,7 +430,7 @@ static void list_names(const struct rules_gpu *gpu, enum method method, char *re
 	size_t n = 0, len = 0;
 
 	ret[0] = '\0';
-	for (size_t i = 0; i < gpu->n_vgpus; i++) {
+	for (size_t i = 0; gpu->vgpus && i < gpu->n_vgpus; i++) {
 		if (method != METHOD_COUNT && gpu->vgpus[i].method != method)
 			continue;
 		if (n++ < NAMES_SHOWN)

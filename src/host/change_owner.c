@@ -106,7 +106,7 @@ static bool same_owner(const struct owner *a, const struct owner *b)
 static int owner_look(
 	const struct change_node *node, const struct change *c, char *ret_now, bool *ret_half)
 {
-	struct owner now, before = {0}, after;
+	struct owner now = {0}, before = {0}, after = {0};
 
 	cleanup_close int fd = open_file(node, c);
 	if (fd == -ENOENT || fd == -ENODEV) /* the file, its group, or the device */
@@ -136,7 +136,7 @@ static int set_owner(const struct change_node *node, const struct change *c, con
 	const char *what, struct error *err)
 {
 	static const char verb[] = "set who may open the VFIO file of";
-	struct owner now, owner;
+	struct owner now, owner = {0};
 	char path[64];
 
 	cleanup_close int fd = open_file(node, c);

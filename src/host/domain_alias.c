@@ -64,7 +64,7 @@ static bool unescape(const char *text, char *ret, size_t size)
 bool domain_alias_read(
 	const char *alias, char ret_name[static DOMAIN_ALIAS_NAME_MAX], unsigned *ret_index)
 {
-	char name[DOMAIN_ALIAS_NAME_MAX], made[DOMAIN_ALIAS_MAX];
+	char name[DOMAIN_ALIAS_NAME_MAX] = "", made[DOMAIN_ALIAS_MAX];
 	uint64_t index = 0;
 	size_t begin = strlen(DOMAIN_ALIAS_BEGIN);
 
@@ -101,7 +101,7 @@ bool domain_alias_by_domain(const char *domain, char ret_name[static DOMAIN_ALIA
 	}
 	if (*ret_name && !isalnum((unsigned char)*ret_name))
 		*ret_name = 'x';
-	return *ret_name;
+	return *ret_name != '\0';
 }
 
 bool domain_alias_in_file(const char *text, size_t size,

@@ -68,7 +68,7 @@ int domain_tree_parse(
 			XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING)};
 	int r = tree.doc ? 0 : refuse_syntax(parser, what, err);
 	xmlFreeParserCtxt(parser);
-	if (r < 0)
+	if (!tree.doc)
 		return r;
 	tree.root = xmlDocGetRootElement(tree.doc);
 	r = check_tree(&tree, what, err);

@@ -109,7 +109,7 @@ static void find_vf_holders(const struct host_roots *roots, struct sriov *sriov)
 	const char *files[SRIOV_VFS_MAX * HOLDER_VFIO_MAX] = {NULL};
 	bool held[SRIOV_VFS_MAX * HOLDER_VFIO_MAX] = {false};
 	size_t vf[SRIOV_VFS_MAX * HOLDER_VFIO_MAX], n = 0;
-	struct holders holders;
+	struct holders holders = {0};
 
 	static_assert(SRIOV_VFS_MAX * HOLDER_VFIO_MAX <= HOLDER_FILES, "all are looked for");
 	for (size_t i = 0; i < sriov->n_vfs; i++) {

@@ -153,7 +153,7 @@ static void judge(const struct scrub *s)
 
 static int scrub(struct scrub *s)
 {
-	struct scrub_asleep was;
+	struct scrub_asleep was = {0};
 
 	s->ret->step = SCRUB_LOOK;
 	int r = look(s);

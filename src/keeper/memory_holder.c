@@ -55,8 +55,10 @@ static uint64_t own_pages(void)
 	uint64_t total, resident, shared = 0;
 	char line[128];
 
-	cleanup_fclose FILE *f = fopen("/proc/self/statm", "re");
-	const char *at = f && fgets(line, sizeof(line), f) ? line : "";
+	cleanup_close int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, line, sizeof(line) - 1);
+	line[MAX(n, 0)] = '\0';
+	const char *at = line;
 	if (!parse_next(&at, 10, UINT64_MAX, &total) ||
 		!parse_next(&at, 10, UINT64_MAX, &resident) ||
 		!parse_next(&at, 10, UINT64_MAX, &shared))

@@ -174,8 +174,9 @@ static void draw(unsigned number)
 		float a = (float)(number * 3 + i * 11) * 0.0174533f, s = sinf(a), c = cosf(a);
 		const GLfloat turn[9] = {c, s * s, -s * c, 0, c, s, s, -s * c, c * c};
 		glUniformMatrix3fv(scene.turn, 1, GL_FALSE, turn);
-		glUniform4f(scene.place, (float)(i % 8) * 0.25f - 0.875f,
-			(float)(i / 8) * 0.5f - 0.75f, 0.16f, 0);
+		unsigned column = i % 8, row = i / 8;
+		glUniform4f(scene.place, (float)column * 0.25f - 0.875f, (float)row * 0.5f - 0.75f,
+			0.16f, 0);
 		glUniform4f(scene.colour, (float)(i % 3 + 1) / 3, (float)(i % 5 + 1) / 5,
 			(float)(i % 7 + 1) / 7, 1);
 		glDrawElements(GL_TRIANGLES, INDICES, GL_UNSIGNED_SHORT, NULL);

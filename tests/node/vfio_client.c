@@ -120,7 +120,7 @@ static bool open_device(struct client *c, const char *address)
 	if (!went(c, "group", c->group) ||
 		!went(c, "status", ioctl(c->group, VFIO_GROUP_GET_STATUS, &status)))
 		return false;
-	say(c, "viable", status.flags & VFIO_GROUP_FLAGS_VIABLE ? 1 : 0);
+	say(c, "viable", (status.flags & VFIO_GROUP_FLAGS_VIABLE) != 0);
 	if (!went(c, "set_container", ioctl(c->group, VFIO_GROUP_SET_CONTAINER, &c->container)) ||
 		!went(c, "set_iommu", ioctl(c->container, VFIO_SET_IOMMU, VFIO_TYPE1_IOMMU)) ||
 		!map_dma(c))

@@ -54,8 +54,7 @@ static char *read_golden(const char *name, size_t *ret_size)
 
 	snprintf(path, sizeof(path), "%s/%s.xml", GOLDEN, name);
 	FILE *f = fopen(path, "re");
-	if (!f)
-		fail_msg("%s: %s", path, strerror(errno));
+	assert_non_null(f);
 	char *text = calloc(1, DOMAIN_TREE_MAX);
 	assert_non_null(text);
 	*ret_size = fread(text, 1, DOMAIN_TREE_MAX - 1, f);

@@ -174,17 +174,20 @@ static void test_hostile(void **state)
 
 static void test_too_many_devices(void **state)
 {
-	char text[16384] = "<domain><name>a</name><memory>1</memory><devices>";
+	static const char begin[] = "<domain><name>a</name><memory>1</memory><devices>",
+			  one[] = "<hostdev type='pci'/>", end[] = "</devices></domain>",
+			  more[] = "<hostdev/></devices></domain>";
+	char text[16384];
+	size_t len = sizeof(begin) - 1;
 
-	for (int i = 0; i < DOMAIN_HOSTDEVS_MAX; i++)
-		strcat(text, "<hostdev type='pci'/>");
-	size_t len = strlen(text);
-	strcat(text, "</devices></domain>");
+	memcpy(text, begin, sizeof(begin));
+	for (int i = 0; i < DOMAIN_HOSTDEVS_MAX; i++, len += sizeof(one) - 1)
+		memcpy(text + len, one, sizeof(one));
+	memcpy(text + len, end, sizeof(end));
 	assert_int_equal(parse(text), 0);
 	assert_int_equal(domain.n_hostdevs, DOMAIN_HOSTDEVS_MAX);
 	assert_string_equal(domain.hostdevs[0].address, "");
-	text[len] = '\0';
-	strcat(text, "<hostdev/></devices></domain>");
+	memcpy(text + len, more, sizeof(more));
 	assert_int_equal(parse(text), -E2BIG);
 	assert_int_equal(domain.n_hostdevs, DOMAIN_HOSTDEVS_MAX); /* as it was */
 }
