@@ -8,6 +8,7 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "base/parse.h"
 #include "protocol/handover.h"
 
 #include <errno.h>
@@ -16,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <unistd.h>
 
 #define SCAN_MS      5000u
 #define CMDLINE_READ 65536u
@@ -55,6 +57,24 @@ static void read_domain(const struct host_roots *roots, uint32_t pid, char *ret,
 	}
 }
 
+/* A process of vgpud's own, which has the file in hand to say who may open it, and no VM. */
+static bool is_ours(const struct host_roots *roots, uint32_t pid)
+{
+	char path[SYSFS_PATH_MAX], text[512];
+	uint64_t parent = 0;
+
+	snprintf(path, sizeof(path), "%s/%u/stat", roots->proc, pid);
+	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	text[MAX(n, 0)] = '\0';
+	const char *at = strrchr(text, ')'); /* "PID (COMM) STATE PARENT ..." */
+	if (at && strlen(at) > 4) {
+		at += 4;
+		parse_next(&at, 10, UINT32_MAX, &parent);
+	}
+	return parent && parent == (uint64_t)getppid();
+}
+
 static json_t *scan_work(const void *data)
 {
 	const struct vgpu *v = data;
@@ -64,9 +84,12 @@ static json_t *scan_work(const void *data)
 
 	snprintf(file, sizeof(file), "vfio/%d", v->direct->group);
 	holders_find(&v->d->roots, files, 1, &holders);
-	if (!holders.count)
+	size_t i = 0;
+	while (i < holders.count && is_ours(&v->d->roots, holders.list[i].pid))
+		i++;
+	if (i == holders.count)
 		return json_object();
-	const struct holder *first = &holders.list[0];
+	const struct holder *first = &holders.list[i];
 	read_domain(&v->d->roots, first->pid, domain, sizeof(domain));
 	json_t *comm = json_string(first->comm);
 	return json_pack("{s:i, s:o, s:s}", "pid", (int)first->pid, "comm",
