@@ -25,7 +25,7 @@
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 #define SIZE (10u << 20)
 
-static uint8_t *memory; /* what code_memory gave */
+static uint8_t *volatile memory; /* what code_memory gave */
 static struct sigaction handler;
 static uint8_t *volatile nowhere = (uint8_t *)16;
 
