@@ -241,6 +241,9 @@ static void request_start(struct http_request *request)
 	} else if (request->too_large) {
 		refuse_request(request, MHD_HTTP_CONTENT_TOO_LARGE, EINVAL,
 			"the body is too large (send at most 65536 bytes)");
+	} else if (request->no_memory) {
+		refuse_request(request, MHD_HTTP_SERVICE_UNAVAILABLE, ENOMEM,
+			"vgpud is out of memory (free some)");
 	} else if (request->upload_error) {
 		refuse_request(request, status_of(request->upload_error), request->upload_error,
 			request->upload_error == EFBIG
@@ -290,12 +293,12 @@ static void request_upload(struct http_request *request, const char *data, size_
 		request->too_large = true;
 		return;
 	}
-	if (!request->body)
-		request->body = malloc(HTTP_BODY_MAX);
-	if (!request->body) {
-		request->too_large = true;
+	char *body = request->no_memory ? NULL : realloc(request->body, request->body_len + size);
+	if (!body) {
+		request->no_memory = true;
 		return;
 	}
+	request->body = body;
 	memcpy(request->body + request->body_len, data, size);
 	request->body_len += size;
 }

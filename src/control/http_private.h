@@ -31,8 +31,8 @@ struct http_request {
 	struct ucred peer;
 	char *body;
 	size_t body_len;
-	bool too_large;
-	int upload_fd; /* where the body goes; -1: into memory */
+	bool too_large, no_memory; /* the body */
+	int upload_fd;             /* where the body goes; -1: into memory */
 	uint64_t uploaded;
 	int upload_error; /* positive errno */
 	json_t *json;
