@@ -233,6 +233,27 @@ static enum direct_state check(struct vgpu *v, const struct direct_result *resul
 
 /* --- actions: a VM --- */
 
+/* Before a job that empties its memory. */
+static void begin_emptying(struct vgpu *v)
+{
+	v->direct->touched = false;
+	v->direct->progress->emptying = false;
+	if (v->direct->group >= 0)
+		direct_watch(v);
+	direct_note(v, RULES_SCRUB, NULL);
+}
+
+/* What a job that emptied it came to, if somebody had its file open meanwhile. */
+static struct direct_result touched_result(const struct vgpu *v)
+{
+	struct direct_result result = {.code = -EBUSY, .group = -1};
+
+	snprintf(result.text, sizeof(result.text),
+		"%s: somebody opened it while its memory was emptied (end that, and do it again)",
+		v->direct->what);
+	return result;
+}
+
 static enum direct_state is_bound(struct vgpu *v, const struct direct_result *result)
 {
 	struct direct *x = v->direct;
@@ -256,7 +277,7 @@ static enum direct_state scrub(struct vgpu *v, const struct direct_result *resul
 {
 	if (v->def.method != METHOD_PASSTHROUGH)
 		return DIRECT_READY;
-	direct_note(v, RULES_SCRUB, NULL);
+	begin_emptying(v);
 	return DIRECT_SCRUBBING;
 }
 
@@ -272,6 +293,7 @@ static enum direct_state left(struct vgpu *v, const struct direct_result *result
 
 static enum direct_state undo(struct vgpu *v, const struct direct_result *result)
 {
+	direct_unwatch(v);
 	if (v->def.phase == PHASE_DELETING)
 		direct_note(v, RULES_GIVE_BACK, NULL);
 	return DIRECT_UNDOING;
@@ -279,11 +301,22 @@ static enum direct_state undo(struct vgpu *v, const struct direct_result *result
 
 static enum direct_state retire(struct vgpu *v, const struct direct_result *result)
 {
-	direct_unwatch(v);
 	v->vm.pid = 0;
 	if (direct_is_empty(v))
 		return undo(v, result);
-	direct_note(v, RULES_SCRUB, NULL);
+	begin_emptying(v);
+	return DIRECT_RETIRING;
+}
+
+/* Whoever had it open when it was to be taken away may have left something. */
+static enum direct_state undo_again(struct vgpu *v, const struct direct_result *result)
+{
+	bool held = v->direct->held;
+
+	v->direct->held = false;
+	if (!held)
+		return undo(v, result);
+	begin_emptying(v);
 	return DIRECT_RETIRING;
 }
 
@@ -293,12 +326,19 @@ static bool is_to_go(const struct vgpu *v)
 	return v->def.phase == PHASE_DELETING;
 }
 
+static enum direct_state not_clean(struct vgpu *v, const struct direct_result *result);
+
 static enum direct_state scrubbed(struct vgpu *v, const struct direct_result *result)
 {
 	struct direct *x = v->direct;
 
+	if (x->touched) {
+		const struct direct_result touched = touched_result(v);
+		x->opened = true; /* it is emptied again when nobody has it */
+		return not_clean(v, &touched);
+	}
 	x->scrub = result->scrub;
-	x->clean = !x->opened && !x->seen_pid;
+	x->clean = x->inotify && !x->opened && !x->seen_pid;
 	direct_note_scrub(v, &x->scrub);
 	events_add(&v->d->events, v->def.name,
 		"its GPU is empty: %llu MiB were zeroed and read back",
@@ -325,8 +365,14 @@ static enum direct_state not_clean(struct vgpu *v, const struct direct_result *r
 	return DIRECT_READY;
 }
 
+static enum direct_state stays(struct vgpu *v, const struct direct_result *result);
+
 static enum direct_state empty_and_undo(struct vgpu *v, const struct direct_result *result)
 {
+	if (v->direct->touched) {
+		const struct direct_result touched = touched_result(v);
+		return stays(v, &touched);
+	}
 	if (result->scrub.done) {
 		v->direct->scrub = result->scrub;
 		direct_note_scrub(v, &result->scrub);
@@ -386,6 +432,8 @@ static enum direct_state stuck(struct vgpu *v, const struct direct_result *resul
 	uint64_t ms =
 		MIN((uint64_t)DIRECT_RETRY_MS << MIN(x->attempts, 8u), (uint64_t)DIRECT_RETRY_MAX);
 
+	x->held = result->code == -EBUSY && v->def.phase == PHASE_DELETING &&
+		  v->def.method == METHOD_PASSTHROUGH;
 	if (x->attempts++ == 0)
 		events_add(&v->d->events, v->def.name, "not undone yet: %s", result->text);
 	if (v->def.phase == PHASE_CREATING && x->done.done) { /* why there is something to undo */
@@ -424,7 +472,7 @@ static const direct_action actions[DIRECT_STATE_COUNT][DIRECT_EVENT_COUNT] = {
 	[DIRECT_SCRUBBING]  = {[DIRECT_DONE] = scrubbed, [DIRECT_BAD] = not_clean},
 	[DIRECT_RETIRING]   = {[DIRECT_DONE] = empty_and_undo, [DIRECT_BAD] = stays},
 	[DIRECT_UNDOING]    = {[DIRECT_DONE] = ended, [DIRECT_BAD] = stuck},
-	[DIRECT_STUCK]      = {[DIRECT_RETRY] = undo, [DIRECT_DELETE] = undo},
+	[DIRECT_STUCK]      = {[DIRECT_RETRY] = undo_again, [DIRECT_DELETE] = undo_again},
 	[DIRECT_FAILED]     = {[DIRECT_DELETE] = retire, [DIRECT_RETRY] = check},
 };
 /* clang-format on */

@@ -173,6 +173,7 @@ static int on_file(sd_event_source *source, const struct inotify_event *event, v
 	if (event->mask & IN_OPEN) {
 		x->opened = true;
 		x->clean = false;
+		x->touched |= x->progress->emptying;
 	}
 	direct_scan(v);
 	return 0;
@@ -196,6 +197,8 @@ void direct_watch(struct vgpu *v)
 	snprintf(path, sizeof(path), "%s/vfio/%d", v->d->roots.dev, x->group);
 	int r = sd_event_add_inotify(
 		v->d->event, &x->inotify, path, IN_OPEN | IN_CLOSE, on_file, v);
+	if (r >= 0) /* who opened it is known before anything is decided by that nobody has */
+		r = sd_event_source_set_priority(x->inotify, SD_EVENT_PRIORITY_IMPORTANT);
 	if (r < 0)
 		log_warning("%s: %s is not watched, but looked at every %u s: %s", v->def.name,
 			path, DIRECT_LOOK_S, strerror(-r));
@@ -209,6 +212,7 @@ void direct_unwatch(struct vgpu *v)
 	struct direct *x = v->direct;
 
 	x->watching = false;
+	x->clean = false;
 	x->inotify = sd_event_source_disable_unref(x->inotify);
 	x->look = sd_event_source_disable_unref(x->look);
 	x->opened = false;

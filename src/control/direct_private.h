@@ -7,6 +7,8 @@
 #include "control/direct.h"
 #include "control/rules.h"
 
+#include <stdatomic.h>
+
 #define DIRECT_LOOK_S    60u   /* who has it open is looked at so often, beside each notice */
 #define DIRECT_RETRY_MS  5000u /* after an undoing that failed; doubles up to: */
 #define DIRECT_RETRY_MAX 60000u
@@ -63,6 +65,8 @@ struct direct_result {
 struct direct_progress {
 	uint64_t bytes, total_bytes;
 	char step[32];
+	/* What is opened from now on may be written to behind the zeroes. */
+	atomic_bool emptying;
 };
 
 struct direct {
@@ -84,8 +88,11 @@ struct direct {
 	uint32_t seen_pid;                  /* who has it, in the last scan; 0: nobody */
 	char seen[KEEPER_TEXT_MAX];         /* and for people */
 	char domain[VGPU_NAME_LONGEST + 1]; /* of the VM that has it; "": not told */
-	/* The GPU's memory is zero, and nobody has opened its file since. */
+	/* The GPU's memory is zero, and nobody has opened its file since. Only who watches knows.
+	 */
 	bool clean;
+	bool touched; /* opened while the memory was emptied: what was zeroed may not be now */
+	bool held;    /* its undoing met somebody who has it open, and may write to it */
 	struct direct_scrub_report scrub;
 	unsigned attempts;
 	struct direct_progress *progress;

@@ -70,20 +70,22 @@ int direct_release(struct vgpud *d, const char *name, const char *what, struct e
 	if (!gpu)
 		return error_set(err, ENOENT,
 			"%s: there is no GPU of that name (see `vgpuctl gpu list`)", what);
-	if (!gpu->left_by[0])
+	while (v && strcmp(v->def.gpu, name) != 0)
+		v = v->next;
+	/* What is not known to be empty keeps its vGPU from being deleted, too. */
+	bool kept = v && v->def.method == METHOD_PASSTHROUGH && !v->direct->clean;
+	if (!gpu->left_by[0] && !kept)
 		return error_set(err, EALREADY,
 			"%s: nobody's data is in its memory, as far as vgpud knows (there is "
 			"nothing to do)",
 			what);
 	char whose[GPU_OWNER_MAX];
-	memcpy(whose, gpu->left_by, sizeof(whose));
+	snprintf(whose, sizeof(whose), "%s", gpu->left_by[0] ? gpu->left_by : v->def.name);
 	int r = gpu_tell(d, name, RULES_OVERRIDE, &subject, what, &phase, err);
 	if (r == 0 && phase == GPU_GIVING_BACK) /* its own driver has it already */
 		r = gpu_tell(d, name, RULES_GIVEN_BACK, &subject, what, &phase, err);
 	if (r < 0)
 		return r;
-	while (v && strcmp(v->def.gpu, name) != 0)
-		v = v->next;
 	if (v && v->direct)
 		v->direct->clean = true;
 	events_add(&d->events, "",

@@ -116,6 +116,8 @@ int direct_scrub_work(const struct vgpu *v, struct direct_result *ret)
 	int reset = reset_all(v, &err), r = reset;
 	if (reset >= 0) {
 		struct error scrub_err = {0};
+		/* Before it is looked at who has it open: a reset opens it itself. */
+		v->direct->progress->emptying = true;
 		scrub_vram(&v->d->roots, &v->d->kernel, &request, &result);
 		report(&result, &ret->scrub);
 		r = scrub_explain(&result, v->direct->what, &scrub_err);

@@ -237,6 +237,50 @@ def test_scrub_by_hand(host):
         host.leave(held)
 
 
+def asleep(host, woken=None, put_back=None):
+    """A GPU that is woken before it is emptied, and put to sleep behind that: what happens then."""
+    control = host.tree.BUS + ADDRESS + "/power/control"
+    host.tree.put(control, "auto\n")
+    real, then = host.kernel.store, {"on": woken, "auto": put_back}
+
+    def store(path, text):
+        real(path, text)
+        act = then.pop(text.strip(), None) if path.endswith("/power/control") else None
+        if act:
+            act()
+    host.kernel.store = store
+
+
+def test_opened_and_closed_while_it_is_emptied(host):
+    """What was zeroed may be written to behind the zeroes, by somebody who is gone in the end."""
+    asleep(host, lambda: os.close(os.open(host.tree.path("dev/vfio/7"), os.O_RDWR)))
+    with host.node() as node:
+        make(node)
+        assert "opened it while" in node.refused("gpu", "scrub", GPU)
+        until(lambda: node.json("gpu", "list")[1]["left_by"] is None)  # it is emptied once more
+        assert any("not scrubbed: " in t for t in texts(node))
+        node.good("delete", "a")
+
+
+def test_opened_between_its_emptying_and_the_way_back(host):
+    before = host.state()
+
+    def hold():
+        host.tree.put("proc/4711/comm", "qemu\n")
+        host.tree.link(host.tree.path("dev/vfio/7"), "proc/4711/fd/9")
+    asleep(host, None, hold)
+    with host.node() as node:
+        make(node)
+        assert "PID 4711 (qemu)" in node.refused("delete", "a")
+        with open(host.vram(), "r+b") as f:
+            f.write(b"what the tenant drew")
+        host.tree.remove("proc/4711")
+        until(lambda: node.json("list") == [], 20)
+        with open(host.vram(), "rb") as f:
+            assert f.read() == bytes(1 << 21)
+    assert host.state() == before
+
+
 def test_another_start_of_the_node(host):
     """After it nothing of the plan stands; it is made and carried out anew."""
     with host.node() as node:
