@@ -518,6 +518,7 @@ void direct_free(struct vgpu *v)
 		return;
 	direct_unwatch(v);
 	sd_event_source_disable_unref(x->retry);
+	sd_event_source_disable_unref(x->later);
 	munmap(x->progress, sizeof(*x->progress));
 	free(x);
 	v->direct = NULL;

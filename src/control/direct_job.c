@@ -451,6 +451,29 @@ static bool gpu_busy(const struct vgpud *d, const char *gpu)
 	return false;
 }
 
+static int on_later(sd_event_source *source, uint64_t usec, void *data)
+{
+	struct vgpu *v = data;
+
+	v->direct->later = sd_event_source_disable_unref(v->direct->later);
+	if (v->direct->waiting)
+		direct_work(v); /* may free it */
+	return 0;
+}
+
+/* Other vGPUs' processes end soon. False: it is of no use to wait (any longer). */
+static bool work_later(struct vgpu *v)
+{
+	struct direct *x = v->direct;
+
+	if (x->late++ >= DIRECT_LATER_MOST)
+		return false;
+	x->later = sd_event_source_disable_unref(x->later);
+	x->waiting = sd_event_add_time_relative(v->d->event, &x->later, CLOCK_MONOTONIC,
+			     DIRECT_LATER_MS * 1000ull, 0, on_later, v) >= 0;
+	return x->waiting;
+}
+
 void direct_work(struct vgpu *v)
 {
 	struct direct *x = v->direct;
@@ -462,12 +485,15 @@ void direct_work(struct vgpu *v)
 	x->working = true;
 	int r = child_start(
 		&v->d->children, v->d->event, job_main, v, job_limit_ms(v), on_job_done, v);
+	x->working = r == 0;
 	if (r == 0)
+		x->late = 0;
+	if (r == 0 || (r == -EAGAIN && work_later(v)))
 		return;
+	x->late = 0;
 	struct direct_result result = {.code = r, .group = -1};
 	snprintf(result.text, sizeof(result.text), "%s: no process for it: %s (try again)", x->what,
 		strerror(-r));
-	x->working = false;
 	direct_event(v, DIRECT_BAD, &result);
 }
 

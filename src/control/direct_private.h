@@ -9,11 +9,13 @@
 
 #include <stdatomic.h>
 
-#define DIRECT_LOOK_S    60u   /* who has it open is looked at so often, beside each notice */
-#define DIRECT_RETRY_MS  5000u /* after an undoing that failed; doubles up to: */
-#define DIRECT_RETRY_MAX 60000u
-#define DIRECT_PLAN_MS   15000u /* for what the kernel says of a GPU */
-#define DIRECT_LOCK_MS   12000u /* for requests of an earlier vgpud */
+#define DIRECT_LOOK_S     60u   /* who has it open is looked at so often, beside each notice */
+#define DIRECT_RETRY_MS   5000u /* after an undoing that failed; doubles up to: */
+#define DIRECT_RETRY_MAX  60000u
+#define DIRECT_PLAN_MS    15000u /* for what the kernel says of a GPU */
+#define DIRECT_LOCK_MS    12000u /* for requests of an earlier vgpud */
+#define DIRECT_LATER_MS   200u   /* while vgpud has as many processes as it may */
+#define DIRECT_LATER_MOST 300u
 
 /* X(NAME, what the API calls it in phase DEFINED; NULL: what it does then, or that it failed) */
 #define DIRECT_STATES(X)                                                                           \
@@ -83,6 +85,8 @@ struct direct {
 	int group;
 	/* Who has it open. */
 	sd_event_source *inotify, *look, *retry;
+	sd_event_source *later; /* its job, for which there was no process */
+	unsigned late;          /* how often */
 	bool watching, scanning, scan_again;
 	bool opened;                        /* since the last scan */
 	uint32_t seen_pid;                  /* who has it, in the last scan; 0: nobody */
