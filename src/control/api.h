@@ -28,7 +28,7 @@
 		"GPU")                                                                             \
 	X("POST", "/v1/gpus/NAME/release", api_gpu_release,                                        \
 		"Anybody may have the GPU, although not all that was left in its memory could be " \
-		"emptied",                                                                         \
+		"emptied; only root and vgpud's own user may",                                     \
 		"{unscrubbed: true}", "GPU")                                                       \
 	X("GET", "/v1/types", api_type_list, "What each GPU offers", "?gpu=NAME: only that GPU's", \
 		"an array of type")                                                                \
@@ -73,7 +73,8 @@
 	X("GET", "/v1/node", api_node, "The node's memory: whose it is, and over-commit", "",      \
 		"node")                                                                            \
 	X("POST", "/v1/node/overcommit", api_node_overcommit,                                      \
-		"Turns memory over-commit; answers when all VMs are locked and KSM runs",          \
+		"Turns memory over-commit (root, or vgpud's own user); answers when all VMs are "  \
+		"locked and KSM runs",                                                             \
 		"{on: boolean}", "node")                                                           \
 	X("POST", "/v1/node/vms", api_node_vms,                                                    \
 		"What libvirt's qemu hook is told: may that VM start? An error says why not",      \

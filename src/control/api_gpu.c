@@ -151,6 +151,8 @@ void api_gpu_release(struct api *api, struct http_request *request, const char *
 		r = error_set(&err, EINVAL,
 			"%s: it is done only with unscrubbed: true (see docs/api.md)", what);
 	else
+		r = api_root_only(request, what, &err);
+	if (r == 0)
 		r = direct_release(api->d, name, what, &err);
 	if (r < 0)
 		http_reply_error(request, &err);

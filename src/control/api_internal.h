@@ -45,6 +45,11 @@ void api_gpu_show(struct api *api, struct http_request *request, const char *nam
 void api_gpu_policy(struct api *api, struct http_request *request, const char *name);
 void api_gpu_mode(struct api *api, struct http_request *request, const char *name);
 void api_gpu_scrub(struct api *api, struct http_request *request, const char *name);
+/*
+ * What loosens a rule for all tenants is not for the whole group, which the users that run VMs are
+ * in. 0; -EPERM and what to do.
+ */
+int api_root_only(const struct http_request *request, const char *what, struct error *err);
 void api_gpu_release(struct api *api, struct http_request *request, const char *name);
 
 /* api_node.c */

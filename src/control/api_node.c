@@ -16,6 +16,17 @@ void api_node(struct api *api, struct http_request *request, const char *name)
 	http_reply_json(request, 200, memory_show(api->d));
 }
 
+int api_root_only(const struct http_request *request, const char *what, struct error *err)
+{
+	uid_t uid = http_peer(request)->uid;
+
+	if (uid == 0 || uid == geteuid())
+		return 0;
+	return error_set(err, EPERM,
+		"%s: only root and vgpud's own user may, not all of its group (run it as root)",
+		what);
+}
+
 static void on_turned(void *data, const struct error *err)
 {
 	struct api_call *call = data;
@@ -40,6 +51,10 @@ void api_node_overcommit(struct api *api, struct http_request *request, const ch
 	}
 	if (json_unpack_ex(body, &where, JSON_STRICT, "{s:b}", "on", &on) < 0) {
 		error_set(&err, EINVAL, "overcommit: %s (see docs/api.md)", where.text);
+		http_reply_error(request, &err);
+		return;
+	}
+	if (api_root_only(request, "overcommit", &err) < 0) {
 		http_reply_error(request, &err);
 		return;
 	}
