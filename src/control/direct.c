@@ -127,8 +127,22 @@ static enum direct_state planned(struct vgpu *v, const struct direct_result *res
 	return DIRECT_UNDOING;
 }
 
+/* What the store misses, the next start carries out once more, which changes nothing. */
+static void note_carried_out(struct vgpu *v)
+{
+	struct stored_plan *stored = &v->direct->stored;
+	struct error err;
+
+	if (stored->boot[0] != DIRECT_BOOT_BEGUN)
+		return;
+	memmove(stored->boot, stored->boot + 1, strlen(stored->boot));
+	if (store_set_plan(v->d->store, v->def.name, stored, v->direct->what, &err) < 0)
+		log_warning("%s", err.text);
+}
+
 static enum direct_state is_ready(struct vgpu *v, const struct direct_result *result)
 {
+	note_carried_out(v);
 	v->failure[0] = '\0';
 	v->direct->group = result->group;
 	direct_watch(v);
@@ -216,6 +230,8 @@ static enum direct_state replanned(struct vgpu *v, const struct direct_result *r
 	struct error err;
 
 	take_plan(v, result);
+	snprintf(v->direct->stored.boot, sizeof(v->direct->stored.boot), "%c%.38s",
+		DIRECT_BOOT_BEGUN, result->boot);
 	if (store_set_plan(v->d->store, v->def.name, &v->direct->stored, v->direct->what, &err) ==
 		0)
 		return DIRECT_REAPPLYING;

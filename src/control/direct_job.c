@@ -198,6 +198,14 @@ static void reapply_job(const struct vgpu *v, struct direct_result *ret)
 	ret->done += done;
 }
 
+/* Was its plan made for that start of the node? */
+static bool is_of_boot(const struct vgpu *v, const char *boot)
+{
+	const char *of = v->direct->stored.boot;
+
+	return !strcmp(of + (of[0] == DIRECT_BOOT_BEGUN), boot);
+}
+
 /* Who may open it is given again; in all else nothing is forced. */
 static void check_job(const struct vgpu *v, struct direct_result *ret)
 {
@@ -205,7 +213,11 @@ static void check_job(const struct vgpu *v, struct direct_result *ret)
 	struct change_result result;
 	struct change_plan part;
 
-	if (strcmp(ret->boot, v->direct->stored.boot) != 0)
+	if (is_of_boot(v, ret->boot) && v->direct->stored.boot[0] == DIRECT_BOOT_BEGUN) {
+		reapply_job(v, ret); /* an earlier vgpud ended before it had */
+		return;
+	}
+	if (!is_of_boot(v, ret->boot))
 		return;
 	plan_part(v, false, &part);
 	change_check(&node, &part, v->direct->what, &result);
@@ -409,7 +421,7 @@ static void on_job_done(void *data, json_t *json)
 	if (result && json && result_from_json(json, result)) {
 		event = result->code < 0 ? DIRECT_BAD : DIRECT_DONE;
 		if (x->state == DIRECT_CHECKING && event == DIRECT_DONE &&
-			strcmp(result->boot, x->stored.boot) != 0)
+			!is_of_boot(v, result->boot))
 			event = DIRECT_OTHER_BOOT;
 	} else if (result) {
 		result->code = -ETIMEDOUT;

@@ -33,6 +33,9 @@
 	X(STUCK, "deleting") /* could not be undone; is tried again */                             \
 	X(FAILED, "failed")
 
+/* Before the start of the node in a plan of which not all may be carried out yet. */
+#define DIRECT_BOOT_BEGUN '+'
+
 enum direct_state {
 #define X(name, text) DIRECT_##name,
 	DIRECT_STATES(X)

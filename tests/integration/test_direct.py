@@ -4,13 +4,14 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 
 import pytest
 
 from control_node import ROOT, Node, until
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
-from fakekernel import FakeKernel, gpu_files  # noqa: E402
+from fakekernel import FakeKernel, Refusal, gpu_files  # noqa: E402
 from hosttree import HostTree  # noqa: E402
 
 GPU, ADDRESS, SOUND = "gpu-03:00.0", "0000:03:00.0", "0000:03:00.1"
@@ -299,6 +300,36 @@ def test_another_start_of_the_node(host):
         assert host.drivers()[ADDRESS] == "bochs-drm"
 
 
+def test_killed_while_all_is_set_up_anew(host):
+    """After a start of the node: what was planned and not carried out is nobody else's doing."""
+    with host.node() as node:
+        make(node, "a", GPU, "--owner", "1234")
+        node.kill()
+        for address in (ADDRESS, SOUND):
+            host.tree.put(host.tree.BUS + address + "/driver_override", "(null)\n")
+            host.tree.bind(address, host.kernel.natives[address])
+        host.kernel.vfio_files()
+        host.tree.put("proc/sys/kernel/random/boot_id", "22222222-2222-3333-4444-555555555555\n")
+        real, asked = host.kernel.driver_override, threading.Event()
+
+        def override(path, text):
+            asked.set()
+            raise Refusal(5)
+        host.kernel.driver_override = override
+        node.start()
+        assert asked.wait(20)
+        node.kill()
+        host.kernel.driver_override = real
+        node.start()
+        until(lambda: node.state("a") == "ready", 20)
+        assert host.files() == {7: (1234, 0o600)}
+        node.kill()
+        node.start()  # and that is noted
+        until(lambda: node.state("a") == "ready", 20)
+        node.good("delete", "a")
+        assert host.drivers()[ADDRESS] == "bochs-drm" and host.overrides()[ADDRESS] == ""
+
+
 def test_changed_by_hand_is_said_and_left(host):
     with host.node() as node:
         make(node)
@@ -379,7 +410,6 @@ def test_a_kernel_that_does_not_return_is_not_waited_for_forever(host):
 
 
 def test_two_at_once_on_one_gpu(host):
-    import threading
     done = []
     with host.node() as node:
         threads = [threading.Thread(target=lambda n=n: done.append(
