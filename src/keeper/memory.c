@@ -284,6 +284,13 @@ static void memory_lock(struct keeper *k, const void *payload)
 		.keep_free = m->keep_free};
 
 	int r = files_collect(k, &files);
+	/* Granted is what was asked for, and the device process may have put others there since. */
+	if (r == 0 && files.bytes != m->bytes) {
+		memory_begin(k, NULL);
+		return;
+	}
+	if (r == 0)
+		(void)memory_keep(m, &files);
 	if (r == 0 && !m->process)
 		r = memory_process_start(k, &process_ops, &m->process);
 	if (r == 0)

@@ -416,6 +416,54 @@ static void test_more_memory_comes(void **state)
 	vm_stop(&vm);
 }
 
+/* Between a question and its answer the device process puts other files there. */
+static void test_other_memory_than_was_asked_for(void **state)
+{
+	struct vm vm;
+	int fds[KEEPER_MAX_MEMORY], others[KEEPER_MAX_MEMORY];
+
+	for (unsigned i = 0; i < KEEPER_MAX_MEMORY; i++) {
+		fds[i] = guest_memory(MIB);
+		others[i] = guest_memory(MIB);
+	}
+	vm_start(&vm);
+	set_mode(&vm, KEEPER_MEMORY_MUST, 0);
+	for (unsigned i = 0; i < KEEPER_MAX_MEMORY; i++)
+		give(&vm, i, fds[i], MIB);
+	ask(&vm);
+	bench_until_memory(&vm.b, KEEPER_MEMORY_ASKING);
+	grant(&vm, NULL);
+	assert_string_equal(verdict(&vm), "");
+	give(&vm, 0, others[0], MIB);
+	ask(&vm);
+	bench_until_memory(&vm.b, KEEPER_MEMORY_ASKING);
+	/* As much: what is held otherwise makes room. */
+	for (unsigned i = 1; i < KEEPER_MAX_MEMORY; i++)
+		give(&vm, i, others[i], MIB);
+	grant(&vm, NULL);
+	assert_string_equal(verdict(&vm), "");
+	assert_int_equal(there(others[KEEPER_MAX_MEMORY - 1]), MIB);
+	give(&vm, 0, fds[0], MIB);
+	ask(&vm);
+	bench_until_memory(&vm.b, KEEPER_MEMORY_ASKING);
+	/* More: that was not granted, and is asked for. */
+	int large = guest_memory(16 * MIB);
+	give(&vm, 0, large, 16 * MIB);
+	grant(&vm, NULL);
+	while (vm.b.status.memory.bytes != (KEEPER_MAX_MEMORY + 15) * MIB)
+		bench_until_memory(&vm.b, KEEPER_MEMORY_ASKING);
+	assert_int_equal(there(large), 0);
+	grant(&vm, NULL);
+	assert_string_equal(verdict(&vm), "");
+	assert_int_equal(there(large), 16 * MIB);
+	for (unsigned i = 0; i < KEEPER_MAX_MEMORY; i++) {
+		close(fds[i]);
+		close(others[i]);
+	}
+	close(large);
+	vm_stop(&vm);
+}
+
 /* A successor asks for what its predecessor was granted: nothing is locked anew. */
 static void test_outlives_the_device_process(void **state)
 {
@@ -614,6 +662,7 @@ int main(void)
 		cmocka_unit_test(test_pages_that_are_not_ours),
 		cmocka_unit_test(test_cut_short),
 		cmocka_unit_test(test_more_memory_comes),
+		cmocka_unit_test(test_other_memory_than_was_asked_for),
 		cmocka_unit_test(test_outlives_the_device_process),
 		cmocka_unit_test(test_holder_is_killed),
 		cmocka_unit_test(test_turned_on_under_a_vm),
