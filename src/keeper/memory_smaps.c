@@ -70,10 +70,16 @@ int memory_smaps_read(FILE *smaps, struct memory_range *ranges, unsigned n)
 	char line[LINE_MAX_BYTES];
 	struct memory_range *range = NULL;
 	uint64_t start, end;
-	bool any = false;
+	bool any = false, goes_on = false;
 	int r = 0;
 
 	while (r == 0 && fgets(line, sizeof(line), smaps)) {
+		/* A path may be longer, and its rest, which a VM's owner chose, look like any line.
+		 */
+		bool rest = goes_on;
+		goes_on = !strchr(line, '\n');
+		if (rest)
+			continue;
 		if (mapping_begins(line, &start, &end)) {
 			any = true;
 			range = range_of(ranges, n, start, end);

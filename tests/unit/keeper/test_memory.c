@@ -609,6 +609,22 @@ static int read_smaps(const char *text, struct memory_range *range)
 	      " kB\nPss:  " pss " kB\nPss_Dirty: 1 kB\nSwap: " swap " kB\nSwapPss: 9 kB\n"         \
 	      "Locked: " locked " kB\nTHPeligible: 0\nVmFlags: rd wr sh" flags "\n"
 
+/* Half of it is there, and the other half in the name of its file. */
+static void test_smaps_with_a_long_path(void **state)
+{
+	static const char mapping[] = "1000-3000 rw-s 00000000 00:01 7 /dev/shm/",
+			  rest[] = "Rss: 4 kB\nRss: 4 kB\nPss: 2 kB\nLocked: 2 kB\nVmFlags: lo \n";
+	struct memory_range range = {.start = 0x1000, .end = 0x3000};
+	char text[511 + sizeof(rest)]; /* what is read at once, and the rest */
+
+	memset(text, 'x', 511);
+	memcpy(text, mapping, sizeof(mapping) - 1);
+	memcpy(text + 511, rest, sizeof(rest));
+	assert_int_equal(read_smaps(text, &range), 0);
+	assert_int_equal(range.resident, 4096);
+	assert_false(memory_range_locked(&range));
+}
+
 static void test_smaps(void **state)
 {
 	static const struct {
@@ -652,6 +668,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_smaps),
+		cmocka_unit_test(test_smaps_with_a_long_path),
 		cmocka_unit_test(test_open_costs_nothing),
 		cmocka_unit_test(test_all_of_it_is_locked),
 		cmocka_unit_test(test_denied),
