@@ -3,6 +3,7 @@
 #include "control/arbiter_private.h"
 
 #include "base/checked.h"
+#include "base/cleanup.h"
 
 #include <errno.h>
 
@@ -205,7 +206,11 @@ int arbiter_set_policy(struct arbiter *a, const struct sched_gpu *gpu)
 		a->slices = old;
 		return err;
 	}
-	a->has = NULL;
+	struct arbiter_vgpu *v = TAKE_PTR(a->has);
+	if (v) { /* what it is at was given to it, and is nobody's fault */
+		arbiter_count_anew(v);
+		arbiter_withdraw(a, v);
+	}
 	for (unsigned i = 0; i < SCHED_VGPUS_MAX; i++) {
 		if (old.vgpus[i].id)
 			slices_add(&a->slices, old.vgpus[i].id, &old.vgpus[i].params);

@@ -622,6 +622,24 @@ static void test_policy_changes(void **state)
 	assert_int_equal(node.arbiter.slices.gpu.slice_ms, 1);
 }
 
+/* In the middle of a slice: what its owner used of it was not outside of one. */
+static void test_policy_changes_in_a_slice(void **state)
+{
+	static const struct sched_gpu policies[] = {
+		{SCHED_FIXED_SHARE, 20}, {SCHED_EQUAL_SHARE, 20}};
+	struct node node;
+
+	node_begin(&node, policies[1]);
+	node_add(&node, half, 400 * US);
+	node_add(&node, half, 400 * US);
+	for (unsigned i = 0; i < 30; i++) {
+		assert_int_equal(arbiter_set_policy(&node.arbiter, &policies[i % 2]), 0);
+		node.woken = true;
+		node_run(&node, (100 + i) * MS);
+		assert_int_equal(node.processes[0].stopped + node.processes[1].stopped, 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -643,6 +661,7 @@ int main(void)
 		cmocka_unit_test(test_gone_in_its_slice),
 		cmocka_unit_test(test_no_process),
 		cmocka_unit_test(test_policy_changes),
+		cmocka_unit_test(test_policy_changes_in_a_slice),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
