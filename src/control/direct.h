@@ -20,6 +20,9 @@
 
 #include <jansson.h>
 
+/* Of a VFIO file: its owner's alone. The group has the users that run other tenants' VMs. */
+#define DIRECT_OWNER_MODE 0600u
+
 /* What the last emptying of its GPU's memory came to. */
 struct direct_scrub_report {
 	bool done;                 /* there was one */
@@ -41,9 +44,6 @@ int direct_create(struct vgpud *d, const struct definition *def, const struct pl
 int direct_delete(struct vgpu *v, bool force, vgpu_done done, void *data, const char *what,
 	struct error *err);
 const char *direct_state(const struct vgpu *v);
-
-/* The mode of a VFIO file: the group may have it where there is one. */
-uint32_t direct_owner_mode(const struct vgpud *d);
 
 /*
  * One that the store has: its plan. Of all, before any is started: what one of them undoes, another

@@ -148,8 +148,7 @@ static bool load(struct vgpu *v)
 		v->def.phase = PHASE_DEFINED; /* it stays until somebody looks at it */
 		return false;
 	}
-	x->owner = (struct plan_owner){
-		x->stored.owner_uid, x->stored.owner_gid, direct_owner_mode(v->d)};
+	x->owner = (struct plan_owner){x->stored.owner_uid, x->stored.owner_gid, DIRECT_OWNER_MODE};
 	x->in_store = true;
 	return true;
 }
@@ -179,9 +178,4 @@ void direct_start(struct vgpu *v)
 		begin(v, begins[v->def.phase].state, begins[v->def.phase].verb);
 	else
 		direct_event(v, DIRECT_RETRY, NULL);
-}
-
-uint32_t direct_owner_mode(const struct vgpud *d)
-{
-	return d->group == (gid_t)-1 ? 0600 : 0660;
 }

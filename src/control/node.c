@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <systemd/sd-id128.h>
+#include <unistd.h>
 
 const struct gpu *vgpud_find_gpu(const struct vgpud *d, const char *name)
 {
@@ -223,13 +224,18 @@ static int request_owner(const struct vgpud *d, const struct vgpu_request *reque
 				"%s: there is no user '%.32s' on this node (give a name or a "
 				"number)",
 				what, request->owner);
+		if (uid != request->asker_uid && request->asker_uid != 0 &&
+			request->asker_uid != geteuid())
+			return error_set(err, EPERM,
+				"%s: hardware can be given to another user by root and vgpud's own "
+				"user only (leave --owner out, or run it as root)",
+				what);
 	}
 	*ret = (struct plan_owner){.uid = (uint32_t)uid,
-		.gid = d->group != (gid_t)-1 ? d->group
-		       : user                ? user->pw_gid
-		       : request->owner      ? (gid_t)uid
-					     : request->asker_gid,
-		.mode = direct_owner_mode(d)};
+		.gid = user             ? user->pw_gid
+		       : request->owner ? (gid_t)uid
+					: request->asker_gid,
+		.mode = DIRECT_OWNER_MODE};
 	return 0;
 }
 

@@ -197,8 +197,6 @@ def partial(host):
     gpu_files(host.tree, OTHER_ADDRESS, vendor=0x1002, device=0x73bf)
     host.tree.put(host.tree.BUS + OTHER_ADDRESS + "/vendor", "0x1002\n")
     host.tree.put(host.tree.BUS + OTHER_ADDRESS + "/device", "0x73bf\n")
-    with open(host.tree.path(host.tree.BUS, OTHER_ADDRESS, "config"), "r+b") as config:
-        config.write(bytes.fromhex("0210bf73"))
 
 
 def test_what_cannot_be_emptied_is_nobody_elses(host):
