@@ -17,6 +17,7 @@ KINDS = {
     "gpu-03:00.0": {"0000:03:00.0": "virtio-pci"},
     "gpu-00:05.0": {"0000:00:05.0": "aty128fb"},
 }
+NO_RESET = "gpu-00:05.0"  # so it is empty and yet not clean
 SECRET = "what-A-drew"
 
 # `ctl NAME ARGUMENTS...` prints "NAME {json}", or what a refusal says; `until NAME STATE` waits.
@@ -33,6 +34,11 @@ ctl() {
   name=$1; shift
   if vgpuctl --json "$@" >/mnt/out 2>/mnt/err; then echo "$name $(tr '\\n' ' ' < /mnt/out)"
   else echo "$name [\\"$(tr '"\\n' ". " < /mnt/err)\\"]"; fi
+}
+no_console() {
+  for console in /sys/class/vtconsole/vtcon*; do
+    grep -q "frame buffer" $console/name && echo 0 > $console/bind
+  done
 }
 until_state() { for i in $(seq 150); do vgpuctl --json show $1 2>/dev/null | grep -q "\\"state\\": \\"$2\\"" && return; sleep 0.1; done; }
 drivers() {
@@ -67,6 +73,7 @@ for i in $(seq 100); do vgpuctl --json show a | grep -q verdict && break; sleep 
 ctl left-{gpu} show a
 echo "find-{gpu} $(vfio_client {address} find {SECRET} | grep '^{{')"
 until_state a ready
+{f"ctl unclean delete a; until_state a ready; ctl release gpu release {gpu} --unscrubbed" if gpu == NO_RESET else ""}
 ctl delete-{gpu} delete a
 drivers back-{gpu} {every}
 files none-{gpu}
@@ -87,7 +94,9 @@ BRIDGE = ["-device", "pcie-root-port,id=rp5,chassis=5,slot=5,addr=14", "-device"
 
 @pytest.fixture(scope="module")
 def seen(machine):
-    script = PREAMBLE + "serve\n" + "".join(life(g, f) for g, f in KINDS.items())
+    script = PREAMBLE + "serve\n" + \
+        "ctl console create a --gpu gpu-00:05.0 --method passthrough\nno_console\n" + \
+        "".join(life(g, f) for g, f in KINDS.items())
     return answers(machine.run(script + "ctl events events\n", limit_s=240))
 
 
@@ -107,11 +116,20 @@ def test_a_life(seen, gpu):
     assert "vfio_client[" in seen["refused-" + gpu][0]
     left = seen["left-" + gpu]
     assert left["state"] == "ready" and left["bound_to"] is None
-    assert left["scrub"]["verdict"] == "clean", left["scrub"]
+    assert left["scrub"]["verdict"] == ("partial" if gpu == NO_RESET else "clean"), left["scrub"]
     assert seen["find-" + gpu].get("found", 0) == 0
     assert seen["delete-" + gpu] == {}, seen["delete-" + gpu]
     assert seen["back-" + gpu] == list(functions.values())
     assert seen["none-" + gpu] == [""]
+
+
+def test_what_cannot_be_reset_is_released_by_hand_alone(seen):
+    assert "no way to be reset" in seen["unclean"][0]
+    assert seen["release"]["left_by"] is None
+
+
+def test_the_console_stays(seen):
+    assert isinstance(seen["console"], list) and "text console is on it" in seen["console"][0]
 
 
 def test_a_shared_group_is_refused(machine):
