@@ -51,8 +51,10 @@ def events(node):
 
 
 def begin(node, *args):
+    """It ends by SIGINT, even where the tests were started in the background and ignore it."""
     return subprocess.Popen([os.path.join(BIN, "vgpuctl")] + list(args), env=node.env, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 # ---- move ----
