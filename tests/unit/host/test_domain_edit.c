@@ -260,6 +260,7 @@ static void test_changes(void **state)
 	assert_int_equal(domain_detach(one.xml, strlen(one.xml), "desk", "", &three, &err), 0);
 	assert_null(strstr(three.xml, "memoryBacking"));
 	assert_non_null(strstr(three.xml, "cirrus"));
+	domain_edit_finish(&one);
 	assert_int_equal(
 		domain_detach(three.xml, strlen(three.xml), "desk", "x", &one, &err), -ENOENT);
 	domain_edit_finish(&two);
