@@ -116,7 +116,7 @@ static void test_a_driver_that_hangs(void **state)
 {
 	struct drm_usage one = usage_make(), other = usage_make();
 	struct told told = {.id = 7};
-	static struct slice_usage *u; /* left to its thread, and to be found by a leak check */
+	struct slice_usage *u;
 
 	hang(true);
 	assert_int_equal(slice_usage_create(on_told, &told, &u), 0);
@@ -138,12 +138,14 @@ static void test_one_that_hangs_for_ever(void **state)
 {
 	struct drm_usage one = usage_make();
 	struct told told = {.id = 7};
+	static struct slice_usage *volatile left_behind; /* for a leak check to find */
 	struct slice_usage *u;
 
 	hang(true);
 	assert_int_equal(slice_usage_create(on_told, &told, &u), 0);
 	assert_int_equal(slice_usage_set(u, 7, &one), 0);
 	until_asked(u);
+	left_behind = u;
 	uint64_t began = clock_ns();
 	slice_usage_destroy(u);
 	assert_true(clock_ns() - began < 3000 * MS);
@@ -152,6 +154,7 @@ static void test_one_that_hangs_for_ever(void **state)
 		pass();
 	assert_false(is_open(one.fds[0]));
 	assert_int_equal(told.used_ns, 0);
+	assert_non_null(left_behind);
 }
 
 int main(void)
