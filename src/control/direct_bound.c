@@ -21,6 +21,8 @@
 
 #define SCAN_MS      5000u
 #define CMDLINE_READ 65536u
+#define STATUS_READ  8192u
+#define STATUS_MOST  (UINT64_MAX >> 12) /* KiB */
 
 /* --- in the scan's process --- */
 
@@ -57,22 +59,56 @@ static void read_domain(const struct host_roots *roots, uint32_t pid, char *ret,
 	}
 }
 
+/* "" where it cannot be read: the process has ended. */
+static void read_status(const struct host_roots *roots, uint32_t pid, char ret[STATUS_READ])
+{
+	char path[SYSFS_PATH_MAX];
+
+	ret[0] = '\0';
+	snprintf(path, sizeof(path), "%s/%u", roots->proc, pid);
+	cleanup_close int dir = sysfs_open(AT_FDCWD, path);
+	if (dir >= 0)
+		(void)sysfs_read(dir, "status", ret, STATUS_READ);
+}
+
+/* Of a line "KEY:  NUMBER"; 0 where there is none. */
+static uint64_t status_number(const char *text, const char *key)
+{
+	size_t len = strlen(key);
+	uint64_t number;
+
+	while (text && *text) {
+		const char *at = text + len + 1;
+		if (!strncmp(text, key, len) && text[len] == ':') {
+			at += strspn(at, " \t");
+			return parse_next(&at, 10, STATUS_MOST, &number) ? number : 0;
+		}
+		text = strchr(text, '\n');
+		text = text ? text + 1 : NULL;
+	}
+	return 0;
+}
+
 /* A process of vgpud's own, which has the file in hand to say who may open it, and no VM. */
 static bool is_ours(const struct host_roots *roots, uint32_t pid)
 {
-	char path[SYSFS_PATH_MAX], text[512];
-	uint64_t parent = 0;
+	char text[STATUS_READ];
 
-	snprintf(path, sizeof(path), "%s/%u/stat", roots->proc, pid);
-	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	text[MAX(n, 0)] = '\0';
-	const char *at = strrchr(text, ')'); /* "PID (COMM) STATE PARENT ..." */
-	if (at && strlen(at) > 4) {
-		at += 4;
-		parse_next(&at, 10, UINT32_MAX, &parent);
-	}
-	return parent && parent == (uint64_t)getppid();
+	read_status(roots, pid, text);
+	return status_number(text, "PPid") == (uint64_t)getppid();
+}
+
+/*
+ * What VFIO has pinned of its memory, which the kernel counts as locked (type1) or as pinned
+ * (iommufd). Type1 counts what is locked besides a second time, so it is at most what is there.
+ */
+static uint64_t pinned_bytes(const struct host_roots *roots, uint32_t pid)
+{
+	char text[STATUS_READ];
+
+	read_status(roots, pid, text);
+	uint64_t kib = status_number(text, "VmLck") + status_number(text, "VmPin");
+	return MIN(kib, status_number(text, "VmRSS")) << 10;
 }
 
 static json_t *scan_work(const void *data)
@@ -92,11 +128,20 @@ static json_t *scan_work(const void *data)
 	const struct holder *first = &holders.list[i];
 	read_domain(&v->d->roots, first->pid, domain, sizeof(domain));
 	json_t *comm = json_string(first->comm);
-	return json_pack("{s:i, s:o, s:s}", "pid", (int)first->pid, "comm",
-		comm ? comm : json_string("?"), "domain", domain);
+	return json_pack("{s:i, s:o, s:s, s:I}", "pid", (int)first->pid, "comm",
+		comm ? comm : json_string("?"), "domain", domain, "pinned",
+		(json_int_t)(pinned_bytes(&v->d->roots, first->pid) & INT64_MAX));
 }
 
 /* --- in vgpud --- */
+
+static void direct_look_in(struct vgpu *v, unsigned seconds)
+{
+	if (!v->direct->look)
+		return;
+	sd_event_source_set_time_relative(v->direct->look, seconds * 1000000ull);
+	sd_event_source_set_enabled(v->direct->look, SD_EVENT_ONESHOT);
+}
 
 /* The vGPU may be gone when its scan is done, and another have its name. */
 struct scan {
@@ -108,6 +153,7 @@ static void scan_take(struct vgpu *v, json_t *json)
 {
 	struct direct *x = v->direct;
 	const char *comm = "?", *domain = "";
+	json_int_t pinned = 0;
 	int pid = 0;
 
 	x->scanning = false;
@@ -117,7 +163,8 @@ static void scan_take(struct vgpu *v, json_t *json)
 	}
 	if (!json || !x->watching) /* not in time; or nobody wants to know any more */
 		return;
-	json_unpack(json, "{s:i, s:s, s:s}", "pid", &pid, "comm", &comm, "domain", &domain);
+	json_unpack(json, "{s:i, s:s, s:s, s:I}", "pid", &pid, "comm", &comm, "domain", &domain,
+		"pinned", &pinned);
 	bool opened = x->opened;
 	x->opened = false;
 	x->seen_pid = (uint32_t)MAX(pid, 0);
@@ -130,6 +177,10 @@ static void scan_take(struct vgpu *v, json_t *json)
 		direct_event(v, DIRECT_OPENED, NULL);
 	else if (!pid && (opened || v->vm.pid))
 		direct_event(v, DIRECT_LEFT, NULL);
+	/* It opens the file first and maps its memory then. */
+	if (v->vm.pid && (v->vm.pinned != (uint64_t)pinned || !pinned))
+		direct_look_in(v, DIRECT_LOOK_SOON_S);
+	v->vm.pinned = v->vm.pid ? (uint64_t)pinned : 0;
 }
 
 static void on_scanned(void *data, json_t *json)
@@ -182,8 +233,8 @@ static int on_file(sd_event_source *source, const struct inotify_event *event, v
 static int on_look(sd_event_source *source, uint64_t usec, void *data)
 {
 	direct_scan(data);
-	sd_event_source_set_time_relative(source, DIRECT_LOOK_S * 1000000ull);
-	return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	direct_look_in(data, DIRECT_LOOK_S);
+	return 0;
 }
 
 void direct_watch(struct vgpu *v)

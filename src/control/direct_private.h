@@ -9,13 +9,14 @@
 
 #include <stdatomic.h>
 
-#define DIRECT_LOOK_S     60u   /* who has it open is looked at so often, beside each notice */
-#define DIRECT_RETRY_MS   5000u /* after an undoing that failed; doubles up to: */
-#define DIRECT_RETRY_MAX  60000u
-#define DIRECT_PLAN_MS    15000u /* for what the kernel says of a GPU */
-#define DIRECT_LOCK_MS    12000u /* for requests of an earlier vgpud */
-#define DIRECT_LATER_MS   200u   /* while vgpud has as many processes as it may */
-#define DIRECT_LATER_MOST 300u
+#define DIRECT_LOOK_SOON_S 2u    /* while a VM is pinning its memory */
+#define DIRECT_LOOK_S      60u   /* who has it open is looked at so often, beside each notice */
+#define DIRECT_RETRY_MS    5000u /* after an undoing that failed; doubles up to: */
+#define DIRECT_RETRY_MAX   60000u
+#define DIRECT_PLAN_MS     15000u /* for what the kernel says of a GPU */
+#define DIRECT_LOCK_MS     12000u /* for requests of an earlier vgpud */
+#define DIRECT_LATER_MS    200u   /* while vgpud has as many processes as it may */
+#define DIRECT_LATER_MOST  300u
 
 /* X(NAME, what the API calls it in phase DEFINED; NULL: what it does then, or that it failed) */
 #define DIRECT_STATES(X)                                                                           \

@@ -74,13 +74,14 @@ int direct_release(struct vgpud *d, const char *name, const char *what, struct e
 		v = v->next;
 	/* What is not known to be empty keeps its vGPU from being deleted, too. */
 	bool kept = v && v->def.method == METHOD_PASSTHROUGH && !v->direct->clean;
-	if (!gpu->left_by[0] && !kept)
+	const char *left_by = gpu->left_by[0] ? gpu->left_by : kept ? v->def.name : NULL;
+	if (!left_by)
 		return error_set(err, EALREADY,
 			"%s: nobody's data is in its memory, as far as vgpud knows (there is "
 			"nothing to do)",
 			what);
 	char whose[GPU_OWNER_MAX];
-	snprintf(whose, sizeof(whose), "%s", gpu->left_by[0] ? gpu->left_by : v->def.name);
+	snprintf(whose, sizeof(whose), "%s", left_by);
 	int r = gpu_tell(d, name, RULES_OVERRIDE, &subject, what, &phase, err);
 	if (r == 0 && phase == GPU_GIVING_BACK) /* its own driver has it already */
 		r = gpu_tell(d, name, RULES_GIVEN_BACK, &subject, what, &phase, err);

@@ -45,12 +45,7 @@ int memory_overcommit(struct vgpud *d, bool on, vgpu_done done, void *data, stru
 /* Is it on, or on its way there or back? Then what is reserved must fit. */
 bool memory_is_overcommitted(const struct vgpud *d);
 
-/* --- VMs that hold no vGPU of a keeper's: told by the libvirt hook, or by who starts them --- */
-
-/* A VM whose memory the way it is given a GPU pins (VFIO). Refused if it does not fit. */
-int memory_reserve(struct vgpud *d, enum ledger_kind kind, const char *vm, uint64_t bytes,
-	const char *what, struct error *err);
-void memory_release(struct vgpud *d, const char *vm);
+/* --- VMs that the libvirt hook tells of --- */
 
 /* What libvirt's qemu hook was told, with the domain's definition. */
 struct memory_vm_event {
@@ -75,8 +70,7 @@ int memory_vm_event(struct vgpud *d, const struct memory_vm_event *event, struct
 	X(merged_mib, "number", "saved by KSM now")                                                \
 	X(overcommit, "string", "off, locking, starting, on or stopping")                          \
 	X(vgpu_vms, "array of VM", "those that hold a vGPU")                                       \
-	X(vms, "array of VM",                                                                      \
-		"others that vgpud knows: by the libvirt hook, or by a GPU of theirs")             \
+	X(vms, "array of VM", "others that the libvirt hook told of")                              \
 	X(ksm, "KSM", "")                                                                          \
 	X(rules, "array of {rule, text}", "what the switch does, and what it does not")
 
@@ -85,8 +79,8 @@ int memory_vm_event(struct vgpud *d, const struct memory_vm_event *event, struct
 	X(vgpu, "string or null", "that it holds")                                                 \
 	X(kind, "string", "vgpu, passthrough, mediated or vm")                                     \
 	X(memory_mib, "number", "")                                                                \
-	X(locked_mib, "number", "resident and locked, verified; of a vGPU's VM")                   \
-	X(state, "string", "free, asking, locking, locked, refused; or prepared, running")         \
+	X(locked_mib, "number", "locked and verified, or pinned by VFIO; of a VM with a vGPU")     \
+	X(state, "string", "free, asking, locking, locked, refused; pinned; or prepared, running") \
 	X(verified_ms, "number or null", "since 1970, UTC: the last full verification")            \
 	X(holes, "number", "times that memory had been taken away and was put back")               \
 	X(repaired_mib, "number", "how much in all")

@@ -3,25 +3,24 @@
 #include "control/memory_private.h"
 
 #include "host/headroom.h"
+#include "protocol/handover.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-#define LIBVIRT_LABEL "libvirt domain "
-
 /* NULL: it is no domain of libvirt's. */
 static const char *domain_name(const struct vgpu *v)
 {
-	const char *label = v->status.bound_to;
-	size_t len = strlen(LIBVIRT_LABEL);
+	const char *label = vgpu_holder(v);
+	size_t len = strlen(HANDOVER_LABEL);
 
-	return !strncmp(label, LIBVIRT_LABEL, len) && label[len] ? label + len : NULL;
+	return !strncmp(label, HANDOVER_LABEL, len) && label[len] ? label + len : NULL;
 }
 
 const char *memory_vm_name(const struct vgpu *v)
 {
-	return domain_name(v) ?: v->status.bound_to;
+	return domain_name(v) ?: vgpu_holder(v);
 }
 
 /* A domain is known by its name to the hook as well; a label of a process may be there twice. */
@@ -39,6 +38,17 @@ bool memory_has_vm(const struct vgpu *v)
 {
 	return v->have_status && v->status.binding_kind == KEEPER_BINDING_VM &&
 	       v->status.memory.bytes && v->status.bound_to[0];
+}
+
+enum ledger_kind memory_kind(const struct vgpu *v)
+{
+	static const enum ledger_kind kinds[METHOD_COUNT] = {
+		[METHOD_EMULATE] = LEDGER_VGPU,
+		[METHOD_FORWARD] = LEDGER_VGPU,
+		[METHOD_MEDIATE] = LEDGER_MEDIATED,
+		[METHOD_PASSTHROUGH] = LEDGER_PASSTHROUGH,
+	};
+	return kinds[v->def.method];
 }
 
 static void ledger_measure(const struct vgpud *d, struct ledger_node *ret)
@@ -81,6 +91,16 @@ static int ledger_put_told(struct ledger *ledger, const struct memory_vm *vm, bo
 	return ledger_find(ledger, vm->name) ? 0 : ledger_put(ledger, &entry);
 }
 
+/* VFIO has pinned it. What a hook said of it is the whole, which may not be mapped yet. */
+static int ledger_put_direct(struct ledger *ledger, const struct vgpu *v)
+{
+	struct ledger_entry entry = {
+		.kind = memory_kind(v), .reserves = true, .bytes = v->vm.pinned};
+
+	ledger_name(v, entry.name);
+	return ledger_find(ledger, entry.name) ? 0 : ledger_put(ledger, &entry);
+}
+
 int memory_ledger(const struct vgpud *d, struct ledger *ret)
 {
 	struct ledger_node node;
@@ -94,6 +114,10 @@ int memory_ledger(const struct vgpud *d, struct ledger *ret)
 	}
 	for (const struct memory_vm *vm = d->memory ? d->memory->vms : NULL; vm; vm = vm->next) {
 		code = ledger_put_told(ret, vm, memory_is_overcommitted(d));
+		r = r < 0 ? r : code;
+	}
+	for (const struct vgpu *v = d->vgpus; v; v = v->next) {
+		code = v->vm.pid ? ledger_put_direct(ret, v) : 0;
 		r = r < 0 ? r : code;
 	}
 	return r;

@@ -12,14 +12,13 @@
 
 enum memory_vm_stage { MEMORY_VM_PREPARED, MEMORY_VM_RUNNING };
 
-/* A VM that somebody told of. */
+/* A VM that the libvirt hook told of. */
 struct memory_vm {
 	struct memory_vm *next;
 	char name[LEDGER_NAME_MAX];
 	enum ledger_kind kind;
 	enum memory_vm_stage stage;
 	uint64_t bytes;
-	bool told_by_hook; /* else by who started it, who tells it again */
 };
 
 struct node_memory {
@@ -44,7 +43,8 @@ extern const char *const memory_switch_names[MEMORY_SWITCH_COUNT];
 int memory_ledger(const struct vgpud *d, struct ledger *ret);
 /* The libvirt domain's name, else the holder's label. */
 const char *memory_vm_name(const struct vgpu *v);
-bool memory_has_vm(const struct vgpu *v); /* that gave memory */
+bool memory_has_vm(const struct vgpu *v); /* that gave its keeper memory */
+enum ledger_kind memory_kind(const struct vgpu *v);
 /* Tells its keeper the mode, and whether what it asks for fits. */
 void memory_tell(struct vgpu *v);
 

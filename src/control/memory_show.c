@@ -66,10 +66,19 @@ static json_t *show_holder(const struct vgpu *v)
 
 	return json_pack("{s:o, s:s, s:s, s:o, s:o, s:s, s:o, s:I, s:o}", "vm",
 		text(memory_vm_name(v)), "vgpu", v->def.name, "kind",
-		ledger_kind_names[LEDGER_VGPU], "memory_mib", mib(s->bytes), "locked_mib",
+		ledger_kind_names[memory_kind(v)], "memory_mib", mib(s->bytes), "locked_mib",
 		mib(s->locked), "state", state_name(s->state), "verified_ms",
 		s->verified_ms ? number(s->verified_ms) : json_null(), "holes",
 		(json_int_t)s->holes, "repaired_mib", mib(s->repaired));
+}
+
+/* VFIO pins what it maps, and all of a VM's memory is mapped when it runs. */
+static json_t *show_direct(const struct vgpu *v)
+{
+	return json_pack("{s:o, s:s, s:s, s:o, s:o, s:s, s:n, s:i, s:i}", "vm",
+		text(memory_vm_name(v)), "vgpu", v->def.name, "kind",
+		ledger_kind_names[memory_kind(v)], "memory_mib", mib(v->vm.pinned), "locked_mib",
+		mib(v->vm.pinned), "state", "pinned", "verified_ms", "holes", 0, "repaired_mib", 0);
 }
 
 static json_t *show_told(const struct memory_vm *vm)
@@ -85,11 +94,14 @@ static void show_vms(const struct vgpud *d, json_t *holders, json_t *others)
 	for (const struct vgpu *v = d->vgpus; v; v = v->next) {
 		if (memory_has_vm(v))
 			json_array_append_new(holders, show_holder(v));
+		else if (v->vm.pid)
+			json_array_append_new(holders, show_direct(v));
 	}
 	for (const struct memory_vm *vm = d->memory->vms; vm; vm = vm->next) {
 		bool shown = false;
 		for (const struct vgpu *v = d->vgpus; v; v = v->next)
-			shown |= memory_has_vm(v) && !strcmp(memory_vm_name(v), vm->name);
+			shown |= (memory_has_vm(v) || v->vm.pid) &&
+				 !strcmp(memory_vm_name(v), vm->name);
 		if (!shown)
 			json_array_append_new(others, show_told(vm));
 	}

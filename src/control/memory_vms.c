@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * VMs that somebody told of: libvirt's qemu hook, and who starts VMs with pinned memory. What the
- * hook told is kept in RUN_DIR/node-vms.json, because libvirt does not tell it twice; one that
- * ended while no vgpud ran is left out when libvirt has no status file of it any more.
+ * VMs that libvirt's qemu hook told of. They are kept in RUN_DIR/node-vms.json, because libvirt
+ * does not tell it twice; one that ended while no vgpud ran is left out when libvirt has no status
+ * file of it any more.
  */
 #include "control/memory_private.h"
 
@@ -87,11 +87,10 @@ static void vms_write(const struct node_memory *m)
 	json_t *list = json_array();
 
 	for (const struct memory_vm *vm = m->vms; vm; vm = vm->next) {
-		if (vm->told_by_hook)
-			json_array_append_new(list,
-				json_pack("{s:s, s:s, s:I, s:b}", "name", vm->name, "kind",
-					ledger_kind_names[vm->kind], "bytes", (json_int_t)vm->bytes,
-					"running", vm->stage == MEMORY_VM_RUNNING));
+		json_array_append_new(
+			list, json_pack("{s:s, s:s, s:I, s:b}", "name", vm->name, "kind",
+				      ledger_kind_names[vm->kind], "bytes", (json_int_t)vm->bytes,
+				      "running", vm->stage == MEMORY_VM_RUNNING));
 	}
 	vms_path(m, "", path, sizeof(path));
 	vms_path(m, ".new", next, sizeof(next));
@@ -112,7 +111,7 @@ static bool libvirt_has(const char *name)
 
 static void vms_read_one(struct node_memory *m, json_t *object)
 {
-	struct memory_vm vm = {.told_by_hook = true};
+	struct memory_vm vm = {0};
 	const char *name, *kind;
 	json_int_t bytes;
 	int running;
@@ -142,34 +141,6 @@ void memory_vms_read(struct node_memory *m)
 	json_t *list = json_load_file(path, 0, NULL);
 	json_array_foreach(list, i, object) vms_read_one(m, object);
 	json_decref(list);
-}
-
-/* --- who starts VMs himself --- */
-
-int memory_reserve(struct vgpud *d, enum ledger_kind kind, const char *vm, uint64_t bytes,
-	const char *what, struct error *err)
-{
-	struct memory_vm told = {.kind = kind, .stage = MEMORY_VM_RUNNING, .bytes = bytes};
-	struct ledger ledger;
-	int r = 0;
-
-	if (memory_is_overcommitted(d)) {
-		(void)memory_ledger(d, &ledger);
-		r = ledger_reserve(&ledger, kind, vm, bytes, what, err);
-		ledger_finish(&ledger);
-	}
-	if (r < 0)
-		return r;
-	snprintf(told.name, sizeof(told.name), "%s", vm);
-	r = vms_put(d->memory, &told);
-	return r < 0 ? error_set(err, -r, "%s: its memory cannot be noted: %s (end a VM)", what,
-			       strerror(-r))
-		     : 0;
-}
-
-void memory_release(struct vgpud *d, const char *vm)
-{
-	vms_drop(d->memory, vm);
 }
 
 /* --- libvirt's hook --- */
@@ -211,8 +182,7 @@ static int vm_admit(struct vgpud *d, const struct domain_xml *domain, struct err
 
 static int vm_prepare(struct vgpud *d, const struct domain_xml *domain, struct error *err)
 {
-	struct memory_vm vm = {
-		.kind = vm_kind(domain), .bytes = domain->memory_bytes, .told_by_hook = true};
+	struct memory_vm vm = {.kind = vm_kind(domain), .bytes = domain->memory_bytes};
 
 	int r = vm_admit(d, domain, err);
 	if (r < 0) {
@@ -231,10 +201,8 @@ static int vm_prepare(struct vgpud *d, const struct domain_xml *domain, struct e
 static int vm_running(struct vgpud *d, const struct domain_xml *domain, struct error *err)
 {
 	struct memory_vm *vm = memory_vms_find(d->memory, domain->name);
-	struct memory_vm fresh = {.kind = vm_kind(domain),
-		.stage = MEMORY_VM_RUNNING,
-		.bytes = domain->memory_bytes,
-		.told_by_hook = true};
+	struct memory_vm fresh = {
+		.kind = vm_kind(domain), .stage = MEMORY_VM_RUNNING, .bytes = domain->memory_bytes};
 
 	memcpy(fresh.name, domain->name, sizeof(fresh.name));
 	if (vm)

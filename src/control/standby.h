@@ -17,8 +17,6 @@
 
 #include "control/vgpu.h"
 
-#define STANDBY_MOST 16u /* of one kind */
-
 struct standbys;
 
 /* Starts none yet. 0 or -errno. */

@@ -24,7 +24,6 @@
 #define TYPES_MAX         1024
 #define TYPES_MAX_HEADS   16u
 #define TYPES_MAX_SIDE    16384u
-#define TYPES_METHODS_MAX 4
 #define TYPES_IDLE_NODE   UINT32_MAX /* hibernate_idle_s: what the node says */
 
 enum method { METHOD_EMULATE, METHOD_FORWARD, METHOD_MEDIATE, METHOD_PASSTHROUGH, METHOD_COUNT };

@@ -98,6 +98,7 @@ struct vgpu {
 	struct {
 		uint32_t pid;                /* 0: none */
 		char label[KEEPER_TEXT_MAX]; /* for people */
+		uint64_t pinned;             /* bytes of its memory, when it was looked at last */
 	} vm; /* what has the device itself open: of methods mediate and passthrough */
 	struct vgpu_share share;
 	struct vgpu_slices slices;

@@ -83,7 +83,6 @@ int load_objects(struct device_loader *l, struct state_reader *r);
 int load_queries(struct device_loader *l, struct state_reader *r);
 int load_bindings(struct device_loader *l, struct state_reader *r);
 int load_streamout(struct device_loader *l, struct state_reader *r);
-int load_lossy(struct device_loader *l, struct state_reader *r);
 
 struct device_client *load_find_client(struct device_loader *l, uint32_t id);
 /* All RESOURCE sections are there. */

@@ -63,6 +63,11 @@ class Host:
     def state(self):
         return self.drivers(), self.overrides(), self.files()
 
+    def pins(self, pid, **mib):
+        """What its process says of its memory: VmLck, VmPin and VmRSS, in MiB."""
+        self.tree.put("proc/%d/status" % pid, "Name:\tqemu\nPPid:\t1\n" + "".join(
+            "%s:\t%8d kB\n" % (key, value << 10) for key, value in mib.items()))
+
     def hold(self, pid=4711, comm="qemu-system-x86", name="guest=web", group=7):
         """A VM that has the group's file open."""
         path = self.tree.path("dev/vfio", str(group))
@@ -134,6 +139,39 @@ def test_a_vm_comes_and_goes(host):
             assert f.read() == bytes(1 << 21)
         assert "bound to libvirt domain web" in texts(node) and "released" in texts(node)
         node.good("delete", "a")
+
+
+def node_memory(node):
+    shown = node.json("node", "show")
+    return shown["vgpu_vms"], shown["reserved_mib"]
+
+
+def test_its_pinned_memory_is_reserved(host):
+    with host.node() as node:
+        make(node)
+        assert node_memory(node) == ([], 0)
+        host.pins(4711, VmLck=96, VmPin=0, VmRSS=400)
+        held = host.hold()
+        until(lambda: node_memory(node)[1] == 96)
+        # It opens the file before all its memory is mapped; type1 counts what is locked twice.
+        host.pins(4711, VmLck=1024, VmPin=0, VmRSS=512)
+        until(lambda: node_memory(node)[1] == 512)
+        (vm,), _ = node_memory(node)
+        assert (vm["vm"], vm["vgpu"], vm["kind"]) == ("web", "a", "passthrough")
+        assert (vm["memory_mib"], vm["locked_mib"], vm["state"]) == (512, 512, "pinned")
+        host.leave(held)
+        until(lambda: node_memory(node) == ([], 0))
+
+
+@pytest.mark.parametrize("status", ["", "VmLck: -1 kB\n", "VmLck:\nVmRSS:\n", "VmLck",
+                                    "VmLck: 99999999999999999999 kB\nVmRSS: 1 kB\n"])
+def test_a_process_that_says_nothing_of_its_memory(host, status):
+    with host.node() as node:
+        make(node)
+        host.tree.put("proc/4711/status", status)
+        host.hold()
+        until(lambda: node.state("a") == "bound")
+        assert node_memory(node)[1] == 0
 
 
 def test_deleted_while_it_is_scrubbed(host):
