@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "host/domain_private.h"
 
+#include <stdint.h>
 #include <string.h>
 
 #define RECORD   "vgpu"
