@@ -88,7 +88,7 @@
 	X(bound_pid, "number or null", "process of what holds it")                                 \
 	X(bound_domain, "string or null", "its name as a VM, with mediate and passthrough")        \
 	X(owner_uid, "number or null", "who may open its VFIO file")                               \
-	X(owner_gid, "number or null", "the group that may")                                       \
+	X(owner_gid, "number or null", "the group of that file, which may not")                    \
 	X(scrub, "object or null",                                                                 \
 		"the last emptying of the GPU behind a VM: {verdict: clean, partial or failed; "   \
 		"text: why; bytes: seen to be zero; took_ms; time_ms: since 1970}")
