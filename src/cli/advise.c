@@ -210,11 +210,17 @@ const struct verb verb_advise = {.name = "advise",
 		"[--apply]",
 	.summary = "Which method suits a need on this node",
 	.details =
-		"NEED is performance, density, isolation, migration or no-hardware. Each method "
-		"is judged by\nwhat it is worth, by what the node says of it, and by the guests; "
-		"behind -> what would\nmake it suitable.\n\n"
+		"NEED is performance, density, isolation, migration or no-hardware; of several, "
+		"all "
+		"count.\nEach method is judged by what it is worth, by what the node says of it, "
+		"and by "
+		"the guests;\nbehind -> what would make it suitable.\n\n"
+		"--vms N    so many VMs, 1 to 1024; 1 if not given\n"
+		"--guest    linux if not given\n"
+		"--gpu GPU  that one alone\n"
 		"--measure  draws on a vGPU of each method that this node can make, which takes "
-		"about ten\n           seconds each, and says what came out beside the host's own "
+		"about "
+		"ten\n           seconds each, and says what came out beside the host's own "
 		"driver\n"
 		"--apply    prints the commands that would do what is advised; runs none of them",
 	.run = advise};

@@ -39,23 +39,25 @@ static int create(struct cli *cli, int argc, char **argv)
 }
 
 const struct verb verb_create = {.name = "create",
-	.args = "NAME --gpu GPU --type TYPE [--method M] [--tenant T] [--owner USER]",
+	.args = "NAME --gpu GPU [--type TYPE] [--method M] [--tenant T] [--owner USER]",
 	.summary = "Creates a vGPU and waits until it is ready",
 	.details =
-		"METHOD is forward, which is the default and offers all that the GPU can do; or "
-		"emulate,\n"
-		"which offers what can be saved exactly, so that it can always be moved and "
-		"saved; or\n"
-		"passthrough, which gives the whole GPU to one VM, and needs no TYPE; or mediate, "
-		"which gives\n"
-		"a slice that the GPU's driver makes, and needs no TYPE where it makes one kind "
-		"only. Of\n"
-		"these two a VM owns the hardware: see "
-		"`vgpuctl\n"
-		"qemu-args`. USER, who asks if not given, may open their VFIO file.\n"
+		"M is\n"
+		"  forward      all that the GPU's driver can do; the default\n"
+		"  emulate      what can be saved exactly, on a software GPU\n"
+		"  mediate      a slice that the GPU's driver makes, for one VM\n"
+		"  passthrough  the whole GPU, for one VM\n"
+		"TYPE is one of `vgpuctl type list GPU`. It may be left out with passthrough, and "
+		"with\nmediate where the GPU makes one kind of slices.\n\n"
+		"With mediate and passthrough the VM owns the hardware (`vgpuctl qemu-args`), "
+		"whose "
+		"VFIO\nfiles USER alone may open: who asks, if not given; another than oneself "
+		"only "
+		"root may name.\n\n"
 		"vGPUs of one tenant share what their drivers compiled, so that a program need not "
-		"compile\n"
-		"its shaders on each of them; give it to all vGPUs of one customer, and to no "
-		"others'. Without\n"
-		"one, each user's programs have their own on this vGPU, and VMs none.",
+		"compile\nits shaders on each of them; give it to all vGPUs of one customer, and "
+		"to "
+		"no others'.\nWithout one, each user's programs have their own on this vGPU, and "
+		"VMs "
+		"none.",
 	.run = create};

@@ -27,5 +27,7 @@ const struct verb verb_delete = {.name = "delete",
 	.args = "NAME [--force]",
 	.summary = "Deletes a vGPU",
 	.details =
-		"Refused while something holds it, unless --force, which takes it away from that.",
+		"Refused while something holds it, unless --force, which takes it away from that. "
+		"A VM\nthat owns hardware has to be shut down first; its GPU is then emptied, and "
+		"the\ndeletion refused if that cannot be done (`vgpuctl gpu release`).",
 	.run = delete_vgpu};

@@ -56,5 +56,6 @@ static int events(struct cli *cli, int argc, char **argv)
 const struct verb verb_events = {.name = "events",
 	.args = "[--follow]",
 	.summary = "What happened lately",
-	.details = "--follow  goes on with what happens, until it is interrupted",
+	.details = "The last 256, with the time in UTC.\n"
+		   "--follow  goes on with what happens, until it is interrupted",
 	.run = events};

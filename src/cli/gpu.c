@@ -110,7 +110,8 @@ static int gpu_release(struct cli *cli, int argc, char **argv)
 const struct verb verb_gpu_list = {.name = "gpu list",
 	.args = "",
 	.summary = "The GPUs of this node",
-	.details = "",
+	.details =
+		"`vgpuctl gpu show GPU` says how each could be used. The states are in vgpud(8).",
 	.run = gpu_list};
 
 const struct verb verb_gpu_policy = {.name = "gpu policy",
@@ -119,7 +120,8 @@ const struct verb verb_gpu_policy = {.name = "gpu policy",
 	.details = "best-effort: whoever submits most gets most.\n"
 		   "equal-share: by the weight of their types among those that draw.\n"
 		   "fixed-share: each its share and no more, even when others are idle.\n"
-		   "--slice-ms: 1 to 30; 2 up to 8 vGPUs and 1 above if not given.",
+		   "--slice-ms: 1 to 30; 2 up to 8 vGPUs and 1 above if not given. See vgpud(8), "
+		   "SHARING.",
 	.run = gpu_policy};
 
 const struct verb verb_gpu_mode = {.name = "gpu mode",
@@ -145,5 +147,5 @@ const struct verb verb_gpu_release = {.name = "gpu release",
 		"What its last tenant left in its memory may be read by the next. For GPUs of "
 		"which\n"
 		"vgpud could not empty all (`vgpuctl gpu show`, `vgpuctl show`: scrub), where you\n"
-		"know that it does no harm. It is an event.",
+		"know that it does no harm. For root and vgpud's own user. It is an event.",
 	.run = gpu_release};

@@ -43,5 +43,5 @@ const struct verb verb_hibernate = {.name = "hibernate",
 const struct verb verb_wake = {.name = "wake",
 	.args = "NAME [--progress]",
 	.summary = "Wakes a vGPU from hibernation",
-	.details = "",
+	.details = "Its next use does so by itself; where that failed, this tries again.",
 	.run = wake};

@@ -427,7 +427,11 @@ const struct verb verb_libvirt_attach = {.name = "libvirt attach",
 const struct verb verb_libvirt_detach = {.name = "libvirt detach",
 	.args = "DOMAIN NAME [--connect URI] [--print]",
 	.summary = "Takes the vGPU out of a libvirt domain",
-	.details = "Only what attach wrote; what else needs shared memory keeps it.\n\n" CONNECT,
+	.details =
+		"Only what attach wrote; what else needs shared memory keeps it. It counts from "
+		"the "
+		"domain's\nnext start on. vgpud need not run.\n\n" CONNECT
+		"--print        prints the new definition (without passwords), changes nothing\n",
 	.run = libvirt_detach};
 
 const struct verb verb_libvirt_check = {.name = "libvirt check",

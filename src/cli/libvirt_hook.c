@@ -197,5 +197,8 @@ const struct verb verb_libvirt_hook = {.name = "libvirt hook",
 		"that name is left alone. With it `node show` knows all VMs of libvirt, and while\n"
 		"over-commit is on a VM with a vGPU or a device of its own that would not fit, or\n"
 		"whose memory cannot be locked, is refused before it starts.\n"
-		"run: what libvirt calls, with the domain's definition on standard input.",
+		"run: what libvirt calls, with the domain's definition on standard input. Where no "
+		"vgpud\n"
+		"answers the VM starts.\n\n"
+		"--hooks-dir DIR  in place of /etc/libvirt/hooks",
 	.run = libvirt_hook};

@@ -17,5 +17,8 @@ static int list(struct cli *cli, int argc, char **argv)
 	return cli_get_table(cli, "/v1/vgpus", columns, ARRAY_SIZE(columns));
 }
 
-const struct verb verb_list = {
-	.name = "list", .args = "", .summary = "All vGPUs", .details = "", .run = list};
+const struct verb verb_list = {.name = "list",
+	.args = "",
+	.summary = "All vGPUs",
+	.details = "`vgpuctl show NAME` says more of one.",
+	.run = list};

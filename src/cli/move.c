@@ -34,7 +34,9 @@ static int move(struct cli *cli, int argc, char **argv)
 const struct verb verb_move = {.name = "move",
 	.args = "NAME --gpu GPU [--exact] [--no-precopy] [--progress]",
 	.summary = "Moves a vGPU to another GPU under its guest",
-	.details = "The same GPU is allowed: its device process is replaced by a new one.\n"
+	.details = "For vGPUs of method emulate and forward. The same GPU is allowed: its device "
+		   "process is\nreplaced by a new one.\n\n"
 		   "--exact refuses rather than lose anything; emulated vGPUs never lose any.\n"
-		   "--no-precopy copies nothing ahead: less work, a longer pause.",
+		   "--no-precopy copies nothing ahead: less work, a longer pause.\n"
+		   "--progress says on standard error how it goes on, as on a terminal anyway.",
 	.run = move};

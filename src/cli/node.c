@@ -177,12 +177,14 @@ const struct verb verb_node_overcommit = {.name = "node overcommit",
 	.summary = "Turns the node's memory over-commit (KSM)",
 	.details =
 		"on: locks the memory of all VMs that hold a vGPU, then starts KSM; refused, "
-		"naming\n"
-		"them, when one cannot be locked. From then on a vGPU serves a VM only when all "
-		"of\n"
-		"that VM's memory is resident and locked. KSM merges private anonymous memory "
-		"that\n"
-		"asked for it, never shared memory, so never that of a VM with a vGPU.\n"
-		"off: unmerges, if there is memory for it, and locks nothing any more. If KSM ran\n"
-		"before vgpud turned it on, it runs on.",
+		"naming "
+		"them,\nwhen one cannot be locked. From then on a vGPU serves a VM only when all "
+		"of "
+		"that VM's\nmemory is resident and locked. KSM merges private anonymous memory "
+		"that "
+		"asked for it,\nnever shared memory, so never that of a VM with an emulated or "
+		"forwarded vGPU.\n"
+		"off: unmerges, if there is memory for it, and locks nothing any more. If KSM ran "
+		"before\nvgpud turned it on, it runs on.\n"
+		"For root and vgpud's own user.",
 	.run = node_overcommit};

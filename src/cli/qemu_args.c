@@ -62,6 +62,8 @@ const struct verb verb_qemu_args = {.name = "qemu-args",
 	.args = "NAME [--vga] [--memory SIZE]",
 	.summary = "Arguments that give the vGPU to a stock QEMU",
 	.details =
+		"With mediate and passthrough these are VFIO devices, and the options mean "
+		"nothing.\n\n"
 		"--vga          a boot screen too (vhost-user-vga)\n"
 		"--memory SIZE  also the shared memory that the guest needs; SIZE as in QEMU's -m",
 	.run = qemu_args};

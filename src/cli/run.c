@@ -212,6 +212,9 @@ static int run(struct cli *cli, int argc, char **argv)
 const struct verb verb_run = {.name = "run",
 	.args = "NAME [--no-mount] -- CMD...",
 	.summary = "Runs a command that draws on the vGPU",
-	.details = "The status is the command's; 128 + N when signal N ended it.\n"
+	.details = "The command's OpenGL (Mesa) draws on the vGPU, which it holds meanwhile. The "
+		   "status is the\ncommand's; 128 + N when signal N ended it, 127 when there is no "
+		   "such "
+		   "command.\n\n"
 		   "--no-mount  only sets the environment; enough for Mesa 24 and newer",
 	.run = run};

@@ -17,5 +17,7 @@ static int show(struct cli *cli, int argc, char **argv)
 const struct verb verb_show = {.name = "show",
 	.args = "NAME",
 	.summary = "One vGPU",
-	.details = "A failed vGPU says why; its next use starts a new device process.",
+	.details = "A failed vGPU says why; its next use starts a new device process, at most "
+		   "three a\n"
+		   "minute. The states are in vgpuctl(1).",
 	.run = show};

@@ -23,5 +23,7 @@ static int type_list(struct cli *cli, int argc, char **argv)
 const struct verb verb_type_list = {.name = "type list",
 	.args = "[GPU]",
 	.summary = "What each GPU offers, and how many more fit",
-	.details = "",
+	.details = "GPU-MIB: a share, for emulate and forward. GPU-passthrough: the whole of it. "
+		   "Others "
+		   "are\nslices that its driver makes, or from the configuration.",
 	.run = type_list};

@@ -436,6 +436,20 @@ static const char usage[] =
 	"usage: vgpud [--config FILE] [--state-dir DIR] [--run-dir DIR] [--soft-gpus N]\n"
 	"             [--host-root DIR] [--print-api] [--version] [--help]\n";
 
+static const char help[] =
+	"\n"
+	"Serves the virtual GPUs of this node, in the foreground, until SIGTERM or SIGINT.\n"
+	"\n"
+	"  --config FILE    configuration; root's default: " SYSTEM_CONFIG ", where it exists\n"
+	"  --state-dir DIR  definitions; /var/lib/vgpud for root, else ~/.local/state/vgpud\n"
+	"  --run-dir DIR    sockets; /run/vgpud for root, else $XDG_RUNTIME_DIR/vgpud\n"
+	"  --soft-gpus N    software GPUs, 0 to 16\n"
+	"  --host-root DIR  where sys, proc, dev and lib/modules of the GPUs are\n"
+	"  --print-api      prints the documentation of the API\n"
+	"  --version        prints the version\n"
+	"\n"
+	"See vgpud(8); vgpuctl(1) is the tool to use it.\n";
+
 /* -1: go on; else the exit status. */
 static int parse_args(int argc, char **argv, struct options *o)
 {
@@ -482,6 +496,7 @@ static int parse_args(int argc, char **argv, struct options *o)
 			return 0;
 		case HELP:
 			fputs(usage, stdout);
+			fputs(help, stdout);
 			return 0;
 		default:
 			fputs(usage, stderr);
