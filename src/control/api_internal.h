@@ -60,6 +60,17 @@ void api_node_vms(struct api *api, struct http_request *request, const char *nam
 /* api_samples.c */
 void api_samples(struct api *api, struct http_request *request, const char *name);
 
+/* api_vgpu.c; `name` is that of a vGPU. */
+void api_vgpu_list(struct api *api, struct http_request *request, const char *name);
+void api_vgpu_show(struct api *api, struct http_request *request, const char *name);
+void api_vgpu_stats(struct api *api, struct http_request *request, const char *name);
+void api_vgpu_create(struct api *api, struct http_request *request, const char *name);
+void api_vgpu_delete(struct api *api, struct http_request *request, const char *name);
+void api_vgpu_screenshot(struct api *api, struct http_request *request, const char *name);
+void api_vgpu_qemu_args(struct api *api, struct http_request *request, const char *name);
+void api_vgpu_bind(struct api *api, struct http_request *request, const char *name);
+void api_vgpu_unbind(struct api *api, struct http_request *request, const char *name);
+
 /* api_state.c; `name` is that of a vGPU. */
 void api_vgpu_move(struct api *api, struct http_request *request, const char *name);
 void api_vgpu_snapshot(struct api *api, struct http_request *request, const char *name);
