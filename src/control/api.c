@@ -4,6 +4,7 @@
 #include "control/api_internal.h"
 
 #include "base/checked.h"
+#include "base/cleanup.h"
 #include "base/parse.h"
 #include "control/doctor.h"
 #include "control/render.h"
@@ -50,6 +51,27 @@ struct api_call *api_call_new(struct api *api, struct http_request *request, con
 	*call = (struct api_call){.api = api, .request = request, .fd = -1};
 	snprintf(call->name, sizeof(call->name), "%.63s", name);
 	return call;
+}
+
+void api_call_free(struct api_call *call)
+{
+	close_fd(&call->fd);
+	free(call);
+}
+
+void api_call_started(struct api_call *call, int r, const struct error *err)
+{
+	if (r < 0)
+		api_call_end(call, err, 0, NULL);
+}
+
+void api_call_end(struct api_call *call, const struct error *err, unsigned status, json_t *answer)
+{
+	if (err)
+		http_reply_error(call->request, err);
+	else
+		http_reply_json(call->request, status, answer);
+	api_call_free(call);
 }
 
 /* --- lists --- */

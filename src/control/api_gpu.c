@@ -6,7 +6,7 @@
 #include "control/render.h"
 
 #include <errno.h>
-#include <stdlib.h>
+#include <stdio.h>
 
 #define NO_SLICE (-1) /* nobody chose one */
 
@@ -32,15 +32,14 @@ static void on_shown(void *data, json_t *report)
 	if (gpu && report) {
 		json_t *json = render_gpu(call->api->d, gpu);
 		json_object_update(json, report);
-		http_reply_json(call->request, 200, json);
+		api_call_end(call, NULL, 200, json);
 	} else {
 		error_set(&err, gpu ? ETIMEDOUT : ENOENT, "gpu show %s: %s", call->name,
 			gpu ? "a driver does not answer (see dmesg, and try again)"
 			    : "it is gone from this node (see `vgpuctl gpu list`)");
-		http_reply_error(call->request, &err);
+		api_call_end(call, &err, 0, NULL);
 	}
 	json_decref(report);
-	free(call);
 }
 
 void api_gpu_show(struct api *api, struct http_request *request, const char *name)
@@ -49,10 +48,18 @@ void api_gpu_show(struct api *api, struct http_request *request, const char *nam
 	struct api_call *call = gpu ? api_call_new(api, request, name) : NULL;
 	struct error err;
 
-	if (call && gpus_show(api->d, gpu, on_shown, call, &err) < 0) {
-		http_reply_error(request, &err);
-		free(call);
-	}
+	if (call)
+		api_call_started(call, gpus_show(api->d, gpu, on_shown, call, &err), &err);
+}
+
+/* What is answered when something about a GPU was changed, or (`r`) was not. */
+static void answer_gpu(struct api *api, struct http_request *request, const char *name, int r,
+	const struct error *err)
+{
+	if (r < 0)
+		http_reply_error(request, err);
+	else
+		http_reply_json(request, 200, render_gpu(api->d, vgpud_find_gpu(api->d, name)));
 }
 
 void api_gpu_policy(struct api *api, struct http_request *request, const char *name)
@@ -80,10 +87,7 @@ void api_gpu_policy(struct api *api, struct http_request *request, const char *n
 	else
 		r = vgpud_set_policy(
 			api->d, name, policy, slice_ms == NO_SLICE ? 0 : (uint32_t)slice_ms, &err);
-	if (r < 0)
-		http_reply_error(request, &err);
-	else
-		http_reply_json(request, 200, render_gpu(api->d, vgpud_find_gpu(api->d, name)));
+	answer_gpu(api, request, name, r, &err);
 }
 
 void api_gpu_mode(struct api *api, struct http_request *request, const char *name)
@@ -102,10 +106,7 @@ void api_gpu_mode(struct api *api, struct http_request *request, const char *nam
 		r = error_set(&err, EINVAL, "gpu mode %s: %s (see docs/api.md)", name, where.text);
 	else
 		r = vgpud_set_mode(api->d, name, mode, &err);
-	if (r < 0)
-		http_reply_error(request, &err);
-	else
-		http_reply_json(request, 200, render_gpu(api->d, vgpud_find_gpu(api->d, name)));
+	answer_gpu(api, request, name, r, &err);
 }
 
 static void on_scrubbed(void *data, const struct error *err)
@@ -113,12 +114,10 @@ static void on_scrubbed(void *data, const struct error *err)
 	struct api_call *call = data;
 	const struct gpu *gpu = vgpud_find_gpu(call->api->d, call->name);
 
-	if (err)
-		http_reply_error(call->request, err);
-	else
-		http_reply_json(
-			call->request, 200, gpu ? render_gpu(call->api->d, gpu) : json_object());
-	free(call);
+	api_call_end(call, err, 200,
+		err   ? NULL
+		: gpu ? render_gpu(call->api->d, gpu)
+		      : json_object());
 }
 
 void api_gpu_scrub(struct api *api, struct http_request *request, const char *name)
@@ -127,10 +126,9 @@ void api_gpu_scrub(struct api *api, struct http_request *request, const char *na
 	struct api_call *call = gpu ? api_call_new(api, request, name) : NULL;
 	struct error err;
 
-	if (call && direct_scrub_gpu(api->d, name, on_scrubbed, call, &err) < 0) {
-		http_reply_error(request, &err);
-		free(call);
-	}
+	if (call)
+		api_call_started(
+			call, direct_scrub_gpu(api->d, name, on_scrubbed, call, &err), &err);
 }
 
 void api_gpu_release(struct api *api, struct http_request *request, const char *name)
@@ -154,8 +152,5 @@ void api_gpu_release(struct api *api, struct http_request *request, const char *
 		r = api_root_only(request, what, &err);
 	if (r == 0)
 		r = direct_release(api->d, name, what, &err);
-	if (r < 0)
-		http_reply_error(request, &err);
-	else
-		http_reply_json(request, 200, render_gpu(api->d, vgpud_find_gpu(api->d, name)));
+	answer_gpu(api, request, name, r, &err);
 }

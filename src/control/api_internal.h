@@ -35,6 +35,13 @@ struct api_call {
 /* NULL when the request was answered: there is none of that name, or no memory. */
 struct vgpu *api_find_vgpu(struct api *api, struct http_request *request, const char *name);
 struct api_call *api_call_new(struct api *api, struct http_request *request, const char *name);
+/* What was started with it answered `r`: after an error that is the answer, and the call is over.
+ */
+void api_call_started(struct api_call *call, int r, const struct error *err);
+/* Answers with the error, or (NULL) with `answer`, which is taken; and frees the call. */
+void api_call_end(struct api_call *call, const struct error *err, unsigned status, json_t *answer);
+/* The request was answered already. */
+void api_call_free(struct api_call *call);
 
 /* api_advise.c */
 void api_advise(struct api *api, struct http_request *request, const char *name);

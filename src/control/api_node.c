@@ -31,11 +31,7 @@ static void on_turned(void *data, const struct error *err)
 {
 	struct api_call *call = data;
 
-	if (err)
-		http_reply_error(call->request, err);
-	else
-		http_reply_json(call->request, 200, memory_show(call->api->d));
-	free(call);
+	api_call_end(call, err, 200, err ? NULL : memory_show(call->api->d));
 }
 
 void api_node_overcommit(struct api *api, struct http_request *request, const char *name)
@@ -59,10 +55,8 @@ void api_node_overcommit(struct api *api, struct http_request *request, const ch
 		return;
 	}
 	struct api_call *call = api_call_new(api, request, "");
-	if (call && memory_overcommit(api->d, on, on_turned, call, &err) < 0) {
-		http_reply_error(request, &err);
-		free(call);
-	}
+	if (call)
+		api_call_started(call, memory_overcommit(api->d, on, on_turned, call, &err), &err);
 }
 
 /* The whole body, and a NUL behind it; -E2BIG, -EINVAL, -ENOMEM, -errno. */

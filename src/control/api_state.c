@@ -8,37 +8,17 @@
 #include "control/render.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define STATE_CONTENT_TYPE "application/x-vgpustate"
-
-static void call_free(struct api_call *call)
-{
-	close_fd(&call->fd);
-	free(call);
-}
-
-/* Answers with the error if there is one, and frees the call if the request was refused. */
-static void call_started(struct api_call *call, int r, const struct error *err)
-{
-	if (r == 0)
-		return;
-	http_reply_error(call->request, err);
-	call_free(call);
-}
 
 static void on_result(void *data, const struct error *err, const struct vgpu_outcome *outcome)
 {
 	struct api_call *call = data;
 	const struct vgpu *v = vgpud_find_vgpu(call->api->d, call->name);
 
-	if (err)
-		http_reply_error(call->request, err);
-	else
-		http_reply_json(call->request, 200, v ? render_result(v, outcome) : json_object());
-	call_free(call);
+	api_call_end(call, err, 200, err ? NULL : v ? render_result(v, outcome) : json_object());
 }
 
 void api_vgpu_move(struct api *api, struct http_request *request, const char *name)
@@ -64,7 +44,8 @@ void api_vgpu_move(struct api *api, struct http_request *request, const char *na
 	}
 	struct api_call *call = api_call_new(api, request, name);
 	if (call)
-		call_started(call, vgpu_move(v, gpu, exact, precopy, on_result, call, &err), &err);
+		api_call_started(
+			call, vgpu_move(v, gpu, exact, precopy, on_result, call, &err), &err);
 }
 
 /* --- files --- */
@@ -80,7 +61,7 @@ static void on_snapshot(void *data, const struct error *err, const struct vgpu_o
 	}
 	http_reply_file(
 		call->request, STATE_CONTENT_TYPE, TAKE_FD(call->fd), render_result(v, outcome));
-	call_free(call);
+	api_call_free(call);
 }
 
 static bool asked(const struct http_request *request, const char *key)
@@ -99,7 +80,7 @@ void api_vgpu_snapshot(struct api *api, struct http_request *request, const char
 		return;
 	call->fd = vgpud_state_file(api->d);
 	int r = vgpu_snapshot(v, call->fd, asked(request, "exact"), on_snapshot, call, &err);
-	call_started(call, r, &err);
+	api_call_started(call, r, &err);
 }
 
 /* The body of a restore or a domain's definition goes to a file; every other is short. */
@@ -126,7 +107,7 @@ void api_vgpu_restore(struct api *api, struct http_request *request, const char 
 	if (!call)
 		return;
 	call->fd = http_take_upload(request);
-	call_started(call, vgpu_restore(v, call->fd, on_result, call, &err), &err);
+	api_call_started(call, vgpu_restore(v, call->fd, on_result, call, &err), &err);
 }
 
 /* --- hibernation --- */
@@ -138,7 +119,7 @@ void api_vgpu_hibernate(struct api *api, struct http_request *request, const cha
 	struct error err;
 
 	if (call)
-		call_started(call, vgpu_hibernate(v, false, on_result, call, &err), &err);
+		api_call_started(call, vgpu_hibernate(v, false, on_result, call, &err), &err);
 }
 
 void api_vgpu_wake(struct api *api, struct http_request *request, const char *name)
@@ -148,7 +129,7 @@ void api_vgpu_wake(struct api *api, struct http_request *request, const char *na
 	struct error err;
 
 	if (call)
-		call_started(call, vgpu_wake(v, on_result, call, &err), &err);
+		api_call_started(call, vgpu_wake(v, on_result, call, &err), &err);
 }
 
 /* --- asking --- */
@@ -162,8 +143,7 @@ static void on_check(void *data, const struct error *err, const struct vgpu_outc
 		on_result(data, err, outcome);
 		return;
 	}
-	http_reply_json(call->request, 200, render_state_check(v, outcome));
-	call_free(call);
+	api_call_end(call, NULL, 200, render_state_check(v, outcome));
 }
 
 void api_vgpu_check(struct api *api, struct http_request *request, const char *name)
@@ -173,7 +153,7 @@ void api_vgpu_check(struct api *api, struct http_request *request, const char *n
 	struct error err;
 
 	if (call)
-		call_started(call, vgpu_check(v, on_check, call, &err), &err);
+		api_call_started(call, vgpu_check(v, on_check, call, &err), &err);
 }
 
 void api_vgpu_progress(struct api *api, struct http_request *request, const char *name)

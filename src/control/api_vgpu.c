@@ -47,11 +47,7 @@ static void on_vgpu_created(void *data, const struct error *err)
 	struct api_call *call = data;
 	const struct vgpu *v = vgpud_find_vgpu(call->api->d, call->name);
 
-	if (err)
-		http_reply_error(call->request, err);
-	else
-		http_reply_json(call->request, 201, v ? render_vgpu(v) : json_object());
-	free(call);
+	api_call_end(call, err, 201, err ? NULL : v ? render_vgpu(v) : json_object());
 }
 
 void api_vgpu_create(struct api *api, struct http_request *request, const char *name)
@@ -75,34 +71,26 @@ void api_vgpu_create(struct api *api, struct http_request *request, const char *
 	create.asker_uid = http_peer(request)->uid;
 	create.asker_gid = http_peer(request)->gid;
 	struct api_call *call = api_call_new(api, request, create.name);
-	if (call && vgpu_create(api->d, &create, on_vgpu_created, call, &err) < 0) {
-		http_reply_error(request, &err);
-		free(call);
-	}
+	if (call)
+		api_call_started(
+			call, vgpu_create(api->d, &create, on_vgpu_created, call, &err), &err);
 }
 
 static void on_vgpu_deleted(void *data, const struct error *err)
 {
-	struct api_call *call = data;
-
-	if (err)
-		http_reply_error(call->request, err);
-	else
-		http_reply_json(call->request, 200, json_object());
-	free(call);
+	api_call_end(data, err, 200, err ? NULL : json_object());
 }
 
 void api_vgpu_delete(struct api *api, struct http_request *request, const char *name)
 {
-	const char *force = http_query(request, "force");
+	const char *asked = http_query(request, "force");
+	bool force = asked && !strcmp(asked, "1");
 	struct vgpu *v = api_find_vgpu(api, request, name);
 	struct api_call *call = v ? api_call_new(api, request, name) : NULL;
 	struct error err;
 
-	if (call && vgpu_delete(v, force && !strcmp(force, "1"), on_vgpu_deleted, call, &err) < 0) {
-		http_reply_error(request, &err);
-		free(call);
-	}
+	if (call)
+		api_call_started(call, vgpu_delete(v, force, on_vgpu_deleted, call, &err), &err);
 }
 
 /* --- screenshot --- */
@@ -126,11 +114,12 @@ static void on_screen(void *data, const struct error *err, int *fd)
 					      : "its screen cannot be read");
 		err = r < 0 ? &why : NULL;
 	}
-	if (err)
-		http_reply_error(call->request, err);
-	else
-		http_reply_bytes(call->request, "image/png", png, size);
-	free(call);
+	if (err) {
+		api_call_end(call, err, 0, NULL);
+		return;
+	}
+	http_reply_bytes(call->request, "image/png", png, size);
+	api_call_free(call);
 }
 
 void api_vgpu_screenshot(struct api *api, struct http_request *request, const char *name)
@@ -155,10 +144,9 @@ void api_vgpu_screenshot(struct api *api, struct http_request *request, const ch
 		return;
 	}
 	struct api_call *call = api_call_new(api, request, name);
-	if (call && vgpu_screen(v, (uint32_t)number, on_screen, call, &err) < 0) {
-		http_reply_error(request, &err);
-		free(call);
-	}
+	if (call)
+		api_call_started(
+			call, vgpu_screen(v, (uint32_t)number, on_screen, call, &err), &err);
 }
 
 static bool is_size(const char *text)
@@ -197,11 +185,7 @@ static void on_bound(void *data, const struct error *err, int *fd)
 	struct api_call *call = data;
 	const struct vgpu *v = vgpud_find_vgpu(call->api->d, call->name);
 
-	if (err)
-		http_reply_error(call->request, err);
-	else
-		http_reply_json(call->request, 200, v ? render_bind(v) : json_object());
-	free(call);
+	api_call_end(call, err, 200, err ? NULL : v ? render_bind(v) : json_object());
 }
 
 /* A pidfd of `pid` if that is a process of the peer (or the peer is root); -errno. */
@@ -245,10 +229,8 @@ static void bind_process(
 	snprintf(bind.label, sizeof(bind.label), "%.120s[%d] uid %u", label ? label : comm,
 		(int)pid, peer->uid);
 	struct api_call *call = api_call_new(api, request, v->def.name);
-	if (call && vgpu_bind(v, &bind, pidfd, on_bound, call, &err) < 0) {
-		http_reply_error(request, &err);
-		free(call);
-	}
+	if (call)
+		api_call_started(call, vgpu_bind(v, &bind, pidfd, on_bound, call, &err), &err);
 }
 
 void api_vgpu_bind(struct api *api, struct http_request *request, const char *name)
@@ -275,13 +257,7 @@ void api_vgpu_bind(struct api *api, struct http_request *request, const char *na
 
 static void on_unbound(void *data, const struct error *err, int *fd)
 {
-	struct api_call *call = data;
-
-	if (err)
-		http_reply_error(call->request, err);
-	else
-		http_reply_json(call->request, 200, json_object());
-	free(call);
+	api_call_end(data, err, 200, err ? NULL : json_object());
 }
 
 void api_vgpu_unbind(struct api *api, struct http_request *request, const char *name)
@@ -303,8 +279,6 @@ void api_vgpu_unbind(struct api *api, struct http_request *request, const char *
 		return;
 	}
 	struct api_call *call = api_call_new(api, request, name);
-	if (call && vgpu_unbind(v, on_unbound, call, &err) < 0) {
-		http_reply_error(request, &err);
-		free(call);
-	}
+	if (call)
+		api_call_started(call, vgpu_unbind(v, on_unbound, call, &err), &err);
 }
