@@ -23,6 +23,7 @@
 #define TYPES_NAME_MAX    64
 #define TYPES_MAX         1024
 #define TYPES_MAX_HEADS   16u
+#define TYPES_MIN_SIDE    64u /* of a screen: vgpu-device takes none that is smaller */
 #define TYPES_MAX_SIDE    16384u
 #define TYPES_IDLE_NODE   UINT32_MAX /* hibernate_idle_s: what the node says */
 

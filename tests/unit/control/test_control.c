@@ -232,6 +232,7 @@ static void test_config_errors(void **state)
 		{"[gpu ../x]\nmixed = yes\n", "section that does not exist"},
 		{"[type t]\ngpu = soft0\n", "lacks gpu or vram_mib"},
 		{"[type t]\ngpu = soft0\nvram_mib = 64\nheads = 17\n", "range"},
+		{"[type t]\ngpu = soft0\nvram_mib = 64\nmax_width = 63\n", "range"},
 		{"[node]\nrenderer = much-too-long-a-name\n", "too long"},
 		{"[node]\nhibernate_idle_s = 31622401\n", "range"},
 		{"group\n", "line 1"},
