@@ -77,7 +77,8 @@
 		"locked and KSM runs",                                                             \
 		"{on: boolean}", "node")                                                           \
 	X("POST", "/v1/node/vms", api_node_vms,                                                    \
-		"What libvirt's qemu hook is told: may that VM start? An error says why not",      \
+		"What libvirt's qemu hook is told (root, or vgpud's own user): may that VM "       \
+		"start? An error says why not",                                                    \
 		"?domain=NAME&operation=WORD; the domain's definition, at most 512 KiB",           \
 		"{admit: true}")                                                                   \
 	X("GET", "/v1/stats", api_stats, "The counters of all vGPUs", "", "an array of stats")     \
