@@ -70,7 +70,6 @@ int device_create(const struct device_config *config, const struct device_events
 	idmap_init(&dev->context_ids, seed);
 	dev->next_resource_id = dev->next_context_id = dev->next_client_id = 1;
 	dev->next_serial = 1;
-	quota_init(dev);
 	device_prefer_modes(dev);
 	struct renderer_config renderer_config = {
 		.render_node = config->render_node,
@@ -86,6 +85,7 @@ int device_create(const struct device_config *config, const struct device_events
 		free(dev);
 		return err;
 	}
+	quota_init(dev);
 	quota_begin(dev);
 	*ret = dev;
 	return 0;

@@ -26,8 +26,7 @@
 #define DEVICE_MAX_SUB_CONTEXTS 512u           /* a GL context of the host each */
 #define DEVICE_MAX_OBJECT_BYTES (256ull << 20) /* over all contexts */
 #define DEVICE_RESOURCE_COST    1024u          /* bytes that any resource counts in a saved state */
-/* Measured on llvmpipe: a GL context of the library, and a program that was drawn with. */
-#define DEVICE_CONTEXT_COST (2816ull << 10)
+/* Measured on llvmpipe: a program that was drawn with. What a context costs, the renderer says. */
 #define DEVICE_PROGRAM_COST (512ull << 10)
 #define DEVICE_DRIVER_FREE  (64ull << 20) /* of these that no quota is charged for */
 /* That nobody counts: messages in flight (256 MiB), what the driver keeps unseen. */

@@ -59,7 +59,7 @@ void quota_init(struct device *dev)
 {
 	dev->stream_budget = (struct stream_budget){.max_sub_contexts = DEVICE_MAX_SUB_CONTEXTS,
 		.max_bytes = DEVICE_MAX_OBJECT_BYTES,
-		.sub_context_bytes = DEVICE_CONTEXT_COST,
+		.sub_context_bytes = dev->ops->context_bytes(dev->renderer),
 		.driver_free = DEVICE_DRIVER_FREE,
 		.epoch = 1};
 	vgpu_stats_set(&dev->config.stats->vram_limit_bytes, dev->config.vram_bytes);
@@ -149,18 +149,20 @@ uint64_t quota_room_for_programs(const struct device *dev)
 
 int quota_add_context(struct device *dev)
 {
-	if (!stream_budget_fits(&dev->stream_budget, 0, 0, DEVICE_CONTEXT_COST)) {
+	const struct stream_budget *budget = &dev->stream_budget;
+
+	if (!stream_budget_fits(budget, 0, 0, budget->sub_context_bytes)) {
 		vgpu_stats_add(&dev->config.stats->quota_refusals_total, 1);
 		return -ENOMEM;
 	}
-	dev->stream_budget.driver += DEVICE_CONTEXT_COST;
+	dev->stream_budget.driver += budget->sub_context_bytes;
 	quota_settle(dev);
 	return 0;
 }
 
 void quota_remove_context(struct device *dev)
 {
-	dev->stream_budget.driver -= DEVICE_CONTEXT_COST;
+	dev->stream_budget.driver -= dev->stream_budget.sub_context_bytes;
 	quota_settle(dev);
 }
 

@@ -135,6 +135,16 @@ static uint32_t host_samples(uint32_t asked)
 	return samples;
 }
 
+/* Two texels in four bytes are stored as two of four by newer drivers (Mesa 25). */
+static struct format_block host_block(uint32_t format)
+{
+	struct format_block block = format_block(format);
+
+	if (block.width == 2 && block.height == 1)
+		block.width = 1;
+	return block;
+}
+
 static uint32_t host_faces(const struct renderer_resource_desc *desc)
 {
 	return desc->target == PIPE_TEXTURE_CUBE ? 6 : 1;
@@ -171,7 +181,7 @@ bool format_host_bytes(const struct renderer_resource_desc *desc, uint64_t *ret_
 		*ret_bytes = host_buffer_bytes(desc);
 		return true;
 	}
-	struct format_block block = format_block(desc->format);
+	struct format_block block = host_block(desc->format);
 	if (!block.bytes)
 		return false;
 	for (uint32_t level = 0; level <= desc->last_level; level++) {

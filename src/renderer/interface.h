@@ -115,6 +115,9 @@ struct renderer_ops {
 	/* GL renderer string of the host's driver, for people. Lives as long as the renderer. */
 	const char *(*description)(struct renderer *r);
 
+	/* Bytes of the host's that a context takes, and a sub-context, before anything is drawn. */
+	uint64_t (*context_bytes)(struct renderer *r);
+
 	/* -ENOENT past the last index. */
 	int (*capset_info)(struct renderer *r, unsigned index, struct renderer_capset *ret);
 	/* Writes at most `size` bytes, zero-filling; -EINVAL for an unknown id or version. */

@@ -70,6 +70,12 @@ static const char *null_description(struct renderer *r)
 	return "null";
 }
 
+/* It has none. */
+static uint64_t null_context_bytes(struct renderer *r)
+{
+	return 0;
+}
+
 static int null_capset_info(struct renderer *r, unsigned index, struct renderer_capset *ret)
 {
 	return -ENOENT;
@@ -352,6 +358,7 @@ const struct renderer_ops renderer_null = {
 	.destroy = null_destroy,
 	.set_vram = null_set_vram,
 	.description = null_description,
+	.context_bytes = null_context_bytes,
 	.capset_info = null_capset_info,
 	.capset_get = null_capset_get,
 	.context_create = null_context_create,

@@ -7,6 +7,7 @@
 #include "renderer/virgl/contents.h"
 #include "renderer/virgl/fences.h"
 #include "renderer/virgl/fidelity.h"
+#include "renderer/virgl/gl_context.h"
 #include "renderer/virgl/programs.h"
 #include "renderer/virgl/queries.h"
 #include "renderer/virgl/readback.h"
@@ -53,6 +54,7 @@ struct renderer {
 	uint64_t vram_bytes;
 	bool exact_only;
 	char description[128];
+	uint64_t context_bytes;
 	struct virgl_fences *fences;
 	EGLContext current;     /* GL context of the last work */
 	bool unfenced;          /* it was given work that no fence stands behind */
@@ -165,6 +167,7 @@ static int virgl_create(const struct renderer_config *config, const struct rende
 	virgl_renderer_force_ctx_0();
 	snprintf(r->description, sizeof(r->description), "virgl (%s)",
 		(const char *)glGetString(GL_RENDERER));
+	r->context_bytes = gl_context_bytes((const char *)glGetString(GL_VERSION));
 	r->current = eglGetCurrentContext();
 	err = virgl_fences_create(&r->fences);
 	if (err >= 0)
@@ -194,6 +197,11 @@ free_renderer:
 static const char *virgl_description(struct renderer *r)
 {
 	return r->description;
+}
+
+static uint64_t virgl_context_bytes(struct renderer *r)
+{
+	return r->context_bytes;
 }
 
 /* ---- order between GL contexts ---- */
@@ -665,6 +673,7 @@ const struct renderer_ops renderer_virgl = {
 	.destroy = virgl_destroy,
 	.set_vram = virgl_set_vram,
 	.description = virgl_description,
+	.context_bytes = virgl_context_bytes,
 	.capset_info = virgl_capset_info,
 	.capset_get = virgl_capset_get,
 	.context_create = virgl_context_create,

@@ -104,6 +104,11 @@ static const char *fake_description(struct renderer *r)
 	return "fake";
 }
 
+static uint64_t fake_context_bytes(struct renderer *r)
+{
+	return 2816u << 10;
+}
+
 /* ---- capsets ---- */
 
 static int fake_capset_info(struct renderer *r, unsigned index, struct renderer_capset *ret)
@@ -527,6 +532,7 @@ const struct renderer_ops fake_renderer = {
 	.destroy = fake_destroy,
 	.set_vram = fake_set_vram,
 	.description = fake_description,
+	.context_bytes = fake_context_bytes,
 	.capset_info = fake_capset_info,
 	.capset_get = fake_capset_get,
 	.capset_covers = fake_capset_covers,

@@ -365,10 +365,11 @@ static void contexts_end(void)
 
 	while (device_context_create(v->client, 100 + made, 0, "x", 1) == 0)
 		made++;
-	MUST(made >= (16 * MIB + DEVICE_DRIVER_FREE) / DEVICE_CONTEXT_COST - 2 &&
-		made <= (16 * MIB + DEVICE_DRIVER_FREE) / DEVICE_CONTEXT_COST);
+	uint64_t most = (16 * MIB + DEVICE_DRIVER_FREE) / v->dev->stream_budget.sub_context_bytes;
+	MUST(made >= most - 2 && made <= most);
 	MUST(vram_now(v).heap <= before.heap + 16 * MIB + DEVICE_DRIVER_FREE);
-	MUST(v->dev->vram_used > 12 * MIB && v->dev->vram_used <= 16 * MIB);
+	MUST(v->dev->vram_used > 16 * MIB - v->dev->stream_budget.sub_context_bytes &&
+		v->dev->vram_used <= 16 * MIB);
 	for (uint32_t i = 0; i < made; i++)
 		MUST(device_context_destroy(v->client, 100 + i) == 0);
 	MUST(v->dev->vram_used == before.charged);
