@@ -94,6 +94,8 @@ struct cli_column {
 };
 int cli_get_table(struct cli *cli, const char *path, const struct cli_column *columns, size_t n);
 int cli_get_object(struct cli *cli, const char *path);
+/* The same, printed by `print`. */
+int cli_get(struct cli *cli, const char *path, void (*print)(const json_t *json));
 /* A verb with one word: GETs before + that word + tail, and prints it as JSON or by `print`. */
 int cli_show_one(struct cli *cli, int argc, char **argv, const char *before, const char *tail,
 	void (*print)(const json_t *json));

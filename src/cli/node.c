@@ -100,20 +100,11 @@ static void print_node(const json_t *node)
 static int node_show(struct cli *cli, int argc, char **argv)
 {
 	struct cli_words words;
-	struct cli_reply reply;
-	struct error err;
 
 	int r = cli_parse(cli, argc, argv, NULL, 0, 0, &words, NULL);
 	if (CLI_PARSE_FAILED(r))
 		return CLI_PARSE_STATUS(r);
-	if (cli_call(cli, "GET", "/v1/node", NULL, &reply, &err) < 0)
-		return cli_fail(&err);
-	if (cli->json)
-		cli_print_json(reply.json);
-	else
-		print_node(reply.json);
-	cli_reply_finish(&reply);
-	return CLI_OK;
+	return cli_get(cli, "/v1/node", print_node);
 }
 
 static void print_turned(const json_t *node, bool on)

@@ -115,7 +115,7 @@ int cli_get_table(struct cli *cli, const char *path, const struct cli_column *co
 	return CLI_OK;
 }
 
-static int get_and_print(struct cli *cli, const char *path, void (*print)(const json_t *json))
+int cli_get(struct cli *cli, const char *path, void (*print)(const json_t *json))
 {
 	struct cli_reply reply;
 	struct error err;
@@ -132,7 +132,7 @@ static int get_and_print(struct cli *cli, const char *path, void (*print)(const 
 
 int cli_get_object(struct cli *cli, const char *path)
 {
-	return get_and_print(cli, path, print_object);
+	return cli_get(cli, path, print_object);
 }
 
 int cli_show_one(struct cli *cli, int argc, char **argv, const char *before, const char *tail,
@@ -146,5 +146,5 @@ int cli_show_one(struct cli *cli, int argc, char **argv, const char *before, con
 		return CLI_PARSE_STATUS(r);
 	if (!cli_path(path, sizeof(path), before, words.word[0], tail))
 		return cli_usage(cli);
-	return get_and_print(cli, path, print);
+	return cli_get(cli, path, print);
 }

@@ -146,24 +146,13 @@ static int stats(struct cli *cli, int argc, char **argv)
 {
 	char path[512] = "/v1/stats";
 	struct cli_words words;
-	struct cli_reply reply;
-	struct error err;
 
 	int r = cli_parse(cli, argc, argv, NULL, 0, 1, &words, NULL);
 	if (CLI_PARSE_FAILED(r))
 		return CLI_PARSE_STATUS(r);
 	if (words.count && !cli_path(path, sizeof(path), "/v1/vgpus/", words.word[0], "/stats"))
 		return cli_usage(cli);
-	if (cli_call(cli, "GET", path, NULL, &reply, &err) < 0)
-		return cli_fail(&err);
-	if (cli->json)
-		cli_print_json(reply.json);
-	else if (words.count)
-		print_one(reply.json);
-	else
-		print_table(reply.json);
-	cli_reply_finish(&reply);
-	return CLI_OK;
+	return cli_get(cli, path, words.count ? print_one : print_table);
 }
 
 const struct verb verb_stats = {.name = "stats",

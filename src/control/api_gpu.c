@@ -68,23 +68,19 @@ void api_gpu_policy(struct api *api, struct http_request *request, const char *n
 	const char *policy;
 	struct error err = {0};
 	json_error_t where;
-	int r;
 
 	json_t *body = http_json(request, &err);
-	if (!body) {
-		http_reply_error(request, &err);
-		return;
-	}
-	if (json_unpack_ex(body, &where, JSON_STRICT, "{s:s, s?I}", "policy", &policy, "slice_ms",
-		    &slice_ms) < 0)
+	int r = body ? 0 : -EINVAL;
+	if (r == 0 && json_unpack_ex(body, &where, JSON_STRICT, "{s:s, s?I}", "policy", &policy,
+			      "slice_ms", &slice_ms) < 0)
 		r = error_set(
 			&err, EINVAL, "gpu policy %s: %s (see docs/api.md)", name, where.text);
-	else if (slice_ms != NO_SLICE &&
-		 (slice_ms < SCHED_SLICE_MIN_MS || slice_ms > SCHED_SLICE_MAX_MS))
+	if (r == 0 && slice_ms != NO_SLICE &&
+		(slice_ms < SCHED_SLICE_MIN_MS || slice_ms > SCHED_SLICE_MAX_MS))
 		r = error_set(&err, EINVAL,
 			"gpu policy %s: a slice of %lld ms is out of range (give %u to %u ms)",
 			name, (long long)slice_ms, SCHED_SLICE_MIN_MS, SCHED_SLICE_MAX_MS);
-	else
+	if (r == 0)
 		r = vgpud_set_policy(
 			api->d, name, policy, slice_ms == NO_SLICE ? 0 : (uint32_t)slice_ms, &err);
 	answer_gpu(api, request, name, r, &err);
@@ -95,16 +91,12 @@ void api_gpu_mode(struct api *api, struct http_request *request, const char *nam
 	const char *mode;
 	struct error err = {0};
 	json_error_t where;
-	int r;
 
 	json_t *body = http_json(request, &err);
-	if (!body) {
-		http_reply_error(request, &err);
-		return;
-	}
-	if (json_unpack_ex(body, &where, JSON_STRICT, "{s:s}", "mode", &mode) < 0)
+	int r = body ? 0 : -EINVAL;
+	if (r == 0 && json_unpack_ex(body, &where, JSON_STRICT, "{s:s}", "mode", &mode) < 0)
 		r = error_set(&err, EINVAL, "gpu mode %s: %s (see docs/api.md)", name, where.text);
-	else
+	if (r == 0)
 		r = vgpud_set_mode(api->d, name, mode, &err);
 	answer_gpu(api, request, name, r, &err);
 }
@@ -136,19 +128,17 @@ void api_gpu_release(struct api *api, struct http_request *request, const char *
 	struct error err = {0};
 	json_error_t where;
 	char what[96];
-	int unscrubbed = 0, r;
+	int unscrubbed = 0;
 
 	json_t *body = http_json(request, &err);
-	if (!body) {
-		http_reply_error(request, &err);
-		return;
-	}
+	int r = body ? 0 : -EINVAL;
 	snprintf(what, sizeof(what), "gpu release %.64s", name);
-	if (json_unpack_ex(body, &where, JSON_STRICT, "{s:b}", "unscrubbed", &unscrubbed) < 0 ||
-		!unscrubbed)
+	if (r == 0 && (json_unpack_ex(
+			       body, &where, JSON_STRICT, "{s:b}", "unscrubbed", &unscrubbed) < 0 ||
+			      !unscrubbed))
 		r = error_set(&err, EINVAL,
 			"%s: it is done only with unscrubbed: true (see docs/api.md)", what);
-	else
+	if (r == 0)
 		r = api_root_only(request, what, &err);
 	if (r == 0)
 		r = direct_release(api->d, name, what, &err);

@@ -29,6 +29,16 @@ static void keep_something(struct fake *f, uint32_t id)
 	fake_put(f, KEEPER_CUSTODY_WIRE, id, 4096, 3);
 }
 
+/* A keeper, its device process, a client, and something that is kept of it. */
+static int begin(struct bench *b, struct fake *f, char **options, uint32_t *ret_id)
+{
+	bench_start(b, options);
+	fake_accept_ready(b, f);
+	int client = bench_connect(b, f, ret_id);
+	keep_something(f, *ret_id);
+	return client;
+}
+
 static void take_and_load(struct fake *f)
 {
 	fake_take(f, &given, KEEPER_DEVICE_LOAD, false);
@@ -111,10 +121,7 @@ static void test_killed_while_taking_over(void **state)
 	struct fake f;
 	uint32_t id;
 
-	bench_start(&b, NULL);
-	fake_accept_ready(&b, &f);
-	int client = bench_connect(&b, &f, &id);
-	keep_something(&f, id);
+	int client = begin(&b, &f, NULL, &id);
 	fake_kill(&f);
 	for (int moment = 0; moment < 4; moment++) {
 		if (moment == 0)
@@ -165,10 +172,7 @@ static void test_a_state_that_cannot_be_taken_over(void **state)
 	struct fake f;
 	uint32_t id;
 
-	bench_start(&b, NULL);
-	fake_accept_ready(&b, &f);
-	int client = bench_connect(&b, &f, &id);
-	keep_something(&f, id);
+	int client = begin(&b, &f, NULL, &id);
 	fake_kill(&f);
 	fake_accept_ready(&b, &f);
 	fake_take(&f, &given, KEEPER_DEVICE_LOAD, false);
@@ -197,10 +201,7 @@ static void test_given_up_after_too_many(void **state)
 	struct fake f;
 	uint32_t id;
 
-	bench_start(&b, options);
-	fake_accept_ready(&b, &f);
-	int client = bench_connect(&b, &f, &id);
-	keep_something(&f, id);
+	int client = begin(&b, &f, options, &id);
 	fake_crash(&f);
 	for (int i = 0; i < 8; i++) {
 		fake_accept_ready(&b, &f);
@@ -225,10 +226,7 @@ static void test_killed_from_outside_200_times(void **state)
 	struct fake f;
 	uint32_t id;
 
-	bench_start(&b, options);
-	fake_accept_ready(&b, &f);
-	int client = bench_connect(&b, &f, &id);
-	keep_something(&f, id);
+	int client = begin(&b, &f, options, &id);
 	uint64_t start = clock_ms();
 	for (int i = 0; i < 200; i++) {
 		fake_kill(&f);
@@ -258,10 +256,7 @@ static void test_delays_when_killed_in_a_row(void **state)
 	struct fake f;
 	uint32_t id;
 
-	bench_start(&b, options);
-	fake_accept_ready(&b, &f);
-	int client = bench_connect(&b, &f, &id);
-	keep_something(&f, id);
+	int client = begin(&b, &f, options, &id);
 	for (int turn = 0; turn < 2; turn++) {
 		uint64_t start = clock_ms();
 		for (int i = 0; i < 20; i++) {
@@ -299,10 +294,7 @@ static void test_a_successor_that_refuses_to_start(void **state)
 	struct fake f;
 	uint32_t id;
 
-	bench_start(&b, options);
-	fake_accept_ready(&b, &f);
-	int client = bench_connect(&b, &f, &id);
-	keep_something(&f, id);
+	int client = begin(&b, &f, options, &id);
 	fake_kill(&f);
 	uint64_t start = clock_ms();
 	refuse_to_start(&b, &f);
@@ -360,10 +352,7 @@ static void test_the_next_binding_gets_nothing(void **state)
 	struct bench b;
 	struct fake f;
 
-	bench_start(&b, NULL);
-	fake_accept_ready(&b, &f);
-	int client = bench_connect(&b, &f, &closed.id);
-	keep_something(&f, closed.id);
+	int client = begin(&b, &f, NULL, &closed.id);
 	fake_put(&f, KEEPER_CUSTODY_REGION, 0, 9, 9); /* of no connection */
 	close(client);
 	fake_send(&f, KEEPER_DEVICE_CLOSED, &closed, -1);
