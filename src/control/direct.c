@@ -144,7 +144,7 @@ static enum direct_state is_ready(struct vgpu *v, const struct direct_result *re
 {
 	note_carried_out(v);
 	v->failure[0] = '\0';
-	v->direct->group = result->group;
+	direct_take_files(v, &result->files);
 	direct_watch(v);
 	direct_scan(v);
 	if (result->done)
@@ -254,7 +254,7 @@ static void begin_emptying(struct vgpu *v)
 {
 	v->direct->touched = false;
 	v->direct->progress->emptying = false;
-	if (v->direct->group >= 0)
+	if (v->direct->files.count)
 		direct_watch(v);
 	direct_note(v, RULES_SCRUB, NULL);
 }
@@ -262,7 +262,7 @@ static void begin_emptying(struct vgpu *v)
 /* What a job that emptied it came to, if somebody had its file open meanwhile. */
 static struct direct_result touched_result(const struct vgpu *v)
 {
-	struct direct_result result = {.code = -EBUSY, .group = -1};
+	struct direct_result result = {.code = -EBUSY};
 
 	snprintf(result.text, sizeof(result.text),
 		"%s: somebody opened it while its memory was emptied (end that, and do it again)",
@@ -354,7 +354,7 @@ static enum direct_state scrubbed(struct vgpu *v, const struct direct_result *re
 		return not_clean(v, &touched);
 	}
 	x->scrub = result->scrub;
-	x->clean = x->inotify && !x->opened && !x->seen_pid;
+	x->clean = x->watched && !x->opened && !x->seen_pid;
 	direct_note_scrub(v, &x->scrub);
 	events_add(&v->d->events, v->def.name,
 		"its GPU is empty: %llu MiB were zeroed and read back",
@@ -522,7 +522,6 @@ struct direct *direct_new(void)
 		return NULL;
 	}
 	x->progress = page;
-	x->group = -1;
 	return x;
 }
 

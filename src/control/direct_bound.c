@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Who has the VFIO file of a vGPU open. The kernel says when it is opened and closed (inotify), and
- * then the holder is looked for, by a process of its own, since that reads through all of /proc.
- * Now and then it is looked for without a word: the notice of a file can be lost with its file.
+ * Who has a VFIO file of a vGPU open: its group's, or, with a VMM that uses iommufd, a device's
+ * own. The kernel says when one is opened and closed (inotify), and then the holder is looked for,
+ * by a process of its own, since that reads through all of /proc. Now and then it is looked for
+ * without a word: the notice of a file can be lost with its file.
  */
 #include "control/direct_private.h"
 
@@ -115,11 +116,13 @@ static json_t *scan_work(const void *data)
 {
 	const struct vgpu *v = data;
 	struct holders holders;
-	char domain[VGPU_NAME_LONGEST + 1], file[32];
-	const char *const files[] = {file};
+	const struct direct_files *own = &v->direct->files;
+	char domain[VGPU_NAME_LONGEST + 1];
+	const char *files[DIRECT_FILES_MAX];
 
-	snprintf(file, sizeof(file), "vfio/%d", v->direct->group);
-	holders_find(&v->d->roots, files, 1, &holders);
+	for (size_t n = 0; n < own->count; n++)
+		files[n] = own->name[n];
+	holders_find(&v->d->roots, files, own->count, &holders);
 	size_t i = 0;
 	while (i < holders.count && is_ours(&v->d->roots, holders.list[i].pid))
 		i++;
@@ -199,7 +202,7 @@ void direct_scan(struct vgpu *v)
 	struct direct *x = v->direct;
 
 	x->scan_again = x->scanning;
-	if (x->scanning || x->group < 0)
+	if (x->scanning || !x->files.count)
 		return;
 	struct scan *scan = calloc(1, sizeof(*scan));
 	if (!scan)
@@ -237,22 +240,33 @@ static int on_look(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
-void direct_watch(struct vgpu *v)
+/* False: what is done to it is seen only when somebody looks. One that is not there is no news. */
+static bool watch_file(struct vgpu *v, size_t i)
 {
 	struct direct *x = v->direct;
 	char path[SYSFS_PATH_MAX];
 
+	snprintf(path, sizeof(path), "%s/%s", v->d->roots.dev, x->files.name[i]);
+	int r = sd_event_add_inotify(
+		v->d->event, &x->inotify[i], path, IN_OPEN | IN_CLOSE, on_file, v);
+	if (r >= 0) /* who opened it is known before anything is decided by that nobody has */
+		r = sd_event_source_set_priority(x->inotify[i], SD_EVENT_PRIORITY_IMPORTANT);
+	if (r < 0 && r != -ENOENT)
+		log_warning("%s: %s is not watched, but looked at every %u s: %s", v->def.name,
+			path, DIRECT_LOOK_S, strerror(-r));
+	return r >= 0;
+}
+
+void direct_watch(struct vgpu *v)
+{
+	struct direct *x = v->direct;
+
 	if (x->watching)
 		return;
 	x->watching = true;
-	snprintf(path, sizeof(path), "%s/vfio/%d", v->d->roots.dev, x->group);
-	int r = sd_event_add_inotify(
-		v->d->event, &x->inotify, path, IN_OPEN | IN_CLOSE, on_file, v);
-	if (r >= 0) /* who opened it is known before anything is decided by that nobody has */
-		r = sd_event_source_set_priority(x->inotify, SD_EVENT_PRIORITY_IMPORTANT);
-	if (r < 0)
-		log_warning("%s: %s is not watched, but looked at every %u s: %s", v->def.name,
-			path, DIRECT_LOOK_S, strerror(-r));
+	x->watched = x->files.count > 0;
+	for (size_t i = 0; i < x->files.count; i++)
+		x->watched &= watch_file(v, i);
 	if (sd_event_add_time_relative(v->d->event, &x->look, CLOCK_MONOTONIC,
 		    DIRECT_LOOK_S * 1000000ull, 1000000, on_look, v) < 0)
 		log_warning("%s: no timer", v->def.name);
@@ -262,11 +276,25 @@ void direct_unwatch(struct vgpu *v)
 {
 	struct direct *x = v->direct;
 
-	x->watching = false;
+	x->watching = x->watched = false;
 	x->clean = false;
-	x->inotify = sd_event_source_disable_unref(x->inotify);
+	for (size_t i = 0; i < DIRECT_FILES_MAX; i++)
+		x->inotify[i] = sd_event_source_disable_unref(x->inotify[i]);
 	x->look = sd_event_source_disable_unref(x->look);
 	x->opened = false;
 	x->seen_pid = 0;
 	x->domain[0] = '\0';
+}
+
+void direct_take_files(struct vgpu *v, const struct direct_files *files)
+{
+	struct direct *x = v->direct;
+	bool same = x->files.count == files->count;
+
+	for (size_t i = 0; same && i < files->count; i++)
+		same = !strcmp(x->files.name[i], files->name[i]);
+	if (same)
+		return;
+	direct_unwatch(v);
+	x->files = *files;
 }

@@ -12,7 +12,6 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "base/parse.h"
 #include "control/gpus.h"
 #include "control/kill_point.h"
 #include "control/slice_types.h"
@@ -20,7 +19,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -102,25 +100,38 @@ static void take_error(const struct error *err, struct direct_result *ret)
 	snprintf(ret->text, sizeof(ret->text), "%.*s", (int)sizeof(ret->text) - 1, err->text);
 }
 
-/* The group of what it opens; -1: not told. */
-static int read_group(const struct vgpu *v)
+static void add_file(struct direct_files *files, const char *name)
+{
+	for (size_t i = 0; i < files->count; i++) {
+		if (!strcmp(files->name[i], name))
+			return;
+	}
+	if (files->count < DIRECT_FILES_MAX)
+		snprintf(files->name[files->count++], HOLDER_FILE_MAX, "%.63s", name);
+}
+
+/* Of all that it may open, also where the plan is of a vgpud that knew nothing of own files. */
+static json_t *list_files(const struct vgpu *v)
 {
 	const struct change_plan *plan = &v->direct->stored.plan;
-	char path[SYSFS_PATH_MAX], number[16];
-	uint64_t group;
+	char path[SYSFS_PATH_MAX], names[HOLDER_VFIO_MAX][HOLDER_FILE_MAX];
+	struct direct_files files = {0};
+	json_t *list = json_array();
 
 	for (uint32_t i = 0; i < plan->count; i++) {
-		const char *subject = plan->list[i].subject;
-		if (plan->list[i].kind != CHANGE_OWNER)
+		const struct change *c = &plan->list[i];
+		if (!change_is_gift(c) && c->kind != CHANGE_VFIO)
 			continue;
 		snprintf(path, sizeof(path), "%s/bus/%s/devices/%s", v->d->roots.sys,
-			pci_address_valid(subject) ? "pci" : "mdev", subject);
+			pci_address_valid(c->subject) ? "pci" : "mdev", c->subject);
 		cleanup_close int dir = sysfs_open(AT_FDCWD, path);
-		if (dir >= 0 && sysfs_link(dir, "iommu_group", number, sizeof(number)) == 0 &&
-			parse_number(number, 10, INT_MAX, &group))
-			return (int)group;
+		size_t n = dir < 0 ? 0 : holder_vfio_files(dir, names);
+		for (size_t k = 0; k < n; k++)
+			add_file(&files, names[k]);
 	}
-	return -1;
+	for (size_t i = 0; i < files.count; i++)
+		json_array_append_new(list, json_string(files.name[i]));
+	return list;
 }
 
 static int plan(const struct vgpu *v, const struct host_facts *facts, struct change_plan *ret,
@@ -162,7 +173,7 @@ static void plan_part(const struct vgpu *v, bool owners, struct change_plan *ret
 
 	ret->count = 0;
 	for (uint32_t i = 0; i < plan->count; i++) {
-		if ((plan->list[i].kind == CHANGE_OWNER) == owners)
+		if (change_is_gift(&plan->list[i]) == owners)
 			ret->list[ret->count++] = plan->list[i];
 	}
 }
@@ -240,7 +251,7 @@ static void retire_job(const struct vgpu *v, struct direct_result *ret)
 	bool keep[CHANGES_MAX];
 
 	for (uint32_t i = 0; i < plan->count; i++)
-		keep[i] = plan->list[i].kind != CHANGE_OWNER;
+		keep[i] = !change_is_gift(&plan->list[i]);
 	change_undo(&node, plan, keep, v->direct->what, &result);
 	take_result(&result, ret);
 	if (ret->code == 0)
@@ -308,8 +319,8 @@ static json_t *job_main(const void *data)
 	read_boot(v, r->boot);
 	if (lock_gpu(v, r) == 0)
 		jobs[v->direct->state](v, r);
-	json_t *json = json_pack("{s:i, s:o, s:i, s:i, s:i, s:o}", "code", r->code, "text",
-		text(r->text), "done", (int)r->done, "left", (int)r->left, "group", read_group(v),
+	json_t *json = json_pack("{s:i, s:o, s:i, s:i, s:o, s:o}", "code", r->code, "text",
+		text(r->text), "done", (int)r->done, "left", (int)r->left, "files", list_files(v),
 		"boot", text(r->boot));
 	if (r->plan && r->code == 0)
 		json_object_set_new(json, "plan", plan_to_json(r->plan));
@@ -381,16 +392,27 @@ static void scrub_from_json(json_t *json, struct direct_scrub_report *ret)
 	ret->time_ms = (uint64_t)time_ms;
 }
 
+static void files_from_json(json_t *json, struct direct_files *ret)
+{
+	ret->count = 0;
+	for (size_t i = 0; i < json_array_size(json) && ret->count < DIRECT_FILES_MAX; i++) {
+		const char *name = json_string_value(json_array_get(json, i));
+		if (name && copy(name, ret->name[ret->count], HOLDER_FILE_MAX))
+			ret->count++;
+	}
+}
+
 /* False: the job came to nothing that it should. */
 static bool result_from_json(json_t *json, struct direct_result *ret)
 {
 	const char *words, *boot;
 	int done, left;
-	json_t *plan, *scrub;
+	json_t *files, *plan, *scrub;
 
-	if (json_unpack(json, "{s:i, s:s, s:i, s:i, s:i, s:s}", "code", &ret->code, "text", &words,
-		    "done", &done, "left", &left, "group", &ret->group, "boot", &boot) < 0)
+	if (json_unpack(json, "{s:i, s:s, s:i, s:i, s:o, s:s}", "code", &ret->code, "text", &words,
+		    "done", &done, "left", &left, "files", &files, "boot", &boot) < 0)
 		return false;
+	files_from_json(files, &ret->files);
 	copy(words, ret->text, sizeof(ret->text));
 	copy(boot, ret->boot, sizeof(ret->boot));
 	ret->done = (uint32_t)MAX(done, 0);
@@ -503,7 +525,7 @@ void direct_work(struct vgpu *v)
 	if (r == 0 || (r == -EAGAIN && work_later(v)))
 		return;
 	x->late = 0;
-	struct direct_result result = {.code = r, .group = -1};
+	struct direct_result result = {.code = r};
 	snprintf(result.text, sizeof(result.text), "%s: no process for it: %s (try again)", x->what,
 		strerror(-r));
 	direct_event(v, DIRECT_BAD, &result);

@@ -57,7 +57,7 @@ int direct_delete(
 	struct vgpu *v, bool force, vgpu_done done, void *data, const char *what, struct error *err)
 {
 	struct direct *x = v->direct;
-	struct direct_result nothing = {.group = -1};
+	struct direct_result nothing = {0};
 
 	if (x->malformed && !force)
 		return error_set(err, EINVAL, "%s: %s", what, v->failure);

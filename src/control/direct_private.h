@@ -6,6 +6,7 @@
 
 #include "control/direct.h"
 #include "control/rules.h"
+#include "host/holder.h"
 
 #include <stdatomic.h>
 
@@ -56,12 +57,19 @@ enum direct_event {
 	DIRECT_EVENT_COUNT
 };
 
+/* The VFIO files by which a VM can have its hardware open, below /dev. */
+#define DIRECT_FILES_MAX 9 /* a group's, and the own one of each function of a card */
+struct direct_files {
+	char name[DIRECT_FILES_MAX][HOLDER_FILE_MAX];
+	size_t count;
+};
+
 /* What a job came to. */
 struct direct_result {
 	int code; /* 0 or -errno */
 	uint32_t done, left;
 	char text[CHANGE_SENTENCE_MAX]; /* code < 0: why; else what was left as it is, or "" */
-	int group;                      /* number of its IOMMU group; -1: not told */
+	struct direct_files files;      /* that are there now */
 	char boot[STORED_BOOT_MAX];     /* of the node now */
 	struct direct_scrub_report scrub;
 	struct change_plan *plan; /* NULL: it is not a planning job; freed after the event */
@@ -86,12 +94,14 @@ struct direct {
 	char what[96];           /* begins its sentences */
 	struct vgpu_waiter done; /* who asked for what is under way */
 	int code;                /* why its creation failed; the text is in v->failure */
-	int group;
 	/* Who has it open. */
-	sd_event_source *inotify, *look, *retry;
+	struct direct_files files;
+	sd_event_source *inotify[DIRECT_FILES_MAX]; /* of each, where it could be watched */
+	sd_event_source *look, *retry;
 	sd_event_source *later; /* its job, for which there was no process */
 	unsigned late;          /* how often */
 	bool watching, scanning, scan_again;
+	bool watched;                       /* watching, and each of its files is */
 	bool opened;                        /* since the last scan */
 	uint32_t seen_pid;                  /* who has it, in the last scan; 0: nobody */
 	char seen[KEEPER_TEXT_MAX];         /* and for people */
@@ -141,6 +151,8 @@ int direct_ask_remove(const struct vgpu *v, bool force, const char *what, struct
 bool direct_is_empty(const struct vgpu *v);
 
 /* --- direct_bound.c --- */
+/* Those are its files now: what was watched under other names is not any more. */
+void direct_take_files(struct vgpu *v, const struct direct_files *files);
 void direct_watch(struct vgpu *v);
 void direct_unwatch(struct vgpu *v);
 /* Who has it open now? */

@@ -28,6 +28,7 @@ static const char *const words[CHANGE_KIND_COUNT] = {
 static const struct change_row *const rows[CHANGE_KIND_COUNT] = {
 	[CHANGE_VFIO] = &change_row_vfio,
 	[CHANGE_OWNER] = &change_row_owner,
+	[CHANGE_CDEV] = &change_row_cdev,
 	[CHANGE_MDEV] = &change_row_mdev,
 	[CHANGE_SRIOV_AUTOPROBE] = &change_row_autoprobe,
 	[CHANGE_SRIOV_VFS] = &change_row_vfs,
@@ -47,6 +48,11 @@ enum change_kind change_kind_from_word(const char *word)
 	while (kind < CHANGE_KIND_COUNT && strcmp(words[kind], word) != 0)
 		kind++;
 	return kind;
+}
+
+bool change_is_gift(const struct change *c)
+{
+	return c->kind == CHANGE_OWNER || c->kind == CHANGE_CDEV;
 }
 
 static bool ends(const char *text, size_t size)
@@ -222,7 +228,7 @@ void change_plan_settle(const struct change_node *node, struct change_plan *plan
 
 	for (uint32_t i = 0; i < plan->count; i++) {
 		struct change *c = &plan->list[i];
-		if (c->kind != CHANGE_OWNER || c->before[0])
+		if (!change_is_gift(c) || c->before[0])
 			continue;
 		enum change_verdict verdict = look(node, c, now, &code);
 		if (verdict != CHANGE_IS_GONE && verdict != CHANGE_UNREADABLE)
@@ -279,11 +285,11 @@ int change_apply(const struct change_node *node, const struct change_plan *plan,
 
 /* --- undoing --- */
 
-/* There is nothing to undo. */
-static bool is_before(const struct change *c, enum change_verdict verdict)
+/* There is nothing to undo: with an empty value, because there never was anything to change. */
+static bool is_before(const struct change *c, enum change_verdict verdict, const char *now)
 {
 	return verdict == CHANGE_IS_BEFORE ||
-	       (verdict == CHANGE_IS_AFTER && !strcmp(c->before, c->after));
+	       (verdict == CHANGE_IS_AFTER && (!*now || !strcmp(c->before, c->after)));
 }
 
 /* 1: it was undone now; 0: there was nothing to undo; -ESTALE: it is left; -errno. */
@@ -295,7 +301,7 @@ static int undo_one(
 	int code;
 
 	enum change_verdict verdict = look(node, c, now, &code);
-	if (is_before(c, verdict))
+	if (is_before(c, verdict, now))
 		return 0;
 	if (verdict != CHANGE_IS_AFTER && verdict != CHANGE_IS_HALF) {
 		int r = say_otherwise(c, verdict, now, code, c->before, what, err);
@@ -323,7 +329,7 @@ static int look_for_holders(
 	if (!rows[c->kind]->unheld)
 		return 0;
 	enum change_verdict verdict = look(node, c, now, &code);
-	if (is_before(c, verdict) || (verdict != CHANGE_IS_AFTER && verdict != CHANGE_IS_HALF))
+	if (is_before(c, verdict, now) || (verdict != CHANGE_IS_AFTER && verdict != CHANGE_IS_HALF))
 		return 0;
 	return rows[c->kind]->unheld(node, c, what, err);
 }

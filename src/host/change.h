@@ -45,6 +45,9 @@
 	X(OWNER, "owner",                                                                          \
 		"PCI function or UUID, of whose group the VFIO file is; values: UID:GID:MODE "     \
 		"(octal), before also \"\": there is no such file, and whose it is matters not")   \
+	X(CDEV, "cdev",                                                                            \
+		"PCI function or UUID, whose own VFIO file it is (CONFIG_VFIO_DEVICE_CDEV); "      \
+		"values as of owner; where there is no such file there is nothing to change")      \
 	X(MDEV, "mdev", "PARENT/TYPE/UUID; values: \"0\", \"1\": is it there")                     \
 	X(SRIOV_AUTOPROBE, "autoprobe", "PCI function of a PF; values: \"0\", \"1\"")              \
 	X(SRIOV_VFS, "vfs", "PCI function of a PF; values: how many VFs are enabled")              \
@@ -107,6 +110,8 @@ struct change_node {
 /* "vfio", ...; CHANGE_KIND_COUNT when there is no such word. */
 const char *change_kind_word(enum change_kind kind);
 enum change_kind change_kind_from_word(const char *word);
+/* Does it say who may open a VFIO file? Those are given last and taken first. */
+bool change_is_gift(const struct change *change);
 /* Is it well formed (a valid address, UUID, number)? Rows from the store are checked by this. */
 bool change_valid(const struct change *change);
 

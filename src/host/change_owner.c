@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whose a group's VFIO file is. The file is there while a driver of VFIO has a device of the group;
- * the kernel makes it root's. Whoever opens it has the device, so it is never root's and open to
- * others in between: its mode is taken away first and given last.
+ * Whose a VFIO file is: a group's, or a device's own, by which a VMM that uses iommufd opens it
+ * without its group. The file is there while a driver of VFIO has a device of the group, or that
+ * device; the kernel makes it root's. Whoever opens it has the device, so it is never root's and
+ * open to others in between: its mode is taken away first and given last.
  *
- * The file is found by the number of the group, below a folder of the node, and changed by a
- * descriptor that follows no link and opens no device.
+ * The file is found by the number of the group or device, below a folder of the node, and changed
+ * by a descriptor that follows no link and opens no device. Kernels without files of devices' own
+ * have one file less, which is no fault: there is nothing to give then.
  */
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/parse.h"
 #include "host/change_private.h"
+#include "host/holder.h"
 #include "host/mdev.h"
 #include "host/pci.h"
 
@@ -59,30 +62,60 @@ static bool owner_valid(const struct change *c)
 	       !(owner.mode & ~MODE_MOST);
 }
 
-/* The subject's file, opened so that it can be named and not used. -ENODEV: no such subject. */
+/* Where its group's file is, below /dev. 0 or -errno. */
+static int group_file(int device, char ret[static HOLDER_FILE_MAX])
+{
+	char group[16];
+	uint64_t number;
+
+	int r = sysfs_link(device, "iommu_group", group, sizeof(group));
+	if (r < 0)
+		return r;
+	if (!change_number(group, INT_MAX, &number))
+		return -EBADMSG;
+	snprintf(ret, HOLDER_FILE_MAX, "vfio/%s", group);
+	return 0;
+}
+
+/* "vfio/7" or "vfio/devices/vfio0" below a folder, by whose parts no link is followed. */
+static int open_below(const char *folder, const char *file)
+{
+	const int flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
+	char part[HOLDER_FILE_MAX];
+
+	cleanup_close int at = sysfs_open(AT_FDCWD, folder);
+	for (const char *end; at >= 0 && (end = strchr(file, '/')); file = end + 1) {
+		snprintf(part, sizeof(part), "%.*s", (int)(end - file), file);
+		int next = openat(at, part, flags | O_DIRECTORY);
+		int code = next < 0 ? -errno : next;
+		close_fd(&at);
+		at = code;
+	}
+	if (at < 0)
+		return at;
+	int fd = openat(at, file, flags);
+	return fd < 0 ? -errno : fd;
+}
+
+/*
+ * The subject's file, opened so that it can be named and not used. -ENODEV: no such subject;
+ * -ENOENT: it has no such file.
+ */
 static int open_file(const struct change_node *node, const struct change *c)
 {
-	char path[SYSFS_PATH_MAX], group[16];
-	uint64_t number;
+	char path[SYSFS_PATH_MAX], file[HOLDER_FILE_MAX];
+	int r;
 
 	snprintf(path, sizeof(path), "bus/%s/devices/%s",
 		pci_address_valid(c->subject) ? "pci" : "mdev", c->subject);
 	cleanup_close int device = change_open(node, path);
 	if (device < 0)
 		return device == -ENOENT ? -ENODEV : device;
-	int r = sysfs_link(device, "iommu_group", group, sizeof(group));
-	if (r < 0)
-		return r;
-	if (!change_number(group, INT_MAX, &number))
-		return -EBADMSG;
-	cleanup_close int dev = sysfs_open(AT_FDCWD, node->roots->dev);
-	if (dev < 0)
-		return dev;
-	cleanup_close int vfio = openat(dev, "vfio", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (vfio < 0)
-		return -errno;
-	int fd = openat(vfio, group, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	if (c->kind == CHANGE_CDEV)
+		r = holder_vfio_own(device, file) ? 0 : -ENOENT;
+	else
+		r = group_file(device, file);
+	return r < 0 ? r : open_below(node->roots->dev, file);
 }
 
 /* A device; in a test's tree, a plain file. -ELOOP: a link, or anything else. */
@@ -110,7 +143,7 @@ static int owner_look(
 
 	cleanup_close int fd = open_file(node, c);
 	if (fd == -ENOENT || fd == -ENODEV) /* the file, its group, or the device */
-		return c->before[0] ? -ENODEV : 0;
+		return c->before[0] && c->kind == CHANGE_OWNER ? -ENODEV : 0;
 	int r = fd < 0 ? fd : read_owner(fd, &now);
 	if (r < 0)
 		return r;
@@ -168,6 +201,12 @@ static int owner_undo(
 	return set_owner(node, c, c->before[0] ? c->before : value, what, err);
 }
 
+/* And a file that is not there is as it shall be. */
+static bool cdev_shows(const char *now, const char *value)
+{
+	return !*now || owner_shows(now, value);
+}
+
 const struct change_row change_row_owner = {
 	.noun = "who may open the VFIO file",
 	.valid = owner_valid,
@@ -175,4 +214,13 @@ const struct change_row change_row_owner = {
 	.apply = owner_apply,
 	.undo = owner_undo,
 	.shows = owner_shows,
+};
+
+const struct change_row change_row_cdev = {
+	.noun = "who may open its own VFIO file",
+	.valid = owner_valid,
+	.look = owner_look,
+	.apply = owner_apply,
+	.undo = owner_undo,
+	.shows = cdev_shows,
 };

@@ -45,7 +45,8 @@ struct change_row {
 	bool (*shows)(const char *now, const char *value);
 };
 
-extern const struct change_row change_row_vfio, change_row_owner; /* change_vfio.c, _owner.c */
+/* change_vfio.c, change_owner.c */
+extern const struct change_row change_row_vfio, change_row_owner, change_row_cdev;
 
 /*
  * Writes `text` to a file below the node's sysfs ("bus/pci/drivers_probe"). 0; -errno as

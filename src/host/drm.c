@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/parse.h"
+#include "host/holder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +21,6 @@ static const struct {
 	{"drm", "card", "dri/"},
 	{"drm", "renderD", "dri/"},
 	{"accel", "accel", "accel/"},
-	{"vfio-dev", "vfio", "vfio/devices/"},
 };
 
 /* Frame buffers that firmware left behind; they are on the function that it used as a screen. */
@@ -69,6 +69,8 @@ static void count_screens(
 
 static void read_nodes(int dir, struct drm *ret, struct sysfs_troubles *troubles)
 {
+	char own[HOLDER_FILE_MAX];
+
 	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
 		cleanup_names struct sysfs_names names = {0};
 		sysfs_trouble(troubles, kinds[k].folder, sysfs_list(dir, kinds[k].folder, &names));
@@ -80,6 +82,8 @@ static void read_nodes(int dir, struct drm *ret, struct sysfs_troubles *troubles
 				count_screens(dir, names.name[i], ret, troubles);
 		}
 	}
+	if (holder_vfio_own(dir, own))
+		add_node(ret, HOLDER_VFIO_OWN "/", strrchr(own, '/') + 1);
 }
 
 /* NVIDIA's own driver has a device file that sysfs does not tell: "Device Minor: 0". */

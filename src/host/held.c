@@ -14,26 +14,12 @@
 /* Device files of a function: those of DRM, its group's, its own of VFIO's. */
 struct files {
 	struct drm drm;
-	char group[32], own[SYSFS_NAME_MAX + 16];
+	char group[32], own[HOLDER_FILE_MAX];
 	const char *list[DRM_NODES_MAX + 2];
 	size_t n;
 };
 
 static_assert(DRM_NODES_MAX + 2 <= HOLDER_FILES, "all files of a function are looked for");
-
-/* Since Linux 6.6 a function can be opened without its group, as /dev/vfio/devices/vfioN. */
-static void add_own(int dir, struct files *files)
-{
-	struct sysfs_names names;
-
-	if (sysfs_list(dir, "vfio-dev", &names) < 0)
-		return;
-	if (names.count) {
-		snprintf(files->own, sizeof(files->own), "vfio/devices/%s", names.name[0]);
-		files->list[files->n++] = files->own;
-	}
-	sysfs_names_free(&names);
-}
 
 int held_find(const struct host_roots *roots, const char *address, struct holders *ret)
 {
@@ -55,7 +41,8 @@ int held_find(const struct host_roots *roots, const char *address, struct holder
 		snprintf(files.group, sizeof(files.group), "vfio/%d", group->number);
 		files.list[files.n++] = files.group;
 	}
-	add_own(dir, &files);
+	if (holder_vfio_own(dir, files.own))
+		files.list[files.n++] = files.own;
 	holders_find(roots, files.list, files.n, ret);
 	return 0;
 }

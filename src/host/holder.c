@@ -129,16 +129,36 @@ void holders_find(
 	holders_find_each(roots, files, n, NULL, ret);
 }
 
+/* "vfioN", as the kernel numbers them. */
+static bool is_own_name(const char *name)
+{
+	uint64_t number;
+
+	return !strncmp(name, "vfio", 4) && parse_number(name + 4, 10, INT_MAX, &number);
+}
+
+bool holder_vfio_own(int device, char ret[static HOLDER_FILE_MAX])
+{
+	cleanup_names struct sysfs_names names = {0};
+	char number[SYSFS_NAME_MAX + 16];
+
+	if (sysfs_list(device, "vfio-dev", &names) < 0 || !names.count ||
+		!is_own_name(names.name[0]))
+		return false;
+	/* Without CONFIG_VFIO_DEVICE_CDEV it is there from 6.1 and has no file, so no number. */
+	snprintf(number, sizeof(number), "vfio-dev/%s/dev", names.name[0]);
+	if (!sysfs_exists(device, number))
+		return false;
+	snprintf(ret, HOLDER_FILE_MAX, HOLDER_VFIO_OWN "/%.32s", names.name[0]);
+	return true;
+}
+
 size_t holder_vfio_files(int device, char ret[HOLDER_VFIO_MAX][HOLDER_FILE_MAX])
 {
-	cleanup_names struct sysfs_names own = {0};
 	char group[16];
 	size_t n = 0;
 
 	if (sysfs_link(device, "iommu_group", group, sizeof(group)) == 0)
 		snprintf(ret[n++], HOLDER_FILE_MAX, "vfio/%s", group);
-	if (sysfs_list(device, "vfio-dev", &own) == 0 && own.count &&
-		strlen(own.name[0]) < HOLDER_FILE_MAX - strlen("vfio/devices/"))
-		snprintf(ret[n++], HOLDER_FILE_MAX, "vfio/devices/%.48s", own.name[0]);
-	return n;
+	return n + holder_vfio_own(device, ret[n]);
 }

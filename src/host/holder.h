@@ -36,10 +36,13 @@ void holders_find(
 /* The same, and ret_held[i]: somebody has files[i] open. */
 void holders_find_each(const struct host_roots *roots, const char *const *files, size_t n,
 	bool *ret_held, struct holders *ret);
+#define HOLDER_VFIO_OWN "vfio/devices" /* the folder of devices' own */
 /*
  * The files by which VFIO gives away a device, below /dev: that of its group and, from kernel 6.6,
  * its own. `device`: its folder. Returns how many; they need not be there.
  */
 size_t holder_vfio_files(int device, char ret[HOLDER_VFIO_MAX][HOLDER_FILE_MAX]);
+/* Its own alone, by which it is opened without its group; false: the kernel has none. */
+bool holder_vfio_own(int device, char ret[static HOLDER_FILE_MAX]);
 
 #endif

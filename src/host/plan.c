@@ -77,15 +77,29 @@ int plan_vfio(struct change_plan *plan, const char *address, const char *driver,
 	return plan_add(plan, &change, what, err);
 }
 
-int plan_owner(struct change_plan *plan, const char *subject, const struct plan_owner *owner,
-	const char *what, struct error *err)
+static int plan_gift(struct change_plan *plan, enum change_kind kind, const char *subject,
+	const struct plan_owner *owner, const char *what, struct error *err)
 {
-	struct change change = {.kind = CHANGE_OWNER};
+	struct change change = {.kind = kind};
 
 	snprintf(change.subject, sizeof(change.subject), "%s", subject);
 	snprintf(change.after, sizeof(change.after), "%u:%u:%04o", owner->uid, owner->gid,
 		owner->mode);
 	return plan_add(plan, &change, what, err);
+}
+
+int plan_cdev(struct change_plan *plan, const char *subject, const struct plan_owner *owner,
+	const char *what, struct error *err)
+{
+	return plan_gift(plan, CHANGE_CDEV, subject, owner, what, err);
+}
+
+int plan_owner(struct change_plan *plan, const char *subject, const struct plan_owner *owner,
+	const char *what, struct error *err)
+{
+	int r = plan_gift(plan, CHANGE_OWNER, subject, owner, what, err);
+
+	return r < 0 ? r : plan_cdev(plan, subject, owner, what, err);
 }
 
 /* A bridge stays; a function of another card that nobody drives is left as it is. */
@@ -110,6 +124,11 @@ int plan_passthrough(const struct host_facts *facts, const struct plan_owner *ow
 	}
 	if (r == 0)
 		r = plan_owner(ret, gpu, owner, what, err);
+	for (size_t i = 0; r == 0 && i < group->n_members; i++) {
+		const struct iommu_member *m = &group->members[i];
+		if (goes_along(m, gpu) && m->role != IOMMU_SELF)
+			r = plan_cdev(ret, m->address, owner, what, err);
+	}
 	snprintf(ret->device, sizeof(ret->device), "%s", gpu);
 	return r;
 }

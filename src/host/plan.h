@@ -82,8 +82,10 @@ int plan_add(
 /* From `driver` to vfio-pci; one that VFIO has stays as it is. */
 int plan_vfio(struct change_plan *plan, const char *address, const char *driver, const char *what,
 	struct error *err);
-/* Of the group of a PCI function or mediated device. */
+/* The files of a PCI function or mediated device, its group's and its own, or its own alone. */
 int plan_owner(struct change_plan *plan, const char *subject, const struct plan_owner *owner,
+	const char *what, struct error *err);
+int plan_cdev(struct change_plan *plan, const char *subject, const struct plan_owner *owner,
 	const char *what, struct error *err);
 
 #endif

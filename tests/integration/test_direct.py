@@ -21,7 +21,7 @@ OTHER, OTHER_ADDRESS = "gpu-04:00.0", "0000:04:00.0"
 class Host:
     """A tree with two GPUs, one of them with a sound function, and its kernel."""
 
-    def __init__(self):
+    def __init__(self, cdev=False):
         self.folder = tempfile.mkdtemp(prefix="vgh", dir="/tmp")
         tree = self.tree = HostTree(self.folder)
         tree.vfio()
@@ -34,7 +34,7 @@ class Host:
             gpu_files(tree, address)
         tree.put("proc/sys/kernel/random/boot_id", "11111111-2222-3333-4444-555555555555\n")
         self.kernel = FakeKernel(tree, {ADDRESS: "bochs-drm", SOUND: "snd_hda_intel",
-                                        OTHER_ADDRESS: "bochs-drm"})
+                                        OTHER_ADDRESS: "bochs-drm"}, cdev)
 
     def close(self):
         self.kernel.close()
@@ -54,11 +54,22 @@ class Host:
         return found
 
     def files(self):
-        """{group: (uid, mode)} of the VFIO files."""
+        """{group, or function for its own: (uid, mode)} of the VFIO files."""
         folder = self.tree.path("dev/vfio")
         names = os.listdir(folder) if os.path.isdir(folder) else []
-        stats = {int(n): os.stat(os.path.join(folder, n)) for n in names}
-        return {n: (s.st_uid, s.st_mode & 0o7777) for n, s in stats.items()}
+        found = {int(n): "vfio/" + n for n in names if n.isdigit()}
+        found.update({a: self.own_file(a) for a in (ADDRESS, SOUND, OTHER_ADDRESS)
+                      if self.own_file(a)})
+        stats = {key: os.stat(self.tree.path("dev", name)) for key, name in found.items()}
+        return {key: (s.st_uid, s.st_mode & 0o7777) for key, s in stats.items()}
+
+    def own_file(self, address):
+        """Below /dev; None: that function has none."""
+        folder = self.tree.path(self.tree.BUS, address, "vfio-dev")
+        for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            if os.path.exists(os.path.join(folder, name, "dev")):
+                return "vfio/devices/" + name
+        return None
 
     def state(self):
         return self.drivers(), self.overrides(), self.files()
@@ -68,9 +79,9 @@ class Host:
         self.tree.put("proc/%d/status" % pid, "Name:\tqemu\nPPid:\t1\n" + "".join(
             "%s:\t%8d kB\n" % (key, value << 10) for key, value in mib.items()))
 
-    def hold(self, pid=4711, comm="qemu-system-x86", name="guest=web", group=7):
-        """A VM that has the group's file open."""
-        path = self.tree.path("dev/vfio", str(group))
+    def hold(self, pid=4711, comm="qemu-system-x86", name="guest=web", file="vfio/7"):
+        """A VM that has that file open."""
+        path = self.tree.path("dev", file)
         self.tree.put("proc/%d/comm" % pid, comm + "\n")
         self.tree.put("proc/%d/cmdline" % pid, "qemu\0-name\0%s,debug-threads=on\0" % name)
         self.tree.link(path, "proc/%d/fd/9" % pid)
@@ -89,6 +100,14 @@ class Host:
 @pytest.fixture
 def host():
     made = Host()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def newer():
+    """On a kernel whose VFIO devices have files of their own."""
+    made = Host(cdev=True)
     yield made
     made.close()
 
@@ -139,6 +158,42 @@ def test_a_vm_comes_and_goes(host):
             assert f.read() == bytes(1 << 21)
         assert "bound to libvirt domain web" in texts(node) and "released" in texts(node)
         node.good("delete", "a")
+
+
+@pytest.mark.parametrize("function", [ADDRESS, SOUND])
+def test_a_vm_that_uses_iommufd(newer, function):
+    """It opens devices' own files and never the group's; all of them are its owner's."""
+    before = newer.state()
+    with newer.node() as node:
+        make(node, "a", GPU, "--owner", "1234")
+        assert newer.files() == {key: (1234, 0o600) for key in (7, ADDRESS, SOUND)}
+        held = newer.hold(file=newer.own_file(function))
+        shown = until(lambda: node.state("a") == "bound" and node.json("show", "a"))
+        assert (shown["bound_to"], shown["bound_pid"]) == ("libvirt domain web", 4711)
+        assert "libvirt domain web" in node.refused("delete", "a")
+        with open(newer.vram(), "r+b") as f:
+            f.write(b"what the tenant drew")
+        newer.leave(held)
+        shown = until(lambda: node.state("a") == "ready" and node.json("show", "a"))
+        assert shown["scrub"]["verdict"] == "clean" and "released" in texts(node)
+        node.good("delete", "a")
+    assert newer.state() == before
+
+
+def test_own_files_that_are_there_already_stay_whose_they_were(newer):
+    newer.tree.put(newer.tree.BUS + OTHER_ADDRESS + "/driver_override", "vfio-pci\n")
+    newer.tree.bind(OTHER_ADDRESS, "vfio-pci")
+    newer.kernel.vfio_files()
+    os.chown(newer.tree.path("dev", newer.own_file(OTHER_ADDRESS)), 77, 77)
+    before = newer.state()
+    with newer.node() as node:
+        make(node, "a", OTHER, "--owner", "1234")
+        assert newer.files() == {8: (1234, 0o600), OTHER_ADDRESS: (1234, 0o600)}
+        node.kill()
+        node.start()
+        until(lambda: node.state("a") == "ready")
+        node.good("delete", "a")
+    assert newer.state() == before
 
 
 def node_memory(node):
@@ -243,7 +298,7 @@ def test_what_cannot_be_emptied_is_nobody_elses(host):
     with host.node() as node:
         make(node, "a", OTHER)
         assert node.json("gpu", "list")[2]["left_by"]
-        host.leave(host.hold(group=8))
+        host.leave(host.hold(file="vfio/8"))
         shown = until(lambda: node.json("show", "a")["scrub"])
         assert shown["verdict"] == "partial", shown
         said = node.refused("delete", "a")
@@ -288,9 +343,12 @@ def asleep(host, woken=None, put_back=None):
     host.kernel.store = store
 
 
-def test_opened_and_closed_while_it_is_emptied(host):
+@pytest.mark.parametrize("own", [False, True])
+def test_opened_and_closed_while_it_is_emptied(newer, own):
     """What was zeroed may be written to behind the zeroes, by somebody who is gone in the end."""
-    asleep(host, lambda: os.close(os.open(host.tree.path("dev/vfio/7"), os.O_RDWR)))
+    host = newer
+    asleep(host, lambda: os.close(os.open(host.tree.path(
+        "dev", host.own_file(ADDRESS) if own else "vfio/7"), os.O_RDWR)))
     with host.node() as node:
         make(node)
         assert "opened it while" in node.refused("gpu", "scrub", GPU)

@@ -22,13 +22,13 @@ BOOT = "11111111-2222-3333-4444-5555555555%02d\n"
 
 
 class Host:
-    def __init__(self):
+    def __init__(self, cdev=False):
         self.folder = tempfile.mkdtemp(prefix="vgh", dir="/tmp")
         self.tree = HostTree(self.folder)
         self.tree.vfio()
         self.tree.put("proc/sys/kernel/random/boot_id", BOOT % 1)
         os.makedirs(self.tree.path("dev/vfio"))
-        self.kernel = FakeKernel(self.tree, {})
+        self.kernel = FakeKernel(self.tree, {}, cdev)
 
     def pf(self, driver="amdgpu", vendor=0x1002):
         self.tree.pci(PF, vendor=vendor, driver=driver, group=7)
@@ -41,11 +41,15 @@ class Host:
         return Node("rescan_s = 1\n" + config, args=("--host-root", self.tree.root), **kwargs)
 
     def owners(self):
+        """{group: uid} of the groups' files, and {"vfioN": uid} of devices' own."""
         folder = self.tree.path("dev/vfio")
-        return {int(n): os.stat(os.path.join(folder, n)).st_uid for n in os.listdir(folder)}
+        own = os.path.join(folder, "devices")
+        found = {int(n): os.path.join(folder, n) for n in os.listdir(folder) if n.isdigit()}
+        found.update({n: os.path.join(own, n) for n in (os.listdir(own) if os.path.isdir(own) else ())})
+        return {key: os.stat(path).st_uid for key, path in found.items()}
 
-    def hold(self, group, pid=4711):
-        path = self.tree.path("dev/vfio", str(group))
+    def hold(self, name, pid=4711):
+        path = self.tree.path("dev/vfio", str(name))
         self.tree.put("proc/%d/comm" % pid, "qemu-system-x86\n")
         self.tree.put("proc/%d/cmdline" % pid, "qemu\0-name\0guest=web\0")
         self.tree.link(path, "proc/%d/fd/9" % pid)
@@ -151,6 +155,26 @@ def test_a_device_that_a_vm_has(host, mbochs):
     host.leave(held)
     until(lambda: node.state("a") == "ready")
     node.good("delete", "a")
+
+
+def test_a_mediated_device_of_a_vm_that_uses_iommufd():
+    host = Host(cdev=True)
+    mdev = Mdev(host.kernel)
+    try:
+        with host.node("[gpu %s]\nmixed = no\n" % MBOCHS) as node:
+            offered(node, MBOCHS, {"mbochs-small": (4, 64, 64), "mbochs-medium": (16, 16, 16),
+                                   "mbochs-large": (64, 4, 4)})
+            make(node, "a", MBOCHS, "mbochs-small", "--owner", "1234")
+            assert host.owners() == {41: 1234, "vfio0": 1234}
+            held = host.hold("devices/vfio0")
+            until(lambda: node.state("a") == "bound")
+            assert "libvirt domain web" in node.refused("delete", "a")
+            host.leave(held)
+            until(lambda: node.state("a") == "ready")
+            node.good("delete", "a")
+            assert mdev.devices == {} and host.owners() == {}
+    finally:
+        host.close()
 
 
 def test_removal_that_fails_is_tried_again(host, mbochs):

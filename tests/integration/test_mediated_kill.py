@@ -19,7 +19,7 @@ class OnMdev:
         return sorted(self.mdev.devices.values()), sorted(self.host.owners().values())
 
     def made(self, n):
-        return ["mbochs-small"] * n, [1234] * n
+        return ["mbochs-small"] * n, [1234] * 2 * n
 
 
 class OnXe:
@@ -39,7 +39,7 @@ class OnXe:
 
     def made(self, n):
         return (3 if n else 0, "0" if n else "1", ["None"] * (2 - n) + ["vfio-pci"] * n,
-                ["0"] * (2 - n) + ["13"] * n, [1234] * n)
+                ["0"] * (2 - n) + ["13"] * n, [1234] * 2 * n)
 
 
 def create(thing, node, name="a"):
@@ -70,7 +70,7 @@ def check(thing, node):
 def one_point(kind, operation, at):
     """False: there is no such point any more."""
     first, act = OPERATIONS[operation]
-    host = Host()
+    host = Host(cdev=True)  # a VM may come by the group's file or the device's own
     thing = kind(host)
     node = host.node(kind.config)
     try:

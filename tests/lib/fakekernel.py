@@ -23,11 +23,13 @@ def refuse(code):
 
 
 class FakeKernel:
-    def __init__(self, tree, natives):
-        """natives: {address: driver that takes the function when any may}."""
-        self.tree = tree
+    def __init__(self, tree, natives, cdev=False):
+        """natives: {address: driver that takes the function when any may}. cdev: each device of
+        VFIO has a file of its own (CONFIG_VFIO_DEVICE_CDEV, from 6.6)."""
+        self.tree, self.cdev = tree, cdev
         self.natives = dict(natives)
         self.requests = []   # (path, text) in order
+        self.own = []        # folders of devices' own files, by their numbers
         self.held = set()    # addresses that somebody has open: unbinding them waits
         self.fails = {}      # {end of a path: errno}
         self.handlers = []   # (function(path) -> handler(path, text) or None), for other buses
@@ -162,6 +164,32 @@ class FakeKernel:
             os.unlink(os.path.join(folder, str(group)))
         for group in groups - there - {None}:
             os.close(os.open(os.path.join(folder, str(group)), os.O_CREAT | os.O_WRONLY, 0o600))
+        for address in os.listdir(self.tree.path(self.tree.BUS)):
+            self.own_file(self.tree.BUS + address, self.driver(address) == "vfio-pci")
+        self.own_files_swept()
+
+    def own_file(self, at, there):
+        """vfio-dev/vfioN below that device, which every kernel from 6.1 has, and its file."""
+        folder = self.tree.path("dev/vfio/devices")
+        if not there or os.path.isdir(self.tree.path(at, "vfio-dev")):
+            if not there and os.path.isdir(self.tree.path(at, "vfio-dev")):
+                self.tree.remove(at + "/vfio-dev")
+            return
+        number = len(self.own)
+        self.own.append(at + "/vfio-dev/vfio%d" % number)
+        self.tree.put(self.own[-1] + "/uevent", "")
+        if self.cdev:
+            self.tree.put(self.own[-1] + "/dev", "511:%d\n" % number)
+            os.makedirs(folder, exist_ok=True)
+            os.close(os.open(os.path.join(folder, "vfio%d" % number), os.O_CREAT | os.O_WRONLY,
+                             0o600))
+
+    def own_files_swept(self):
+        """Those of devices that are gone, or on another driver."""
+        for number, at in enumerate(self.own):
+            path = self.tree.path("dev/vfio/devices/vfio%d" % number)
+            if not os.path.isdir(self.tree.path(at)) and os.path.exists(path):
+                os.unlink(path)
 
 
 def gpu_files(tree, address, bytes_of_memory=1 << 21, vendor=0x1234, device=0x1111):

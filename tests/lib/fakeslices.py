@@ -67,6 +67,7 @@ class Mdev:
         self.tree.link("../../../" + uuid,
                        self.at + "mdev_supported_types/%s/devices/%s" % (name, uuid))
         vfio_file(self.tree, group)
+        self.kernel.own_file(at, True)
         self.show()
 
     def remove(self, path, text):
@@ -77,6 +78,7 @@ class Mdev:
                          (self.devices.pop(uuid), uuid))
         self.tree.remove(self.at + uuid)
         os.unlink(self.tree.path("dev/vfio", group))
+        self.kernel.own_files_swept()
         self.show()
 
 

@@ -308,7 +308,7 @@ def test_virtual_functions(sriov):
     assert by_name(sriov["types"]) == {"vf": (0, 4, 4)}
     assert sriov["first"]["plan"] == [
         f"autoprobe {PF} 1>0", f"vfs {PF} 0>4", f"vfio {VFS[0]} >vfio-pci",
-        f"owner {VFS[0]} >1000:1000:0600"]
+        f"owner {VFS[0]} >1000:1000:0600", f"cdev {VFS[0]} >1000:1000:0600"]
     done(sriov["first-made"], 4)
     done(sriov["first-right"], 0)
     assert (sriov["numvfs"], sriov["autoprobe"]) == (["4"], ["0"])

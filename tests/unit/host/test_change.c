@@ -256,6 +256,96 @@ static void test_the_file_is_no_link(void **state)
 	assert_int_equal(after.st_mode, before.st_mode);
 }
 
+/* --- a device's own file --- */
+
+#define OWN AT GPU "/vfio-dev/vfio3"
+
+static struct change_plan own_plan(void)
+{
+	struct change_plan own = {.count = 1, .list = {plan.list[2]}};
+
+	own.list[0].kind = CHANGE_CDEV;
+	assert_true(change_valid(&own.list[0]));
+	return own;
+}
+
+static mode_t mode_of(const char *file)
+{
+	char path[128];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/%s", tree.root, file);
+	assert_int_equal(stat(path, &st), 0);
+	return st.st_mode & 07777u;
+}
+
+/* From 6.1 on VFIO's devices have a folder, and without CONFIG_VFIO_DEVICE_CDEV no number. */
+static void test_a_kernel_without_own_files(void **state)
+{
+	static const char *const there[] = {"", OWN "/uevent", AT GPU "/vfio-dev/other/dev"};
+	struct change_plan own = own_plan();
+	struct change_result r;
+	char now[CHANGE_VALUE_MAX];
+
+	/* One of that name is not this device's. */
+	tree_put(&tree, "dev/vfio/devices/vfio3", "");
+	mode_t before = mode_of("dev/vfio/devices/vfio3");
+	for (size_t i = 0; i < sizeof(there) / sizeof(*there); i++) {
+		if (there[i][0])
+			tree_put(&tree, there[i], "");
+		change_plan_settle(&node, &own);
+		assert_string_equal(own.list[0].before, "");
+		assert_int_equal(change_look(&node, &own.list[0], now), CHANGE_IS_AFTER);
+		assert_string_equal(now, "");
+		assert_int_equal(change_apply(&node, &own, "t", &r), 0);
+		assert_int_equal(change_check(&node, &own, "t", &r), 0);
+		assert_int_equal(change_undo(&node, &own, NULL, "t", &r), 0);
+		assert_int_equal(r.done + r.left, 0);
+		if (there[i][0])
+			tree_delete(&tree, AT GPU "/vfio-dev");
+	}
+	assert_int_equal(mode_of("dev/vfio/devices/vfio3"), before);
+}
+
+static void test_its_own_file_there_and_back(void **state)
+{
+	struct change_plan own = own_plan();
+	struct change_result r;
+
+	tree_put(&tree, OWN "/dev", "511:3\n");
+	assert_int_equal(change_apply(&node, &own, "t", &r), 0); /* no such file yet */
+	assert_int_equal(r.done, 0);
+	tree_put(&tree, "dev/vfio/devices/vfio3", "");
+	tree_put(&tree, "dev/vfio/devices/vfio4", "");
+	mode_t other = mode_of("dev/vfio/devices/vfio4");
+	assert_int_equal(change_apply(&node, &own, "t", &r), 0);
+	assert_int_equal(r.done, 1);
+	assert_int_equal(mode_of("dev/vfio/devices/vfio3"), 0640);
+	assert_int_equal(change_check(&node, &own, "t", &r), 0);
+	assert_int_equal(change_undo(&node, &own, NULL, "t", &r), 0);
+	assert_int_equal(r.done, 1);
+	assert_int_equal(mode_of("dev/vfio/devices/vfio3"), 0600);
+	assert_int_equal(mode_of("dev/vfio/devices/vfio4"), other);
+}
+
+static void test_its_own_file_is_no_link(void **state)
+{
+	struct change_plan own = own_plan();
+	struct change_result r;
+
+	tree_put(&tree, OWN "/dev", "511:3\n");
+	tree_put(&tree, "secret", "x");
+	tree_put(&tree, "elsewhere/vfio3", "x");
+	mode_t secret = mode_of("secret"), elsewhere = mode_of("elsewhere/vfio3");
+	tree_link(&tree, "../../../secret", "dev/vfio/devices/vfio3");
+	assert_true(change_apply(&node, &own, "t", &r) < 0);
+	tree_delete(&tree, "dev/vfio/devices");
+	tree_link(&tree, "../../elsewhere", "dev/vfio/devices");
+	assert_true(change_apply(&node, &own, "t", &r) < 0);
+	assert_int_equal(mode_of("secret"), secret);
+	assert_int_equal(mode_of("elsewhere/vfio3"), elsewhere);
+}
+
 static void test_malformed(void **state)
 {
 	static const struct change bad[] = {
@@ -269,6 +359,8 @@ static void test_malformed(void **state)
 		{.kind = CHANGE_OWNER, .subject = GPU, .after = " 0:0:0600"},
 		{.kind = CHANGE_OWNER, .subject = GPU, .after = "4294967295:0:0600"},
 		{.kind = CHANGE_OWNER, .subject = "7", .after = "0:0:0600"},
+		{.kind = CHANGE_CDEV, .subject = "vfio3", .after = "0:0:0600"},
+		{.kind = CHANGE_CDEV, .subject = GPU, .after = ""},
 	};
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
@@ -288,10 +380,15 @@ static void test_plan_of_a_whole_gpu(void **state)
 	assert_true(tree_facts(&tree, "gpu-03:00.0", facts));
 	facts->use.root = true;
 	assert_int_equal(plan_passthrough(facts, &owner, "t", &made, &err), 0);
-	assert_int_equal(made.count, 3);
+	assert_int_equal(made.count, 5);
 	assert_string_equal(made.device, GPU);
 	assert_string_equal(made.list[1].before, "snd_hda_intel");
 	assert_string_equal(made.list[2].after, "1000:1001:0660");
+	for (size_t i = 3; i < made.count; i++) {
+		assert_int_equal(made.list[i].kind, CHANGE_CDEV);
+		assert_string_equal(made.list[i].subject, i == 3 ? GPU : SOUND);
+		assert_string_equal(made.list[i].after, "1000:1001:0660");
+	}
 	for (size_t i = 0; i < made.count; i++)
 		assert_true(change_valid(&made.list[i]));
 	facts->sriov.num_vfs = 2;
@@ -311,6 +408,9 @@ int main(void)
 		T(test_a_hand_made_binding_is_not_undone),
 		T(test_one_that_had_no_driver_has_none_again),
 		T(test_the_file_is_no_link),
+		T(test_a_kernel_without_own_files),
+		T(test_its_own_file_there_and_back),
+		T(test_its_own_file_is_no_link),
 		T(test_malformed),
 		T(test_plan_of_a_whole_gpu),
 	};

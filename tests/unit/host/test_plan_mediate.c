@@ -284,7 +284,8 @@ static void other_method(void)
 }
 
 #define ENABLE(pf, n) "autoprobe " pf " 1>0 *\nvfs " pf " 0>" n " *\n"
-#define VF(a)         "vfio " a " >vfio-pci\nowner " a " >1000:36:0660\n"
+#define GIVEN(a)      "owner " a " >1000:36:0660\ncdev " a " >1000:36:0660\n"
+#define VF(a)         "vfio " a " >vfio-pci\n" GIVEN(a)
 
 static const struct {
 	const char *name;
@@ -309,11 +310,11 @@ static const struct {
 	{"one set aside before one of the host's", plain_enabled, of_all_kinds, "vf", UUID, {NULL},
 		0,
 		"autoprobe " PF " 0>0 *\nvfs " PF " 4>4 *\n"
-		"vfio 0000:41:00.5 xe-vfio-pci>xe-vfio-pci\nowner 0000:41:00.5 >1000:36:0660\n"},
+		"vfio 0000:41:00.5 xe-vfio-pci>xe-vfio-pci\n" GIVEN("0000:41:00.5")},
 	{"one of the host's if need be", plain_enabled, of_all_kinds, "vf", UUID, {"0000:41:00.5"},
 		0,
 		"autoprobe " PF " 0>0 *\nvfs " PF " 4>4 *\n"
-		"vfio 0000:41:00.4 amdgpu>vfio-pci\nowner 0000:41:00.4 >1000:36:0660\n"},
+		"vfio 0000:41:00.4 amdgpu>vfio-pci\n" GIVEN("0000:41:00.4")},
 	{"held by others", plain_enabled, all_held, "vf", UUID, {NULL}, EBUSY,
 		"somebody has 4 of them open that vgpud did not give away (end that VM"},
 	{"not alone in their groups", plain_enabled, all_grouped, "vf", UUID, {NULL}, ENOTSUP,
@@ -347,11 +348,11 @@ static const struct {
 		ENOSPC, "each of its 2 virtual functions is a vGPU's"},
 
 	{"NVIDIA: a number on a VF", nvidia, NULL, "1414", UUID, {NULL}, 0,
-		"nvidia 0000:41:00.4 0>1414\nowner 0000:41:00.4 >1000:36:0660\n"},
+		"nvidia 0000:41:00.4 0>1414\n" GIVEN("0000:41:00.4")},
 	{"NVIDIA: not on one that has a type", nvidia, two_made, "1428", UUID, {NULL}, 0,
-		"nvidia 0000:41:00.6 0>1428\nowner 0000:41:00.6 >1000:36:0660\n"},
+		"nvidia 0000:41:00.6 0>1428\n" GIVEN("0000:41:00.6")},
 	{"NVIDIA: nor on one that is taken", nvidia, two_made, "1428", UUID, {"0000:41:00.6"}, 0,
-		"nvidia 0000:41:00.7 0>1428\nowner 0000:41:00.7 >1000:36:0660\n"},
+		"nvidia 0000:41:00.7 0>1428\n" GIVEN("0000:41:00.7")},
 	{"NVIDIA: only where it can be made", nvidia, two_made, "1414", UUID, {NULL}, ENOSPC,
 		"type 1414 cannot be made on a free virtual function"},
 	{"NVIDIA: no room for any", nvidia, all_made, "1414", UUID, {NULL}, ENOSPC,
@@ -362,11 +363,11 @@ static const struct {
 		"its 16 virtual functions offer no types"},
 
 	{"mdev", mbochs, NULL, "mbochs-small", UUID, {NULL}, 0,
-		"mdev mbochs/mbochs-small/" UUID " 0>1\nowner " UUID " >1000:36:0660\n"},
+		"mdev mbochs/mbochs-small/" UUID " 0>1\n" GIVEN(UUID)},
 	{"mdev: as the kernel writes it", mbochs, NULL, "mbochs-large",
 		"ABCDEFAB-2222-4333-8444-555555555555", {NULL}, 0,
-		"mdev mbochs/mbochs-large/abcdefab-2222-4333-8444-555555555555 0>1\n"
-		"owner abcdefab-2222-4333-8444-555555555555 >1000:36:0660\n"},
+		"mdev mbochs/mbochs-large/abcdefab-2222-4333-8444-555555555555 0>1\n" GIVEN(
+			"abcdefab-2222-4333-8444-555555555555")},
 	{"mdev: no UUID", mbochs, NULL, "mbochs-large", "11111111-2222", {NULL}, EINVAL,
 		"11111111-2222 is no UUID"},
 	{"mdev: one made by hand", mbochs, same_uuid, "mbochs-large", UUID, {NULL}, EEXIST,
