@@ -13,9 +13,10 @@
  *    gone ◀─────── row deleted ◀─────────── UNDOING ◀─ RETIRING ◀─ row DELETING ◀── delete
  *                                     bad: STUCK, again   (nobody may open it any more; scrub)
  *
- * The row's phase is the journal. At start CREATING is undone, DELETING retired and undone, DEFINED
- * looked at: all as planned is ready; another start of the node plans and applies anew; anything
- * else is failed, with what differs, and nothing is forced.
+ * The row's phase is the journal. At start CREATING is undone, DELETING looked at, so that its
+ * files are watched, then retired and undone, DEFINED looked at: all as planned is ready; another
+ * start of the node plans and applies anew; anything else is failed, with what differs, and nothing
+ * is forced.
  */
 #include "control/direct_private.h"
 
@@ -324,6 +325,14 @@ static enum direct_state retire(struct vgpu *v, const struct direct_result *resu
 	return DIRECT_RETIRING;
 }
 
+/* Its deletion goes on, and who opens it meanwhile is seen. */
+static enum direct_state looked(struct vgpu *v, const struct direct_result *result)
+{
+	direct_take_files(v, &result->files);
+	direct_watch(v);
+	return DIRECT_RETIRING;
+}
+
 /* Whoever had it open when it was to be taken away may have left something. */
 static enum direct_state undo_again(struct vgpu *v, const struct direct_result *result)
 {
@@ -486,6 +495,7 @@ static const direct_action actions[DIRECT_STATE_COUNT][DIRECT_EVENT_COUNT] = {
 	[DIRECT_BOUND]      = {[DIRECT_OPENED] = is_bound, [DIRECT_LEFT] = left,
 			       [DIRECT_RETRY] = check},
 	[DIRECT_SCRUBBING]  = {[DIRECT_DONE] = scrubbed, [DIRECT_BAD] = not_clean},
+	[DIRECT_LOOKING]    = {[DIRECT_DONE] = looked, [DIRECT_BAD] = stays},
 	[DIRECT_RETIRING]   = {[DIRECT_DONE] = empty_and_undo, [DIRECT_BAD] = stays},
 	[DIRECT_UNDOING]    = {[DIRECT_DONE] = ended, [DIRECT_BAD] = stuck},
 	[DIRECT_STUCK]      = {[DIRECT_RETRY] = undo_again, [DIRECT_DELETE] = undo_again},

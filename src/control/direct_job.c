@@ -242,6 +242,13 @@ static void scrub_job(const struct vgpu *v, struct direct_result *ret)
 	direct_scrub_work(v, ret);
 }
 
+/* What every job tells is all that is asked: its files. */
+static void look_job(const struct vgpu *v, struct direct_result *ret)
+{
+	(void)v;
+	ret->code = 0;
+}
+
 /* Takes the file from its owner, before its memory is emptied for good. */
 static void retire_job(const struct vgpu *v, struct direct_result *ret)
 {
@@ -279,6 +286,7 @@ static void (*const jobs[DIRECT_STATE_COUNT])(const struct vgpu *v, struct direc
 	[DIRECT_REPLANNING] = plan_job,
 	[DIRECT_REAPPLYING] = reapply_job,
 	[DIRECT_SCRUBBING] = scrub_job,
+	[DIRECT_LOOKING] = look_job,
 	[DIRECT_RETIRING] = retire_job,
 	[DIRECT_UNDOING] = undo_job,
 };

@@ -129,7 +129,7 @@ static const struct {
 } begins[PHASE_COUNT] = {
 	[PHASE_CREATING] = {DIRECT_UNDOING, "undo the creation of"},
 	[PHASE_DEFINED] = {DIRECT_CHECKING, "serve"},
-	[PHASE_DELETING] = {DIRECT_RETIRING, "delete"},
+	[PHASE_DELETING] = {DIRECT_LOOKING, "delete"},
 };
 
 static bool load(struct vgpu *v)

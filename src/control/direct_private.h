@@ -30,6 +30,7 @@
 	X(READY, "ready")         /* a VM may open it */                                           \
 	X(BOUND, "bound")         /* one has */                                                    \
 	X(SCRUBBING, "scrubbing") /* the VM is gone */                                             \
+	X(LOOKING, "deleting")    /* after a start of vgpud: by which files it may be opened */    \
 	X(RETIRING, "deleting")   /* nobody may open it any more; scrubs */                        \
 	X(UNDOING, "deleting")                                                                     \
 	X(STUCK, "deleting") /* could not be undone; is tried again */                             \

@@ -62,6 +62,7 @@ static const char *const operations[DIRECT_STATE_COUNT] = {
 	[DIRECT_PLANNING] = "create",
 	[DIRECT_APPLYING] = "create",
 	[DIRECT_SCRUBBING] = "scrub",
+	[DIRECT_LOOKING] = "delete",
 	[DIRECT_RETIRING] = "delete",
 	[DIRECT_UNDOING] = "delete",
 };

@@ -357,6 +357,34 @@ def test_opened_and_closed_while_it_is_emptied(newer, own):
         node.good("delete", "a")
 
 
+def test_opened_while_the_next_vgpud_empties_it(host):
+    """vgpud is killed while it empties a GPU whose vGPU is being deleted; the next one goes on, and
+    sees who opens the file behind its zeroes."""
+    before = host.state()
+    asked, go = threading.Event(), threading.Event()
+
+    def wait():
+        asked.set()
+        go.wait(30)
+    asleep(host, wait)
+    with host.node() as node:
+        make(node)
+        deleting = threading.Thread(target=lambda: node.ctl("delete", "a"))
+        deleting.start()
+        assert asked.wait(20)
+        node.kill()
+        deleting.join(30)
+        asleep(host, lambda: os.close(os.open(host.tree.path("dev/vfio/7"), os.O_RDWR)))
+        go.set()
+        node.start()
+        until(lambda: any("opened it while" in t for t in texts(node)), 20)
+        until(lambda: node.state("a") == "ready", 20)
+        assert node.json("gpu", "list")[1]["left_by"]  # it is its owner's still, and not empty
+        node.good("delete", "a")
+        assert node.json("list") == [] and node.json("gpu", "list")[1]["left_by"] is None
+    assert host.state() == before
+
+
 def test_opened_between_its_emptying_and_the_way_back(host):
     before = host.state()
 
