@@ -327,9 +327,9 @@ static json_t *job_main(const void *data)
 	read_boot(v, r->boot);
 	if (lock_gpu(v, r) == 0)
 		jobs[v->direct->state](v, r);
-	json_t *json = json_pack("{s:i, s:o, s:i, s:i, s:o, s:o}", "code", r->code, "text",
+	json_t *json = json_pack("{s:i, s:o, s:i, s:i, s:o, s:I, s:o}", "code", r->code, "text",
 		text(r->text), "done", (int)r->done, "left", (int)r->left, "files", list_files(v),
-		"boot", text(r->boot));
+		"window", (json_int_t)(direct_window(v) & INT64_MAX), "boot", text(r->boot));
 	if (r->plan && r->code == 0)
 		json_object_set_new(json, "plan", plan_to_json(r->plan));
 	if (r->scrub.done)
@@ -414,12 +414,15 @@ static void files_from_json(json_t *json, struct direct_files *ret)
 static bool result_from_json(json_t *json, struct direct_result *ret)
 {
 	const char *words, *boot;
+	json_int_t window;
 	int done, left;
 	json_t *files, *plan, *scrub;
 
-	if (json_unpack(json, "{s:i, s:s, s:i, s:i, s:o, s:s}", "code", &ret->code, "text", &words,
-		    "done", &done, "left", &left, "files", &files, "boot", &boot) < 0)
+	if (json_unpack(json, "{s:i, s:s, s:i, s:i, s:o, s:I, s:s}", "code", &ret->code, "text",
+		    &words, "done", &done, "left", &left, "files", &files, "window", &window,
+		    "boot", &boot) < 0)
 		return false;
+	ret->window = (uint64_t)MAX(window, 0);
 	files_from_json(files, &ret->files);
 	copy(words, ret->text, sizeof(ret->text));
 	copy(boot, ret->boot, sizeof(ret->boot));
@@ -449,6 +452,7 @@ static void on_job_done(void *data, json_t *json)
 	memcpy(gpu, v->def.gpu, sizeof(gpu));
 	x->working = false;
 	if (result && json && result_from_json(json, result)) {
+		x->window = result->window ?: x->window;
 		event = result->code < 0 ? DIRECT_BAD : DIRECT_DONE;
 		if (x->state == DIRECT_CHECKING && event == DIRECT_DONE &&
 			!is_of_boot(v, result->boot))
@@ -470,18 +474,20 @@ static void on_job_done(void *data, json_t *json)
 	next_on_gpu(d, gpu);
 }
 
-/* How long its job may take at most. */
-static uint32_t job_limit_ms(const struct vgpu *v)
+uint32_t direct_limit_ms(const struct vgpu *v)
 {
 	const struct change_plan *plan = &v->direct->stored.plan;
+	/* What its driver told, and what the bus shows: either may be more, and both are bounded.
+	 */
+	uint64_t told = MIN(v->def.type.vram_mib, UINT64_MAX >> 20) << 20;
 	bool scrubs = v->direct->state == DIRECT_SCRUBBING || v->direct->state == DIRECT_RETIRING;
 	uint64_t ms = DIRECT_LOCK_MS + DIRECT_PLAN_MS;
 
 	/* Three requests for each change, and one to reset what it is about. */
 	ms += 4ull * VFIO_STEP_MS * plan->count;
 	if (scrubs)
-		ms += 2ull * scrub_limit_ms(v->def.type.vram_mib << 20);
-	return (uint32_t)MIN(ms, (uint64_t)UINT32_MAX / 1000);
+		ms += 2ull * scrub_limit_ms(MAX(told, v->direct->window));
+	return (uint32_t)MIN(ms, (uint64_t)UINT32_MAX);
 }
 
 static bool gpu_busy(const struct vgpud *d, const char *gpu)
@@ -526,7 +532,7 @@ void direct_work(struct vgpu *v)
 	*x->progress = (struct direct_progress){0};
 	x->working = true;
 	int r = child_start(
-		&v->d->children, v->d->event, job_main, v, job_limit_ms(v), on_job_done, v);
+		&v->d->children, v->d->event, job_main, v, direct_limit_ms(v), on_job_done, v);
 	x->working = r == 0;
 	if (r == 0)
 		x->late = 0;

@@ -71,6 +71,7 @@ struct direct_result {
 	uint32_t done, left;
 	char text[CHANGE_SENTENCE_MAX]; /* code < 0: why; else what was left as it is, or "" */
 	struct direct_files files;      /* that are there now */
+	uint64_t window;                /* bytes of its GPU's window, as the bus tells; 0: none */
 	char boot[STORED_BOOT_MAX];     /* of the node now */
 	struct direct_scrub_report scrub;
 	struct change_plan *plan; /* NULL: it is not a planning job; freed after the event */
@@ -113,6 +114,7 @@ struct direct {
 	bool touched; /* opened while the memory was emptied: what was zeroed may not be now */
 	bool held;    /* its undoing met somebody who has it open, and may write to it */
 	struct direct_scrub_report scrub;
+	uint64_t window; /* of its GPU, bytes: so much is emptied, whatever its type says */
 	unsigned attempts;
 	struct direct_progress *progress;
 };
@@ -133,7 +135,12 @@ void direct_work(struct vgpu *v);
 /* Does its state have one? */
 bool direct_has_job(enum direct_state state);
 
+/* How long the job of its state may take at most. */
+uint32_t direct_limit_ms(const struct vgpu *v);
+
 /* --- direct_scrub.c: in the job's process --- */
+/* Bytes of the window through which its GPU is emptied; 0: it has none, or none is emptied. */
+uint64_t direct_window(const struct vgpu *v);
 /*
  * Resets its functions and empties their memory. 0: all is clean, or it was not to be done; else
  * -errno and why.

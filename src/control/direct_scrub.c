@@ -94,6 +94,19 @@ static bool is_set_aside(const struct vgpu *v, struct direct_result *ret)
 	return false;
 }
 
+uint64_t direct_window(const struct vgpu *v)
+{
+	struct sysfs_troubles troubles = {0};
+	struct pci_device device;
+	const char *beyond;
+
+	if (v->def.method != METHOD_PASSTHROUGH ||
+		pci_read(&v->d->roots, v->direct->stored.plan.device, &device, &troubles) < 0)
+		return 0;
+	int bar = scrub_window(&device, &beyond);
+	return bar < 0 ? 0 : device.bars[bar].size;
+}
+
 static void report(const struct scrub_result *result, struct direct_scrub_report *ret)
 {
 	snprintf(ret->verdict, sizeof(ret->verdict), "%s", scrub_verdict_names[result->verdict]);
