@@ -92,27 +92,9 @@ static const char *on_release(struct device_process *d, struct packet *p)
 
 static const char *on_memory_done(struct device_process *d, struct packet *p)
 {
-	struct keeper *k = d->keeper;
 	const struct keeper_verdict *asked = (void *)p->payload;
-	struct keeper_verdict verdict = {.serial = asked->serial};
-	int r;
 
-	if (d->staging) /* it can have no other memory than its predecessor */
-		r = custody_has_claimed(&k->custody, &d->staged) ? 0 : -EPERM;
-	else
-		r = custody_claim_memory(&k->custody);
-	if (r == -EBUSY)
-		snprintf(verdict.reason, sizeof(verdict.reason),
-			"this VM already holds another vGPU (rule: one vGPU per VM)");
-	else if (r < 0)
-		snprintf(verdict.reason, sizeof(verdict.reason),
-			"the guest's memory cannot be claimed: %s", strerror(-r));
-	if (r < 0) {
-		control_event(k, "refused: %s", verdict.reason);
-		device_verdict(d, &verdict);
-	} else {
-		memory_changed(d, asked->serial);
-	}
+	memory_claim(d, asked->serial);
 	return NULL;
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "keeper/memory_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -320,14 +321,14 @@ static int custody_lock_file(struct custody *custody, dev_t dev, ino_t ino)
 }
 
 /* Moves the claim on that file from `old` to `locks`, or makes one. */
-static int custody_claim_file(struct custody *custody, const struct stat *file,
+static int custody_claim_file(struct custody *custody, const struct memory_look *file,
 	struct custody_lock *old, struct custody_lock *locks, unsigned *n_locks)
 {
 	for (unsigned i = 0; i < *n_locks; i++) {
-		if (locks[i].dev == file->st_dev && locks[i].ino == file->st_ino)
+		if (locks[i].dev == file->dev && locks[i].ino == file->ino)
 			return 0;
 	}
-	struct custody_lock lock = {.fd = -1, .dev = file->st_dev, .ino = file->st_ino};
+	struct custody_lock lock = {.fd = -1, .dev = file->dev, .ino = file->ino};
 	for (unsigned i = 0; i < KEEPER_MAX_MEMORY && lock.fd < 0; i++) {
 		if (old[i].fd >= 0 && old[i].dev == lock.dev && old[i].ino == lock.ino)
 			lock.fd = TAKE_FD(old[i].fd);
@@ -347,13 +348,13 @@ int custody_claim_memory(struct custody *custody)
 	int r = 0;
 
 	for (unsigned i = 0; i < KEEPER_MAX_MEMORY && r == 0; i++) {
-		struct stat file;
+		struct memory_look file;
 		const struct custody_item *item = custody_get(custody, KEEPER_CUSTODY_MEMORY, i);
 		if (!item)
 			continue;
-		r = fstat(item->fd, &file) < 0
-			    ? -errno
-			    : custody_claim_file(custody, &file, custody->locks, locks, &n_locks);
+		r = memory_file_look(item->fd, &file);
+		if (r == 0)
+			r = custody_claim_file(custody, &file, custody->locks, locks, &n_locks);
 	}
 	for (unsigned i = 0; i < KEEPER_MAX_MEMORY; i++) {
 		custody_unlock(custody, &custody->locks[i]);
@@ -366,11 +367,11 @@ int custody_claim_memory(struct custody *custody)
 	return r;
 }
 
-static bool custody_has_lock(const struct custody *custody, const struct stat *file)
+static bool custody_has_lock(const struct custody *custody, const struct memory_look *file)
 {
 	for (unsigned i = 0; i < KEEPER_MAX_MEMORY; i++) {
 		const struct custody_lock *lock = &custody->locks[i];
-		if (lock->fd >= 0 && lock->dev == file->st_dev && lock->ino == file->st_ino)
+		if (lock->fd >= 0 && lock->dev == file->dev && lock->ino == file->ino)
 			return true;
 	}
 	return false;
@@ -379,11 +380,11 @@ static bool custody_has_lock(const struct custody *custody, const struct stat *f
 bool custody_has_claimed(const struct custody *custody, const struct custody *staged)
 {
 	for (unsigned i = 0; i < KEEPER_MAX_MEMORY; i++) {
-		struct stat file;
+		struct memory_look file;
 		const struct custody_item *item = custody_get(staged, KEEPER_CUSTODY_MEMORY, i);
 		if (!item || item->state != CUSTODY_HELD)
 			continue;
-		if (fstat(item->fd, &file) < 0 || !custody_has_lock(custody, &file))
+		if (memory_file_look(item->fd, &file) < 0 || !custody_has_lock(custody, &file))
 			return false;
 	}
 	return true;

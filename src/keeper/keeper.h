@@ -93,6 +93,8 @@ struct device_process {
 	uint64_t sent;        /* messages it was sent */
 	struct keeper_verdict verdict; /* the newest, while verdict_waits */
 	bool verdict_waits;
+	uint32_t claim_serial;             /* of the MEMORY_DONE that is not looked at yet, */
+	bool claim_waits;                  /* while there is one: see memory_claim.h */
 	uint32_t memory_serial;            /* of the verdict that it waits for, */
 	bool memory_waits;                 /* while it does: see memory.h */
 	char failed_text[KEEPER_TEXT_MAX]; /* the last FAILED, or the last line on its stderr */

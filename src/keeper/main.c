@@ -34,6 +34,7 @@ static void keeper_on_timer(void *data)
 	watch_check_time(k, now);
 	shaders_check_time(k, now);
 	memory_check_time(k, now);
+	memory_claim_check_time(k, now);
 	if (fstat(STDERR_FILENO, &log) == 0 && S_ISREG(log.st_mode) &&
 		log.st_size > KEEPER_LOG_MAX && ftruncate(STDERR_FILENO, 0) < 0)
 		log_warning("the log cannot be shortened: %s", strerror(errno));
@@ -48,6 +49,7 @@ void keeper_set_timer(struct keeper *k)
 
 	next = MIN(next, MIN(takeover_next_time(k), watch_next_time(k)));
 	next = MIN(next, MIN(shaders_next_time(k), memory_next_time(k)));
+	next = MIN(next, memory_claim_next_time(k));
 
 	loop_set_timer(k->loop, next > now ? next - now : 0, keeper_on_timer, k);
 }

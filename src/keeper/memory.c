@@ -4,16 +4,14 @@
 #include "base/checked.h"
 #include "base/clock.h"
 #include "keeper/keeper.h"
+#include "keeper/memory_file.h"
 #include "keeper/memory_holder.h"
 #include "keeper/memory_process.h"
 
 #include <errno.h>
-#include <linux/magic.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
 #include <time.h>
 
 #define LATE_MS 3000u /* longer than the holder was given: it does not come back */
@@ -62,14 +60,11 @@ static bool file_among(const struct memory_file *file, const struct memory_file 
 }
 
 /* Of huge pages there is another stock than the node's memory, so none is missing there. */
-static uint64_t file_missing(const struct memory_file *file, const struct stat *st)
+static uint64_t file_missing(int fd, const struct memory_look *look)
 {
-	uint64_t there = (uint64_t)st->st_blocks * 512;
-	struct statfs fs;
-
-	if (fstatfs(file->fd, &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC)
+	if (memory_file_kind(fd) == MEMORY_FILE_HUGE || look->size <= look->there)
 		return 0;
-	return file->size > there ? file->size - there : 0;
+	return look->size - look->there;
 }
 
 /* 0 or -errno: more than can be added up, or it cannot be looked at. */
@@ -79,20 +74,19 @@ static int files_collect(const struct keeper *k, struct memory_files *ret)
 	for (unsigned i = 0; i < KEEPER_MAX_MEMORY; i++) {
 		const struct custody_item *item =
 			custody_get(&k->custody, KEEPER_CUSTODY_MEMORY, i);
-		struct stat st;
+		struct memory_look look;
 		if (!item)
 			continue;
-		if (fstat(item->fd, &st) < 0)
-			return -errno;
-		const struct memory_file file = {.dev = st.st_dev,
-			.ino = st.st_ino,
-			.size = (uint64_t)st.st_size,
-			.fd = item->fd};
+		int r = memory_file_look(item->fd, &look);
+		if (r < 0)
+			return r;
+		const struct memory_file file = {
+			.dev = look.dev, .ino = look.ino, .size = look.size, .fd = item->fd};
 		if (file_among(&file, ret->list, ret->n))
 			continue;
 		if (!checked_add(ret->bytes, file.size, &ret->bytes) || ret->bytes > INT64_MAX)
 			return -EOVERFLOW;
-		ret->missing += file_missing(&file, &st);
+		ret->missing += file_missing(item->fd, &look);
 		ret->list[ret->n++] = file;
 	}
 	return 0;
@@ -428,7 +422,7 @@ void memory_guest_gone(struct keeper *k)
 	m->state = KEEPER_MEMORY_NONE;
 	m->deadline = 0;
 	for (unsigned i = 0; i < KEEPER_PROCESSES; i++)
-		k->processes[i].memory_waits = false;
+		k->processes[i].memory_waits = k->processes[i].claim_waits = false;
 }
 
 void memory_status(const struct keeper *k, struct keeper_memory_status *ret)

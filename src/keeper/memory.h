@@ -25,6 +25,7 @@
  */
 
 #include "base/log.h"
+#include "keeper/memory_claim.h"
 #include "protocol/custody.h"
 #include "protocol/keeper_memory.h"
 
@@ -58,6 +59,7 @@ struct memory {
 	unsigned n_held;
 	uint64_t unsaid;          /* repaired since the last event about it */
 	struct log_limit notices; /* of those events */
+	struct memory_pace pace;  /* of device processes' words about it */
 	char refusal[KEEPER_MEMORY_TEXT];
 };
 

@@ -5,16 +5,15 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/parse.h"
+#include "keeper/memory_file.h"
 
 #include <errno.h>
-#include <linux/magic.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
+#include <unistd.h>
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
@@ -69,20 +68,25 @@ static int lock_refused(struct holder *h, const struct held *held, int code)
 
 static int held_check(struct holder *h, struct held *held)
 {
-	struct statfs fs;
-	struct stat file;
+	enum memory_file_kind kind = memory_file_kind(held->fd);
+	uint64_t page = (uint64_t)MAX(sysconf(_SC_PAGESIZE), 1L);
+	struct memory_look file;
 
-	if (fstat(held->fd, &file) < 0 || fstatfs(held->fd, &fs) < 0)
-		return holder_fail(
-			h, -errno, "its memory cannot be looked at: %s", strerror(errno));
-	if (!S_ISREG(file.st_mode) || (fs.f_type != TMPFS_MAGIC && fs.f_type != HUGETLBFS_MAGIC))
+	if (kind == MEMORY_FILE_OTHER)
 		return holder_fail(h, -EMEDIUMTYPE,
 			"its memory is a file on a disk, of which nothing can be locked (use "
 			"memory-backend-memfd, or source type='memfd')");
-	if (file.st_dev != held->dev || file.st_ino != held->ino ||
-		(uint64_t)file.st_size != held->size)
+	int r = memory_file_look(held->fd, &file);
+	if (r < 0)
+		return holder_fail(h, r, "its memory cannot be looked at: %s", strerror(-r));
+	if (file.dev != held->dev || file.ino != held->ino || file.size != held->size)
 		return holder_fail(h, -ESTALE, "a file of its memory changed its size meanwhile");
-	held->huge = fs.f_type == HUGETLBFS_MAGIC;
+	if (held->size % page)
+		return holder_fail(h, -EINVAL,
+			"a file of its memory has %llu bytes, and only whole pages of %llu can be "
+			"locked (give the VM a whole number of MiB)",
+			(unsigned long long)held->size, (unsigned long long)page);
+	held->huge = kind == MEMORY_FILE_HUGE;
 	return 0;
 }
 

@@ -8,12 +8,15 @@
 #include "base/checked.h"
 #include "base/clock.h"
 #include "base/process_times.h"
+#include "keeper/memory_claim.h"
+#include "keeper/memory_holder.h"
 #include "keeper/memory_smaps.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -568,6 +571,70 @@ static void test_file_on_a_disk(void **state)
 	vm_stop(&vm);
 }
 
+/* Its last page cannot be counted, so it is told at once, and why. */
+static void test_not_whole_pages(void **state)
+{
+	struct vm vm;
+	int fd = guest_memory(8 * MIB + 512);
+
+	vm_start(&vm);
+	set_mode(&vm, KEEPER_MEMORY_MUST, 0);
+	give(&vm, 0, fd, 8 * MIB);
+	ask(&vm);
+	bench_until_memory(&vm.b, KEEPER_MEMORY_ASKING);
+	uint64_t since = clock_ms();
+	grant(&vm, NULL);
+	expect_words(verdict(&vm), "has 8389120 bytes, and only whole pages of");
+	assert_true(clock_ms() - since < MEMORY_TIMEOUT_MS / 4);
+	assert_int_equal(there(fd), 0);
+	close(fd);
+	vm_stop(&vm);
+}
+
+/* How many there are, waiting for the first; *ret: the last of them. */
+static unsigned verdicts_now(struct vm *vm, unsigned wait_ms, struct keeper_verdict *ret)
+{
+	struct pollfd waits = {.fd = vm->f.channel, .events = POLLIN};
+	struct packet p;
+	unsigned n = 0;
+
+	for (; poll(&waits, 1, n ? 0 : (int)wait_ms) > 0; n++) {
+		uint32_t before = ret->serial;
+		fake_expect(&vm->f, KEEPER_DEVICE_VERDICT, &p);
+		memcpy(ret, p.payload, sizeof(*ret));
+		assert_true(ret->ok && ret->serial > before);
+	}
+	return n;
+}
+
+/* A device process that says the same over and over is looked after now and then. */
+static void test_said_over_and_over(void **state)
+{
+	const unsigned times = 40 * MEMORY_CLAIM_BURST;
+	struct keeper_verdict v = {0};
+	struct vm vm;
+	unsigned verdicts = 0;
+	int fd = guest_memory(8 * MIB);
+
+	vm_start(&vm);
+	give(&vm, 0, fd, 8 * MIB);
+	uint64_t since = clock_ms();
+	for (unsigned i = 0; i < times; i++) {
+		ask(&vm);
+		verdicts += verdicts_now(&vm, 0, &v);
+	}
+	while (v.serial != times) {
+		unsigned n = verdicts_now(&vm, LIMIT_MS, &v);
+		assert_true(n > 0);
+		verdicts += n;
+	}
+	uint64_t took = clock_ms() - since;
+	assert_true(verdicts <= MEMORY_CLAIM_BURST + took / MEMORY_CLAIM_MS + 1);
+	assert_true(client_open(vm.client));
+	close(fd);
+	vm_stop(&vm);
+}
+
 /* The last one: what it gives up does not come back. */
 static void test_limit(void **state)
 {
@@ -684,6 +751,8 @@ int main(void)
 		cmocka_unit_test(test_holder_is_killed),
 		cmocka_unit_test(test_turned_on_under_a_vm),
 		cmocka_unit_test(test_file_on_a_disk),
+		cmocka_unit_test(test_not_whole_pages),
+		cmocka_unit_test(test_said_over_and_over),
 		cmocka_unit_test(test_limit),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
