@@ -57,7 +57,7 @@ const struct verb verb_create = {.name = "create",
 		"vGPUs of one tenant share what their drivers compiled, so that a program need not "
 		"compile\nits shaders on each of them; give it to all vGPUs of one customer, and "
 		"to "
-		"no others'.\nWithout one, each user's programs have their own on this vGPU, and "
-		"VMs "
-		"none.",
+		"no others'.\nIt belongs to the user who named it first, while it has a vGPU or "
+		"left data in a GPU;\nonly root may name another's. Without one, each user's "
+		"programs have their own on this\nvGPU, and VMs none.",
 	.run = create};

@@ -34,8 +34,9 @@
 		"an array of type")                                                                \
 	X("GET", "/v1/vgpus", api_vgpu_list, "All vGPUs", "", "an array of vGPU")                  \
 	X("POST", "/v1/vgpus", api_vgpu_create, "Creates a vGPU; answers when it is ready",        \
-		"{name, gpu, type?, method?, tenant?, owner?}: owner: with mediate and "           \
-		"passthrough the user whose VM it is for; who asks if not given",                  \
+		"{name, gpu, type?, method?, tenant?, owner?}: tenant: one that the asking user "  \
+		"named first, or nobody (root: any); owner: with mediate and passthrough the "     \
+		"user whose VM it is for; who asks if not given",                                  \
 		"201 and the vGPU")                                                                \
 	X("GET", "/v1/vgpus/NAME", api_vgpu_show, "One vGPU", "", "vGPU")                          \
 	X("DELETE", "/v1/vgpus/NAME", api_vgpu_delete,                                             \

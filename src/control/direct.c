@@ -22,6 +22,7 @@
 
 #include "base/checked.h"
 #include "control/gpus.h"
+#include "control/tenant.h"
 #include "control/vgpu.h"
 
 #include <assert.h>
@@ -77,11 +78,11 @@ static enum direct_state end_with(struct vgpu *v, const struct error *err)
 {
 	struct vgpu_waiter done = v->direct->done;
 	struct vgpud *d = v->d;
-	char gpu[TYPES_NAME_MAX];
+	const struct definition def = v->def;
 
-	memcpy(gpu, v->def.gpu, sizeof(gpu));
 	vgpu_free(v);
-	vgpud_share_changed(d, gpu);
+	tenant_forget(d, &def);
+	vgpud_share_changed(d, def.gpu);
 	if (done.done)
 		done.done(done.data, err);
 	return ENDED;

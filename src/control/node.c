@@ -6,6 +6,7 @@
 #include "control/direct.h"
 #include "control/gpu_rules.h"
 #include "control/slice_types.h"
+#include "control/tenant.h"
 #include "control/vgpu.h"
 #include "host/headroom.h"
 
@@ -271,6 +272,10 @@ int vgpu_create(struct vgpud *d, const struct vgpu_request *request, vgpu_done d
 	if (r < 0)
 		return error_set(err, -r, "%s: no UUID: %s (try again)", what, strerror(-r));
 	sd_id128_to_uuid_string(id, def.uuid);
+	if (def.tenant[0])
+		r = tenant_name(d, def.tenant, request->asker_uid, what, err);
+	if (r < 0)
+		return r;
 	return direct ? direct_create(d, &def, &owner, done, data, what, err)
 		      : vgpu_begin(d, &def, done, data, what, err);
 }

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STORE_VERSION 7
+#define STORE_VERSION 8
 #define STORE_BUSY_MS 2000
 
 /* Only GPUs of which there is something to remember: store_gpu.c. */
@@ -39,6 +39,11 @@
 	"CREATE TABLE IF NOT EXISTS node (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, "     \
 	"WITHOUT ROWID;"
 
+/* Who may name a tenant: store_tenant.c. */
+#define TENANTS_TABLE                                                                              \
+	"CREATE TABLE IF NOT EXISTS tenants (name TEXT PRIMARY KEY, uid INTEGER NOT NULL) "        \
+	"STRICT, WITHOUT ROWID;"
+
 static const char schema[] =
 	"BEGIN;"
 	"CREATE TABLE vgpus ("
@@ -48,7 +53,7 @@ static const char schema[] =
 	" heads INTEGER NOT NULL, moving_to TEXT NOT NULL, moves_before INTEGER NOT NULL,"
 	" tenant TEXT NOT NULL)"
 	" STRICT, WITHOUT ROWID;" GPUS_TABLE_3 GPUS_COLUMNS_5 PLANS_TABLES_6 NODE_TABLE
-	"PRAGMA user_version = 7;"
+		TENANTS_TABLE "PRAGMA user_version = 8;"
 	"COMMIT;";
 
 /* From each version to the next, or further; each is done whole or not at all. */
@@ -76,6 +81,14 @@ static const char *const steps[STORE_VERSION] = {
 	      "COMMIT;",
 	/* Version 6 knew nothing of the node. */
 	[6] = "BEGIN;" NODE_TABLE "PRAGMA user_version = 7;"
+	      "COMMIT;",
+	/* Version 7 let anybody name any tenant; whose those were is not known, so they are root's.
+	   A GPU's leftovers are a tenant's, or, with a space, those of a vGPU without one. */
+	[7] = "BEGIN;" TENANTS_TABLE "INSERT OR IGNORE INTO tenants SELECT DISTINCT tenant, 0 FROM "
+	      "vgpus WHERE tenant != '';"
+	      "INSERT OR IGNORE INTO tenants SELECT DISTINCT left_by, 0 FROM gpus"
+	      " WHERE left_by != '' AND instr(left_by, ' ') = 0;"
+	      "PRAGMA user_version = 8;"
 	      "COMMIT;",
 };
 

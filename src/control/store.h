@@ -14,6 +14,8 @@
 #include "base/error.h"
 #include "control/types.h"
 
+#include <sys/types.h>
+
 enum phase { PHASE_CREATING, PHASE_DEFINED, PHASE_DELETING, PHASE_COUNT };
 
 struct definition {
@@ -64,6 +66,20 @@ int store_set_mode(struct store *store, const char *gpu, const char *mode, const
 	struct error *err);
 int store_set_left(struct store *store, const char *gpu, const char *left_by, const char *what,
 	struct error *err);
+
+/* Who may name a tenant, and whether its data may be in a GPU's memory. */
+struct store_tenant {
+	bool known;
+	uid_t uid;
+	bool left;
+};
+int store_get_tenant(
+	struct store *store, const char *name, struct store_tenant *ret, struct error *err);
+int store_set_tenant(
+	struct store *store, const char *name, uid_t uid, const char *what, struct error *err);
+int store_delete_tenant(struct store *store, const char *name, const char *what, struct error *err);
+/* Those of no vGPU that is stored, and of no GPU's leftovers, are nobody's any more. */
+int store_clean_tenants(struct store *store, const char *what, struct error *err);
 
 /* What is noted of the node under that key; "": nothing. Longer ones are cut. */
 int store_get_node(struct store *store, const char *key, char *ret, size_t size, struct error *err);

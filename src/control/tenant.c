@@ -85,10 +85,11 @@ static bool folder_used(const struct vgpud *d, const char *name)
 	return false;
 }
 
-void tenant_forget(const struct vgpud *d, const struct definition *def)
+void tenant_forget(struct vgpud *d, const struct definition *def)
 {
 	char name[TENANT_FOLDER_MAX];
 
+	tenant_let_go(d, def->tenant);
 	folder_name(def, name, sizeof(name));
 	if (!d->shaders_dir[0] || folder_used(d, name))
 		return;
@@ -101,7 +102,10 @@ void tenant_clean(const struct vgpud *d)
 {
 	DIR *dir = d->shaders_dir[0] ? opendir(d->shaders_dir) : NULL;
 	const struct dirent *entry;
+	struct error err;
 
+	if (d->store && store_clean_tenants(d->store, "start", &err) < 0)
+		log_warning("%s", err.text);
 	while (dir && (entry = readdir(dir))) {
 		const char *name = entry->d_name;
 		bool ours = !strncmp(name, "tenant-", 7) || !strncmp(name, "vgpu-", 5);

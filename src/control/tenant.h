@@ -14,8 +14,17 @@
 /* The folder of `def`'s tenant, made if it is not there; "": nothing is shared or kept. */
 void tenant_folder(const struct vgpud *d, const struct definition *def, char *ret, size_t size);
 /* A vGPU of that definition is no more: its folder goes unless another one is of that tenant. */
-void tenant_forget(const struct vgpud *d, const struct definition *def);
-/* At start: folders that no vGPU has, and all when nothing shall be kept, are removed. */
+void tenant_forget(struct vgpud *d, const struct definition *def);
+/*
+ * A vGPU of that tenant is about to be made by that user, which from now on may name it, if nobody
+ * else does. -EPERM, whose it is, and what to do; -ENOSPC, -EIO: the database.
+ */
+int tenant_name(
+	struct vgpud *d, const char *tenant, uid_t asker, const char *what, struct error *err);
+/* Anybody may name it from now on, unless it has something left. */
+void tenant_let_go(struct vgpud *d, const char *tenant);
+/* At start: tenants and folders that no vGPU has, and all when nothing shall be kept, are removed.
+ */
 void tenant_clean(const struct vgpud *d);
 
 #endif

@@ -569,6 +569,37 @@ def test_another_users_process_cannot_be_bound():
         assert " 403 " in done.stdout and "not one of yours" in done.stdout
 
 
+def test_a_tenant_is_the_users_who_named_it_first():
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    alice, bob = (["setpriv", "--reuid", uid, "--regid", uid, "--groups", "daemon"]
+                  for uid in ("12346", "12347"))
+
+    def create(name, prefix):
+        return node.ctl("create", name, "--gpu", "soft0", "--type", "soft0-128", "--tenant", "acme",
+                        prefix=prefix)
+
+    with Node("group = daemon\n") as node:
+        os.chmod(node.dir, 0o755)
+        if subprocess.run(alice + ["test", "-x", os.path.join(BIN, "vgpuctl")]).returncode:
+            pytest.skip("another user cannot reach the build folder")
+        assert create("a", alice).returncode == 0
+        assert create("c", ()).returncode == 0  # root may name any
+        for restarted in range(2):
+            said = create("b", bob)
+            assert said.returncode == 1 and \
+                "the tenant acme is another user's (uid 12346), who named it first (" in said.stderr
+            if not restarted:
+                node.kill()
+                node.start()
+        assert [v["name"] for v in node.json("list")] == ["a", "c"]
+        node.good("delete", "a")
+        assert create("b", bob).returncode == 1
+        node.good("delete", "c")
+        assert create("b", bob).returncode == 0  # it has nothing any more
+        assert "(uid 12347)" in create("a", alice).stderr
+
+
 @pytest.mark.parametrize("mask", ["022", "077"])
 def test_the_group_keeps_its_access(mask):
     """Whatever vgpud's umask is, and whoever took the folders from the group meanwhile."""

@@ -2,6 +2,7 @@
 /* Tenants in the database, and their folders. */
 #include "control/tenant.h"
 
+#include <errno.h>
 #include <ftw.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -136,6 +137,115 @@ static void test_a_database_without_tenants(void **state)
 	assert_int_equal(rows.n, 1);
 }
 
+/* ---- who may name one ---- */
+
+static void open_place(struct place *p)
+{
+	struct error err;
+
+	assert_int_equal(store_open(p->db, &p->d.store, &err), 0);
+}
+
+static void close_place(struct place *p)
+{
+	store_close(p->d.store);
+	p->d.store = NULL;
+}
+
+static int name_as(struct place *p, const char *tenant, uid_t uid, struct error *err)
+{
+	return tenant_name(&p->d, tenant, uid, "create x", err);
+}
+
+static bool known(const struct place *p, const char *tenant, uid_t uid)
+{
+	struct store_tenant stored;
+	struct error err;
+
+	assert_int_equal(store_get_tenant(p->d.store, tenant, &stored, &err), 0);
+	return stored.known && stored.uid == uid;
+}
+
+/* Neither is whoever runs this. */
+#define ALICE 3000000001u
+#define BOB   3000000002u
+
+static void test_a_tenant_is_whose_named_it_first(void **state)
+{
+	struct place *p = *state;
+	struct vgpu a = {.def = definition("a", "blue")};
+	struct error err;
+
+	open_place(p);
+	assert_int_equal(name_as(p, "blue", ALICE, &err), 0);
+	p->d.vgpus = &a;
+	assert_int_equal(name_as(p, "blue", ALICE, &err), 0);
+	assert_int_equal(name_as(p, "blue", BOB, &err), -EPERM);
+	assert_string_equal(err.text,
+		"create x: the tenant blue is another user's (uid 3000000001), who named it first "
+		"(choose another name, or have root create it)");
+	assert_int_equal(name_as(p, "green", BOB, &err), 0);
+	/* These may, and it stays hers. */
+	assert_int_equal(name_as(p, "blue", 0, &err), 0);
+	assert_int_equal(name_as(p, "blue", geteuid(), &err), 0);
+	close_place(p);
+	open_place(p);
+	assert_int_equal(name_as(p, "blue", BOB, &err), -EPERM);
+	tenant_let_go(&p->d, "blue"); /* it has a vGPU */
+	assert_true(known(p, "blue", ALICE));
+	p->d.vgpus = NULL;
+	tenant_let_go(&p->d, "blue");
+	assert_false(known(p, "blue", ALICE));
+	assert_int_equal(name_as(p, "blue", BOB, &err), 0);
+	p->d.vgpus = &a;
+	assert_int_equal(name_as(p, "blue", ALICE, &err), -EPERM);
+	close_place(p);
+}
+
+/* Its last vGPU is gone, and what it left in a GPU is not. */
+static void test_a_tenant_that_left_something(void **state)
+{
+	struct place *p = *state;
+	struct error err;
+
+	open_place(p);
+	assert_int_equal(name_as(p, "blue", ALICE, &err), 0);
+	assert_int_equal(store_set_left(p->d.store, "gpu-03:00.0", "blue", "t", &err), 0);
+	tenant_let_go(&p->d, "blue");
+	assert_int_equal(store_clean_tenants(p->d.store, "t", &err), 0);
+	assert_int_equal(name_as(p, "blue", BOB, &err), -EPERM);
+	assert_int_equal(name_as(p, "blue", ALICE, &err), 0);
+	assert_int_equal(store_set_left(p->d.store, "gpu-03:00.0", "", "t", &err), 0);
+	assert_int_equal(name_as(p, "blue", BOB, &err), 0);
+	assert_int_equal(store_clean_tenants(p->d.store, "t", &err), 0);
+	assert_false(known(p, "blue", BOB)); /* no vGPU of it was stored */
+	close_place(p);
+}
+
+static void test_tenants_of_before_are_roots(void **state)
+{
+	struct place *p = *state;
+	const struct definition a = definition("a", ""), b = definition("b", "blue");
+	struct error err;
+
+	insert(p->db, &a);
+	insert(p->db, &b);
+	open_place(p);
+	assert_int_equal(store_set_left(p->d.store, "gpu-03:00.0", "green", "t", &err), 0);
+	assert_int_equal(store_set_left(p->d.store, "gpu-04:00.0", "a 11111111-2", "t", &err), 0);
+	close_place(p);
+	run_sql(p->db, "DROP TABLE tenants; PRAGMA user_version = 7;");
+	open_place(p);
+	assert_true(known(p, "blue", 0) && known(p, "green", 0));
+	assert_false(known(p, "a 11111111-2", 0) || known(p, "", 0));
+	assert_int_equal(name_as(p, "green", BOB, &err), -EPERM);
+	assert_non_null(strstr(err.text, "(root)"));
+	/* Edited: nobody's number. */
+	run_sql(p->db, "UPDATE tenants SET uid = -7;");
+	assert_true(known(p, "green", 0));
+	close_place(p);
+}
+
 /* ---- folders ---- */
 
 static bool there(const struct place *p, const char *name)
@@ -210,6 +320,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
 			test_a_database_without_tenants, place_make, place_end),
+		cmocka_unit_test_setup_teardown(
+			test_a_tenant_is_whose_named_it_first, place_make, place_end),
+		cmocka_unit_test_setup_teardown(
+			test_a_tenant_that_left_something, place_make, place_end),
+		cmocka_unit_test_setup_teardown(
+			test_tenants_of_before_are_roots, place_make, place_end),
 		cmocka_unit_test_setup_teardown(
 			test_it_goes_with_the_last_vgpu, place_make, place_end),
 		cmocka_unit_test_setup_teardown(
