@@ -2,6 +2,7 @@
 /* The node's ledger, made anew from what keepers and hooks said whenever it is needed. */
 #include "control/memory_private.h"
 
+#include "base/checked.h"
 #include "host/headroom.h"
 #include "protocol/handover.h"
 
@@ -77,15 +78,32 @@ static int ledger_put_vgpu(struct ledger *ledger, const struct vgpu *v)
 	return ledger_put(ledger, &entry);
 }
 
-/* One that also holds a vGPU's memory is in the ledger by that, which is what was verified. */
-static int ledger_put_told(struct ledger *ledger, const struct memory_vm *vm, bool overcommitted)
+/* What the domain of that name has pinned by a vGPU whose hardware it has open. */
+static uint64_t pinned_by_domain(const struct vgpud *d, const char *domain)
 {
-	bool reserves = overcommitted && vm->kind != LEDGER_VM;
+	for (const struct vgpu *v = d->vgpus; v; v = v->next) {
+		const char *name = v->vm.pid ? domain_name(v) : NULL;
+		if (name && !strcmp(name, domain))
+			return v->vm.pinned;
+	}
+	return 0;
+}
+
+/*
+ * One that also holds a vGPU's memory is in the ledger by that, which is what was verified. What is
+ * pinned is reserved, whatever was asked for: with a whole GPU that becomes all of it, and where
+ * the definition says <locked/> all of QEMU's own as well.
+ */
+static int ledger_put_told(struct ledger *ledger, const struct vgpud *d, const struct memory_vm *vm)
+{
+	uint64_t held = pinned_by_domain(d, vm->name);
+	bool asked = memory_is_overcommitted(d) && vm->kind != LEDGER_VM;
 	bool pinned = vm->kind != LEDGER_VGPU && vm->stage == MEMORY_VM_RUNNING;
+	bool all = held >= vm->bytes || (held && vm->kind == LEDGER_PASSTHROUGH);
 	struct ledger_entry entry = {.kind = vm->kind,
-		.reserves = reserves,
-		.bytes = vm->bytes,
-		.missing = reserves && !pinned ? vm->bytes : 0};
+		.reserves = asked || all,
+		.bytes = MAX(vm->bytes, held),
+		.missing = asked && !pinned ? vm->bytes : 0};
 
 	memcpy(entry.name, vm->name, sizeof(entry.name));
 	return ledger_find(ledger, vm->name) ? 0 : ledger_put(ledger, &entry);
@@ -113,7 +131,7 @@ int memory_ledger(const struct vgpud *d, struct ledger *ret)
 		r = r < 0 ? r : code;
 	}
 	for (const struct memory_vm *vm = d->memory ? d->memory->vms : NULL; vm; vm = vm->next) {
-		code = ledger_put_told(ret, vm, memory_is_overcommitted(d));
+		code = ledger_put_told(ret, d, vm);
 		r = r < 0 ? r : code;
 	}
 	for (const struct vgpu *v = d->vgpus; v; v = v->next) {

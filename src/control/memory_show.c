@@ -2,6 +2,8 @@
 /* The node's memory as JSON. */
 #include "control/memory_private.h"
 
+#include "base/checked.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,13 +74,20 @@ static json_t *show_holder(const struct vgpu *v)
 		(json_int_t)s->holes, "repaired_mib", mib(s->repaired));
 }
 
-/* VFIO pins what it maps, and all of a VM's memory is mapped when it runs. */
+/*
+ * VFIO pins what it maps, and all of a VM's memory is mapped when it runs. What is pinned beyond
+ * the memory that its definition gives it (<locked/>) is QEMU's own.
+ */
 static json_t *show_direct(const struct vgpu *v)
 {
+	const struct memory_vm *told = memory_vms_find(v->d->memory, memory_vm_name(v));
+	uint64_t bytes = told ? told->bytes : v->vm.pinned;
+
 	return json_pack("{s:o, s:s, s:s, s:o, s:o, s:s, s:n, s:i, s:i}", "vm",
 		text(memory_vm_name(v)), "vgpu", v->def.name, "kind",
-		ledger_kind_names[memory_kind(v)], "memory_mib", mib(v->vm.pinned), "locked_mib",
-		mib(v->vm.pinned), "state", "pinned", "verified_ms", "holes", 0, "repaired_mib", 0);
+		ledger_kind_names[memory_kind(v)], "memory_mib", mib(bytes), "locked_mib",
+		mib(MIN(v->vm.pinned, bytes)), "state", "pinned", "verified_ms", "holes", 0,
+		"repaired_mib", 0);
 }
 
 static json_t *show_told(const struct memory_vm *vm)

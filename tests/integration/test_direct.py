@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from control_node import ROOT, Node, until
+from test_memory import DOMAIN, PCI, hook
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 from fakekernel import FakeKernel, Refusal, gpu_files  # noqa: E402
@@ -216,6 +217,38 @@ def test_its_pinned_memory_is_reserved(host):
         assert (vm["memory_mib"], vm["locked_mib"], vm["state"]) == (512, 512, "pinned")
         host.leave(held)
         until(lambda: node_memory(node) == ([], 0))
+
+
+@pytest.mark.parametrize("lck, pin, rss, locked, reserved", [
+    (0, 0, 900, 0, 0),            # it has opened the file and mapped nothing
+    (300, 0, 310, 300, 1024),     # on its way to all of it
+    (2174, 0, 1150, 1024, 1150),  # type1 counts what <locked/> has locked a second time
+    (1150, 1024, 1150, 1024, 1150),  # iommufd counts beside it
+])
+def test_a_domain_with_its_memory_locked(host, lck, pin, rss, locked, reserved):
+    """<memoryBacking><locked/> under passthrough: QEMU locks its own memory too, which is not the
+    VM's, and the node has not; libvirt's hook and the open file tell of one and the same VM."""
+    host.tree.put("proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable: 6291456 kB\n")
+    xml = DOMAIN % ("web", 1024, "<memoryBacking><locked/></memoryBacking>", PCI)
+    with host.node() as node:
+        make(node)
+        for operation in ("prepare", "started"):
+            assert hook(node, "web", operation, xml).returncode == 0
+        shown = node.json("node", "show")
+        assert [(v["vm"], v["kind"], v["locked_mib"]) for v in shown["vms"]] == \
+            [("web", "passthrough", 0)]
+        host.pins(4711, VmLck=lck, VmPin=pin, VmRSS=rss)
+        held = host.hold()
+        until(lambda: node.state("a") == "bound")
+        shown = until(lambda: (lambda s: s["reserved_mib"] == reserved and s)(
+            node.json("node", "show")))
+        (vm,) = shown["vgpu_vms"]
+        assert (vm["vm"], vm["memory_mib"], vm["locked_mib"]) == ("web", 1024, locked)
+        assert shown["vms"] == [] and shown["known_vms_mib"] == max(1024, reserved)
+        host.leave(held)
+        until(lambda: node.state("a") == "ready")
+        assert hook(node, "web", "release", xml).returncode == 0
+        assert node_memory(node) == ([], 0) and node.json("node", "show")["vms"] == []
 
 
 @pytest.mark.parametrize("status", ["", "VmLck: -1 kB\n", "VmLck:\nVmRSS:\n", "VmLck",
