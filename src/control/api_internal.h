@@ -46,6 +46,9 @@ void api_call_free(struct api_call *call);
 /* api_advise.c */
 void api_advise(struct api *api, struct http_request *request, const char *name);
 
+/* api_create.c */
+void api_vgpu_create(struct api *api, struct http_request *request, const char *name);
+
 /* api_gpu.c; `name` is that of a GPU. */
 const struct gpu *api_find_gpu(struct api *api, struct http_request *request, const char *name);
 void api_gpu_show(struct api *api, struct http_request *request, const char *name);
@@ -71,7 +74,6 @@ void api_samples(struct api *api, struct http_request *request, const char *name
 void api_vgpu_list(struct api *api, struct http_request *request, const char *name);
 void api_vgpu_show(struct api *api, struct http_request *request, const char *name);
 void api_vgpu_stats(struct api *api, struct http_request *request, const char *name);
-void api_vgpu_create(struct api *api, struct http_request *request, const char *name);
 void api_vgpu_delete(struct api *api, struct http_request *request, const char *name);
 void api_vgpu_screenshot(struct api *api, struct http_request *request, const char *name);
 void api_vgpu_qemu_args(struct api *api, struct http_request *request, const char *name);

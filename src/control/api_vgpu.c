@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests about one vGPU, but for those about its state (api_state.c). */
+/* Requests about one vGPU, but for its creation (api_create.c) and its state (api_state.c). */
 #include "control/api_internal.h"
 
 #include "base/cleanup.h"
@@ -40,41 +40,7 @@ void api_vgpu_stats(struct api *api, struct http_request *request, const char *n
 		http_reply_json(request, 200, render_stats(v));
 }
 
-/* --- create, delete --- */
-
-static void on_vgpu_created(void *data, const struct error *err)
-{
-	struct api_call *call = data;
-	const struct vgpu *v = vgpud_find_vgpu(call->api->d, call->name);
-
-	api_call_end(call, err, 201, err ? NULL : v ? render_vgpu(v) : json_object());
-}
-
-void api_vgpu_create(struct api *api, struct http_request *request, const char *name)
-{
-	struct vgpu_request create = {0};
-	struct error err = {0};
-	json_error_t where;
-	json_t *body = http_json(request, &err);
-
-	if (!body) {
-		http_reply_error(request, &err);
-		return;
-	}
-	if (json_unpack_ex(body, &where, JSON_STRICT, "{s:s, s:s, s?s, s?s, s?s, s?s}", "name",
-		    &create.name, "gpu", &create.gpu, "type", &create.type, "method",
-		    &create.method, "tenant", &create.tenant, "owner", &create.owner) < 0) {
-		error_set(&err, EINVAL, "create: %s (see docs/api.md)", where.text);
-		http_reply_error(request, &err);
-		return;
-	}
-	create.asker_uid = http_peer(request)->uid;
-	create.asker_gid = http_peer(request)->gid;
-	struct api_call *call = api_call_new(api, request, create.name);
-	if (call)
-		api_call_started(
-			call, vgpu_create(api->d, &create, on_vgpu_created, call, &err), &err);
-}
+/* --- delete --- */
 
 static void on_vgpu_deleted(void *data, const struct error *err)
 {

@@ -2,7 +2,6 @@
 #include "control/vgpud.h"
 
 #include "base/checked.h"
-#include "base/parse.h"
 #include "control/direct.h"
 #include "control/gpu_rules.h"
 #include "control/slice_types.h"
@@ -11,7 +10,6 @@
 #include "host/headroom.h"
 
 #include <errno.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -209,33 +207,19 @@ static int admit_memory(const struct vgpud *d, const char *what, struct error *e
 		(unsigned long long)d->config.min_free_mib);
 }
 
-/* Who may open the VFIO file: the one named, else who asks. */
-static int request_owner(const struct vgpud *d, const struct vgpu_request *request,
-	const char *what, struct plan_owner *ret, struct error *err)
+/* Who may open the VFIO files: the one named, else who asks. */
+static int request_owner(const struct vgpu_request *request, const char *what,
+	struct plan_owner *ret, struct error *err)
 {
-	uint64_t uid = request->asker_uid;
-	const struct passwd *user = NULL;
+	uid_t uid = request->owned ? request->owner_uid : request->asker_uid;
 
-	if (request->owner) {
-		user = getpwnam(request->owner);
-		if (user)
-			uid = user->pw_uid;
-		else if (!parse_number(request->owner, 10, UINT32_MAX - 1, &uid))
-			return error_set(err, ENOENT,
-				"%s: there is no user '%.32s' on this node (give a name or a "
-				"number)",
-				what, request->owner);
-		if (uid != request->asker_uid && request->asker_uid != 0 &&
-			request->asker_uid != geteuid())
-			return error_set(err, EPERM,
-				"%s: hardware can be given to another user by root and vgpud's own "
-				"user only (leave --owner out, or run it as root)",
-				what);
-	}
-	*ret = (struct plan_owner){.uid = (uint32_t)uid,
-		.gid = user             ? user->pw_gid
-		       : request->owner ? (gid_t)uid
-					: request->asker_gid,
+	if (uid != request->asker_uid && request->asker_uid != 0 && request->asker_uid != geteuid())
+		return error_set(err, EPERM,
+			"%s: hardware can be given to another user by root and vgpud's own user "
+			"only (leave --owner out, or run it as root)",
+			what);
+	*ret = (struct plan_owner){.uid = uid,
+		.gid = request->owned ? request->owner_gid : request->asker_gid,
 		.mode = DIRECT_OWNER_MODE};
 	return 0;
 }
@@ -254,7 +238,7 @@ int vgpu_create(struct vgpud *d, const struct vgpu_request *request, vgpu_done d
 	int r = request_check(d, request, what, &def, err);
 	bool direct = method_is_direct(def.method);
 	if (r == 0 && direct)
-		r = request_owner(d, request, what, &owner, err);
+		r = request_owner(request, what, &owner, err);
 	else if (r == 0)
 		r = admit_memory(d, what, err);
 	if (r < 0)

@@ -181,9 +181,9 @@ struct vgpu_request {
 	const char *type;   /* NULL: what the GPU carries, else its default */
 	const char *method; /* NULL: the GPU's default */
 	const char *tenant; /* NULL: none */
-	const char *owner;  /* mediate, passthrough: whose VM it is for, a name or number; NULL: */
-	uid_t asker_uid;
-	gid_t asker_gid;
+	bool owned;         /* mediate, passthrough: it is for a VM of `owner`, not of who asks */
+	uid_t owner_uid, asker_uid;
+	gid_t owner_gid, asker_gid;
 };
 /* Checks now; what passes is created and `done` called when it is ready or has failed. */
 int vgpu_create(struct vgpud *d, const struct vgpu_request *request, vgpu_done done, void *data,

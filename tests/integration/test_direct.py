@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """vGPUs whose VM owns hardware, on a constructed node with a kernel of its own."""
 import os
+import pwd
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 import pytest
 
-from control_node import ROOT, Node, until
+from control_node import BIN, ROOT, Node, until
 from test_memory import DOMAIN, PCI, hook
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
@@ -120,6 +123,42 @@ def make(node, name="a", gpu=GPU, *more):
 
 def texts(node):
     return [e["text"] for e in node.json("events")]
+
+
+def test_an_owner_by_name(host):
+    with host.node() as node:
+        assert make(node, "a", GPU, "--owner", "daemon")["owner_uid"] == pwd.getpwnam("daemon").pw_uid
+        assert host.files() == {7: (pwd.getpwnam("daemon").pw_uid, 0o600)}
+        for name in ("nobody-is-called-so", "x" * 1000, "0x10"):
+            said = node.refused("create", "b", "--gpu", OTHER, "--method", "passthrough",
+                                "--owner", name)
+            assert "there is no user '%s' on this node" % name[:32] in said
+        assert [v["name"] for v in node.json("list")] == ["a"]
+
+
+def test_a_directory_of_users_that_does_not_answer(host):
+    """vgpud goes on meanwhile. Its /etc/passwd is a pipe here that nobody writes to."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("no mount namespaces here")
+    pipe = host.tree.path("passwd")
+    os.mkfifo(pipe)
+    prefix = ["unshare", "-m", "sh", "-c", 'mount --bind %s /etc/passwd && exec "$@"' % pipe, "sh"]
+    with host.node(prefix=prefix) as node:
+        asking = subprocess.Popen(
+            [os.path.join(BIN, "vgpuctl"), "create", "a", "--gpu", GPU, "--method", "passthrough",
+             "--owner", "somebody"], env=node.env, stderr=subprocess.PIPE, text=True)
+        try:
+            for _ in range(20):
+                began = time.monotonic()
+                node.good("list")
+                assert time.monotonic() - began < 5 and asking.poll() is None
+                time.sleep(0.02)
+            assert make(node, "b", OTHER, "--owner", "1234")["owner_uid"] == 1234  # nobody is asked
+            _, said = asking.communicate(timeout=30)
+            assert "directory of users does not answer (give the user's number)" in said
+        finally:
+            asking.kill()
+            asking.wait()
 
 
 def test_there_and_back(host):
