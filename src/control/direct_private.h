@@ -129,14 +129,24 @@ void direct_tell(struct vgpu *v, const struct error *err);
 /* The same change in the plan of another vGPU; NULL: nobody else stands on it. */
 const struct change *direct_shared(const struct vgpu *v, const struct change *change);
 
-/* --- direct_job.c --- */
+/* --- direct_work.c --- */
 /* Starts the job of its state, or has it wait for its turn. */
 void direct_work(struct vgpu *v);
-/* Does its state have one? */
-bool direct_has_job(enum direct_state state);
-
 /* How long the job of its state may take at most. */
 uint32_t direct_limit_ms(const struct vgpu *v);
+
+/* --- direct_job.c --- */
+/* Does that state have one? */
+bool direct_has_job(enum direct_state state);
+/* Was its plan made for that start of the node? */
+bool direct_is_of_boot(const struct vgpu *v, const char *boot);
+/* In the job's process: does it; `data` is the vGPU. */
+json_t *direct_job(const void *data);
+
+/* --- direct_wire.c: a result on its way from the job's process to vgpud --- */
+json_t *direct_result_to_json(const struct direct_result *result);
+/* False: the job came to nothing that it should. `ret->plan` is the caller's to free. */
+bool direct_result_from_json(json_t *json, struct direct_result *ret);
 
 /* --- direct_scrub.c: in the job's process --- */
 /* Bytes of the window through which its GPU is emptied; 0: it has none, or none is emptied. */
