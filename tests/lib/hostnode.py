@@ -4,7 +4,9 @@ several kinds, run by Debian's kernel. Its root is this machine's, read-only, so
 those that were built here; /mnt is its own. A script runs in it and what it prints comes back.
 
 A line "@monitor COMMAND" that the script prints goes to the monitor of the machine's QEMU, which
-then does to its hardware what only hardware could do: break a link, pull a card."""
+then does to its hardware what only hardware could do: break a link, pull a card.
+
+VGPU_NODE_LOG=FOLDER in the environment: what each machine prints, as it does, with the seconds."""
 import json
 import os
 import shutil
@@ -12,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import cache
@@ -78,15 +81,22 @@ class _Monitor:
             self.socket.close()
 
 
-def _converse(process, monitor, limit_s):
+def _log_of(name):
+    folder = os.environ.get("VGPU_NODE_LOG")
+    return open(os.path.join(folder, name + ".log") if folder else os.devnull, "a", buffering=1)
+
+
+def _converse(process, monitor, limit_s, log):
     """What it prints until it ends, and whether it had to be ended."""
     late = threading.Event()
     timer = threading.Timer(limit_s, lambda: (late.set(), process.kill()))
     lines = []
+    began = time.monotonic()
     timer.start()
     try:
         for line in process.stdout:
             lines.append(line.decode(errors="replace").replace("\r", ""))
+            log.write(f"{time.monotonic() - began:7.2f} {lines[-1]}")
             if lines[-1].startswith("@monitor "):
                 monitor.say(lines[-1].removeprefix("@monitor ").strip())
         process.wait()
@@ -100,11 +110,13 @@ def _converse(process, monitor, limit_s):
 
 
 class HostNode:
-    """What machines are started from; run() starts one."""
+    """What machines are started from; run() starts one. Several threads may."""
 
     def __init__(self, say=print):
         self.qemu = qemu.prepare(say)
         self.kernel = kernel.prepare(say, MODULES, "node-kernel")
+        self.lock = threading.Lock()
+        self.running, self.stopped = set(), False
 
     def kernel_release(self):
         return (self.kernel / "release").read_text().strip()
@@ -128,10 +140,27 @@ class HostNode:
                     raise
         return self._run(script, *args, **kwargs)
 
+    def stop(self):
+        """Ends the machines that run: their run() fails, and so do later ones."""
+        with self.lock:
+            self.stopped = True
+            for process in self.running:
+                process.kill()
+
+    def _start(self, command):
+        with self.lock:
+            if self.stopped:
+                raise NodeFailed("no more machines are started")
+            process = subprocess.Popen(
+                command, env=self.qemu.environment(), stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            self.running.add(process)
+        return process
+
     def _run(self, script, devices=IOMMU, append="intel_iommu=on", limit_s=120, gpus=DEVICES,
-             acpi_hotplug=False, cpus=2):
+             acpi_hotplug=False, cpus=2, name="node"):
         """devices: the IOMMU, and others beside the gpus. cpus: 1 where buses are reset while others
-        work, which is where that happens."""
+        work, which is where that happens. name: for its log."""
         folder = Path(tempfile.mkdtemp(prefix="vgn"))
         try:
             (folder / "initrd").write_bytes(self.archive(script))
@@ -145,10 +174,13 @@ class HostNode:
                 "console=ttyS0 quiet loglevel=1 panic=-1 iommu=pt mitigations=off " + append,
                 "-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
                 "-device", "virtio-9p-pci,fsdev=root,mount_tag=root,addr=2", *gpus]
-            process = subprocess.Popen(
-                command, env=self.qemu.environment(), stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-            text, late = _converse(process, _Monitor(folder / "monitor"), limit_s)
+            process = self._start(command)
+            try:
+                with _log_of(name) as log:
+                    text, late = _converse(process, _Monitor(folder / "monitor"), limit_s, log)
+            finally:
+                with self.lock:
+                    self.running.discard(process)
         finally:
             shutil.rmtree(folder)
         if late:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs inside the node: direct_kill.py GPU OPERATION STRIDE FUNCTION...
+"""Runs inside the node: direct_kill.py METHOD GPU OPERATION STRIDE [FUNCTION...]
 
-Kills vgpud at each STRIDE-th point of an operation on a GPU in passthrough (create, or delete) and
+Kills vgpud at each STRIDE-th point of an operation on a GPU (METHODS and OPERATIONS name what) and
 has the next one go on; after each, what is listed, what is stored and what the kernel shows must
-agree. Prints one line of JSON."""
+agree. Prints one line of JSON, and before it, one a point, that a sweep goes on."""
 import json
 import os
 import socket
@@ -16,6 +16,9 @@ import time
 RUN, STATE = "/mnt/r", "/mnt/s"
 TRANSIENT = ("creating", "starting", "stopping", "deleting", "scrubbing")
 OWNER = 1234
+MOST = 400  # points of one operation; it has fewer
+SECRET = "what-A-drew"
+MDEV = "/sys/bus/mdev/devices"
 
 
 class Gone(Exception):
@@ -40,9 +43,10 @@ def ask(method, path, body=None):
     except OSError:
         raise Gone() from None
     head, _, payload = answer.partition(b"\r\n\r\n")
-    if not head:
-        raise Gone()
-    return int(head.split()[1]), json.loads(payload)
+    try:
+        return int(head.split()[1]), json.loads(payload)
+    except (IndexError, ValueError):
+        raise Gone() from None  # in the middle of a word
 
 
 def start(kill_at=None):
@@ -68,19 +72,14 @@ def stop(process):
     process.wait()
 
 
-def kernel_shows(functions):
+def files():
+    """Who may use which group."""
     found = {}
-    for address in functions:
-        at = "/sys/bus/pci/devices/" + address
-        driver = os.path.basename(os.readlink(at + "/driver")) if os.path.islink(at + "/driver") else ""
-        with open(at + "/driver_override") as f:
-            found[address] = [driver, f.read().strip().replace("(null)", "")]
-    files = {}
     for name in sorted(os.listdir("/dev/vfio")):
         if name.isdigit():
             file = os.stat("/dev/vfio/" + name)
-            files[name] = [file.st_uid, stat.S_IMODE(file.st_mode)]
-    return found, files
+            found[name] = [file.st_uid, stat.S_IMODE(file.st_mode)]
+    return found
 
 
 def stored():
@@ -92,48 +91,145 @@ def stored():
         db.close()
 
 
-def settled():
+def until(condition, what):
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        listed = ask("GET", "/v1/vgpus")[1]
-        if not any(v["state"] in TRANSIENT for v in listed):
-            return listed
+        said = condition()
+        if said is not None:
+            return said
         time.sleep(0.05)
-    raise AssertionError("it does not settle")
+    raise AssertionError(what)
 
 
-def check(before, functions):
+def settled():
+    def listed():
+        found = ask("GET", "/v1/vgpus")[1]
+        return None if any(v["state"] in TRANSIENT for v in found) else found
+    return until(listed, "it does not settle")
+
+
+def in_state(state):
+    until(lambda: True if ask("GET", "/v1/vgpus/a")[1]["state"] == state else None,
+          "it does not become " + state)
+
+
+class Passthrough:
+    """The GPU's functions go to vfio-pci and back."""
+
+    def __init__(self, gpu, functions):
+        self.functions = functions
+        self.body = {"gpu": gpu, "method": "passthrough"}
+
+    def offered(self):
+        """At once."""
+
+    def shows(self):
+        found = {}
+        for address in self.functions:
+            at = "/sys/bus/pci/devices/" + address
+            driver = os.path.basename(os.readlink(at + "/driver")) if os.path.islink(at + "/driver") else ""
+            with open(at + "/driver_override") as f:
+                found[address] = [driver, f.read().strip().replace("(null)", "")]
+        return found, files()
+
+    def right(self, now):
+        """Of what is shown while its vGPU is there."""
+        return (all(d[0] == "vfio-pci" for d in now[0].values()) and
+                list(now[1].values()) == [[OWNER, 0o600]])
+
+    def secrets(self):
+        """How often a new tenant would find what the old one drew."""
+        for function in self.functions:
+            run("vfio_change", "take", function)
+        found = json.loads(run("vfio_client", self.functions[0], "find", SECRET).splitlines()[-1])
+        for function in self.functions:
+            run("vfio_change", "give", function)
+        return found.get("found", 0)
+
+
+class Mediate:
+    """A mediated device is made and removed; one made by hand is nobody's business."""
+
+    def __init__(self, gpu, _):
+        self.gpu, self.kind = gpu, gpu.removeprefix("mdev-") + "-small"
+        self.body = {"gpu": gpu, "type": gpu + "-" + self.kind}
+
+    def offered(self):
+        def there():
+            types = ask("GET", "/v1/types?gpu=" + self.gpu)[1]
+            return True if any(t["name"] == self.body["type"] for t in types) else None
+        until(there, "it does not offer " + self.kind)
+
+    def shows(self):
+        found = sorted(os.path.basename(os.readlink("%s/%s/mdev_type" % (MDEV, uuid)))
+                       for uuid in os.listdir(MDEV))
+        return found, files()
+
+    def right(self, now):
+        return now[0] == [self.kind] and list(now[1].values()) == [[OWNER, 0o600]]
+
+
+METHODS = {"passthrough": Passthrough, "mediate": Mediate}
+
+
+def run(*words):
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def check(thing, before):
     """True: the vGPU is there, and all of it; False: nothing is."""
     listed = settled()
     names, left = stored()
-    now = kernel_shows(functions)
+    now = thing.shows()
     assert names == [v["name"] for v in listed], (names, listed)
     if not listed:
         assert now == before and not left, (now, before, left)
         return False
     assert listed[0]["state"] == "ready", listed
-    assert all(d[0] == "vfio-pci" for d in now[0].values()), now
-    assert list(now[1].values()) == [[OWNER, 0o600]], now
+    assert thing.right(now), now
     return True
 
 
-def create(gpu):
-    return ask("POST", "/v1/vgpus", {"name": "a", "gpu": gpu, "method": "passthrough",
-                                     "owner": str(OWNER)})
+def create(thing):
+    thing.offered()
+    code, said = ask("POST", "/v1/vgpus", dict(thing.body, name="a", owner=str(OWNER)))
+    assert code == 201, said
 
 
-def one_point(gpu, operation, at, before, functions):
-    """False: vgpud was not killed: there is no such point."""
-    if operation == "delete":
-        process = start()
-        code, said = create(gpu)
-        assert code == 201, said
-        stop(process)
+def use(thing):
+    """A VM comes and goes, and leaves something behind."""
+    settled()
+    holder = subprocess.Popen(["vfio_client", thing.functions[0], "write", SECRET, "hold", "30"],
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "holding\n"
+        in_state("bound")
+    finally:
+        holder.kill()
+        holder.communicate(timeout=20)
+    in_state("ready")
+
+
+def delete(_):
+    settled()
+    code, said = ask("DELETE", "/v1/vgpus/a")
+    assert code == 200, said
+
+
+# What is there before, and what is done.
+OPERATIONS = {"create": (False, create), "scrub": (True, use), "delete": (True, delete)}
+
+
+def one_point(process, thing, operation, at, before):
+    """Whether vgpud was killed (else there is no such point), and the vgpud that runs afterwards."""
+    there, act = OPERATIONS[operation]
+    if there:
+        create(thing)
+    stop(process)
     process = None
     try:
         process = start(at)
-        code, said = create(gpu) if operation == "create" else (settled(), ask("DELETE", "/v1/vgpus/a"))[1]
-        assert code < 300, said
+        act(thing)
         reached = False
         stop(process)
     except Gone:
@@ -141,30 +237,36 @@ def one_point(gpu, operation, at, before, functions):
             process.wait(20)
         reached = True
     process = start()
-    try:
-        if check(before, functions):
-            code, said = ask("DELETE", "/v1/vgpus/a")
-            assert code == 200, said
-        assert not check(before, functions)
-    finally:
+    if check(thing, before):
+        delete(thing)
+    assert not check(thing, before)
+    if operation == "scrub":
         stop(process)
-    return reached
+        assert thing.secrets() == 0, "what its VM drew is still there"
+        assert thing.shows() == before
+        process = start()
+    return reached, process
 
 
 def main():
-    gpu, operation, stride = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    functions = sys.argv[4:]
-    before = kernel_shows(functions)
+    method, gpu, operation, stride = sys.argv[1:5]
+    thing = METHODS[method](gpu, sys.argv[5:])
+    before = thing.shows()
     points, began, wrong = [], time.monotonic(), []
-    for at in range(1, 200, stride):
+    process = start()
+    for at in range(1, MOST, int(stride)):
         try:
-            if not one_point(gpu, operation, at, before, functions):
+            reached, process = one_point(process, thing, operation, at, before)
+            if not reached:
                 break
             points.append(at)
+            print("%s %s: point %d, %.0f s" % (gpu, operation, at, time.monotonic() - began), flush=True)
         except (AssertionError, Gone) as failed:
-            wrong.append([at, repr(failed)])
+            with open("/mnt/log") as log:
+                wrong.append([at, repr(failed), log.read()[-1000:]])
             break
-    print(json.dumps({"points": points, "wrong": wrong, "took_s": time.monotonic() - began}))
+    process.kill()
+    print("sweep " + json.dumps({"points": points, "wrong": wrong, "took_s": time.monotonic() - began}))
 
 
 main()

@@ -4,6 +4,7 @@ comes and goes."""
 import hostnode
 import pytest
 from hostnode import answers
+from machines import Boot
 
 BOCHS, VGA, VIRTIO, ATI = "gpu-01:00.0", "gpu-02:00.0", "gpu-03:00.0", "gpu-00:05.0"
 
@@ -38,10 +39,23 @@ names again
 echo "events $(vgpuctl --json events | tr -d '\\n')"
 """
 
+# Nodes that cannot pass a GPU through: their IOMMU, and what the kernel is told of it.
+CANNOT = {"iommu-missing": ([], ""), "iommu-disabled": (hostnode.IOMMU, "intel_iommu=off"),
+          "no-interrupt-remapping": (["-device", "intel-iommu,intremap=off,caching-mode=on"],
+                                     "intel_iommu=on")}
+
+
+def cannot(condition):
+    devices, append = CANNOT[condition]
+    return lambda node: Boot(PREAMBLE + "show bochs gpu-01:00.0\n", devices=devices, append=append)
+
+
+BOOTS = {"seen": lambda node: Boot(EVERYTHING), **{name: cannot(name) for name in CANNOT}}
+
 
 @pytest.fixture(scope="module")
-def seen(machine):
-    return answers(machine.run(EVERYTHING))
+def seen(printed):
+    return answers(printed("seen"))
 
 
 def conditions(gpu, method):
@@ -106,12 +120,8 @@ def test_the_kernel_says_what_comes_and_goes(seen):
         BOCHS + ": the GPU is back, its driver is bochs-drm"]
 
 
-@pytest.mark.parametrize("iommu, append, condition", [
-    ([], "", "iommu-missing"),
-    (hostnode.IOMMU, "intel_iommu=off", "iommu-disabled"),
-    (["-device", "intel-iommu,intremap=off,caching-mode=on"], "intel_iommu=on",
-     "no-interrupt-remapping")])
-def test_nodes_that_cannot(machine, iommu, append, condition):
-    seen = answers(machine.run(PREAMBLE + "show bochs gpu-01:00.0\n", iommu, append))
+@pytest.mark.parametrize("condition", CANNOT)
+def test_nodes_that_cannot(printed, condition):
+    seen = answers(printed(condition))
     assert condition in conditions(seen["bochs"], "passthrough")
     assert not possible(seen["bochs"], "passthrough")

@@ -9,6 +9,7 @@ import initrd
 import mediated
 import pytest
 from hostnode import answers
+from machines import Boot
 
 PF = "0000:04:00.0"
 VFS = [f"0000:04:00.{n}" for n in range(1, 5)]
@@ -200,30 +201,39 @@ ask types-after type list mdev-mbochs
 """
 
 
-def run(machine, script):
-    env = machine.qemu.environment()
-    words = [f"{key}={env[key]}" for key in ("LD_LIBRARY_PATH", "QEMU_MODULE_DIR") if key in env]
-    nested = ["env", *words, machine.qemu.binary, *machine.qemu.data_arguments()]
-    preamble = PREAMBLE.format(busybox=initrd.busybox(), qemu=" ".join(map(str, nested)),
-                               modules=mediated.prepare(machine.kernel_release(), print))
-    seen = answers(machine.run(preamble + script, [*hostnode.IOMMU, *NVME], limit_s=240))
+def boot(script):
+    def make(node):
+        env = node.qemu.environment()
+        words = [f"{key}={env[key]}" for key in ("LD_LIBRARY_PATH", "QEMU_MODULE_DIR") if key in env]
+        nested = ["env", *words, node.qemu.binary, *node.qemu.data_arguments()]
+        preamble = PREAMBLE.format(busybox=initrd.busybox(), qemu=" ".join(map(str, nested)),
+                                   modules=mediated.prepare(node.kernel_release(), print))
+        return Boot(preamble + script, devices=[*hostnode.IOMMU, *NVME], limit_s=240)
+    return make
+
+
+BOOTS = {"mdev": boot(MDEV), "sriov": boot(SRIOV), "verbs": boot(VERBS)}
+
+
+def seen_in(lines):
+    seen = answers(lines)
     assert "qemu-failed" not in seen, seen["qemu-failed"]
     return seen
 
 
 @pytest.fixture(scope="module")
-def mdev(machine):
-    return run(machine, MDEV)
+def mdev(printed):
+    return seen_in(printed("mdev"))
 
 
 @pytest.fixture(scope="module")
-def sriov(machine):
-    return run(machine, SRIOV)
+def sriov(printed):
+    return seen_in(printed("sriov"))
 
 
 @pytest.fixture(scope="module")
-def verbs(machine):
-    return run(machine, VERBS)
+def verbs(printed):
+    return seen_in(printed("verbs"))
 
 
 def done(answer, changes):

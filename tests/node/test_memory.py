@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hostnode import answers
+from machines import Boot
 
 PAGES = Path(__file__).resolve().parent / "memory_pages.py"
 
@@ -55,10 +56,12 @@ setpriv --reuid=65534 --regid=65534 --clear-groups vgpuctl node overcommit on 2>
 kill $(jobs -p) 2>/dev/null
 """
 
+BOOTS = {"seen": lambda node: Boot(SCRIPT, limit_s=240)}
+
 
 @pytest.fixture(scope="module")
-def seen(machine):
-    return answers(machine.run(SCRIPT, limit_s=240))
+def seen(printed):
+    return answers(printed("seen"))
 
 
 def test_only_private_memory_is_merged(seen):

@@ -8,6 +8,7 @@ import hostnode
 import nested
 import pytest
 from hostnode import answers
+from machines import Boot
 
 BOCHS, VGA, VIRTIO, ATI = "0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:00:05.0"
 SECRET = "what-A-drew"
@@ -76,11 +77,29 @@ ask gone between scrub {BOCHS}
 echo "events $(vgpuctl --json events | tr -d '\\n')"
 """
 
+# With ACPI hot-plug the port's link stays down after a reset of its bus.
+NO_RESET = f"""
+echo bus > /sys/bus/pci/devices/{VIRTIO}/reset_method
+ask bus between reset {VIRTIO}
+echo flr > /sys/bus/pci/devices/{VIRTIO}/reset_method
+ask flr between reset {VIRTIO}
+"""
+
+BOOTS = {
+    "lines": lambda node: Boot(PREAMBLE + nested.shell(node) + TENANTS + NESTED + EVENTS, gpus=AER,
+                               cpus=1),
+    "no_reset": lambda node: Boot(PREAMBLE + NO_RESET, acpi_hotplug=True, cpus=1),
+}
+
 
 @pytest.fixture(scope="module")
-def lines(machine):
-    return machine.run(PREAMBLE + nested.shell(machine) + TENANTS + NESTED + EVENTS, gpus=AER,
-                       cpus=1)
+def lines(printed):
+    return printed("lines")
+
+
+@pytest.fixture(scope="module")
+def no_reset(printed):
+    return answers(printed("no_reset"))
 
 
 @pytest.fixture(scope="module")
@@ -165,15 +184,7 @@ def test_one_that_is_pulled(seen):
     assert seen["gone"]["code"] == -errno.ENODEV and "not on this node" in seen["gone"]["text"]
 
 
-def test_a_reset_that_fails(machine):
-    """With ACPI hot-plug the port's link stays down after a reset of its bus."""
-    script = PREAMBLE + f"""
-echo bus > /sys/bus/pci/devices/{VIRTIO}/reset_method
-ask bus between reset {VIRTIO}
-echo flr > /sys/bus/pci/devices/{VIRTIO}/reset_method
-ask flr between reset {VIRTIO}
-"""
-    seen = answers(machine.run(script, acpi_hotplug=True, cpus=1))
-    assert seen["bus"]["code"] == -errno.ENOTTY and seen["bus"]["took_ms"] >= 1000
-    assert "it was reset (bus) and did not come back in time" in seen["bus"]["text"]
-    assert seen["flr"]["code"] == 0 and seen["flr"]["answers"]
+def test_a_reset_that_fails(no_reset):
+    assert no_reset["bus"]["code"] == -errno.ENOTTY and no_reset["bus"]["took_ms"] >= 1000
+    assert "it was reset (bus) and did not come back in time" in no_reset["bus"]["text"]
+    assert no_reset["flr"]["code"] == 0 and no_reset["flr"]["answers"]

@@ -5,6 +5,7 @@ import errno
 import hostnode
 import pytest
 from hostnode import answers
+from machines import Boot
 
 KINDS = {"0000:01:00.0": "bochs-drm", "0000:02:00.1": "snd_hda_intel", "0000:03:00.0": "virtio-pci",
          "0000:00:05.0": "aty128fb", "0000:04:00.0": "nvme"}
@@ -34,10 +35,20 @@ change take-alone take 0000:02:00.1
 change give-alone give 0000:02:00.1
 """
 
+BOOTS = {
+    "seen": lambda node: Boot(SCRIPT, devices=[*hostnode.IOMMU, *NVME]),
+    "no_iommu": lambda node: Boot(PREAMBLE + "change x take 0000:01:00.0\n", devices=[], append=""),
+}
+
 
 @pytest.fixture(scope="module")
-def seen(machine):
-    return answers(machine.run(SCRIPT, [*hostnode.IOMMU, *NVME]))
+def seen(printed):
+    return answers(printed("seen"))
+
+
+@pytest.fixture(scope="module")
+def no_iommu(printed):
+    return answers(printed("no_iommu"))["x"]
 
 
 @pytest.mark.parametrize("address, driver", KINDS.items())
@@ -66,7 +77,6 @@ def test_one_that_nobody_has(seen):
     assert (seen["give-alone"]["code"], seen["give-alone"]["driver"]) == (0, "snd_hda_intel")
 
 
-def test_without_an_iommu_all_is_undone(machine):
-    seen = answers(machine.run(PREAMBLE + "change x take 0000:01:00.0\n", [], ""))["x"]
-    assert seen["code"] == -errno.ENXIO and seen["taken_back"]
-    assert seen["driver"] == "bochs-drm" and "IOMMU group" in seen["text"]
+def test_without_an_iommu_all_is_undone(no_iommu):
+    assert no_iommu["code"] == -errno.ENXIO and no_iommu["taken_back"]
+    assert no_iommu["driver"] == "bochs-drm" and "IOMMU group" in no_iommu["text"]

@@ -5,11 +5,9 @@ The bounds are wide: other processes run on this node too, and a client that wai
 does not always want its part. `./dev bench` is where shares are measured.
 """
 import os
-import subprocess
-import sys
 import time
 
-from conftest import VTEST_CLIENT
+from without_vgpud import no_guest_waits
 
 WARM_UP_S, MEASURE_S, CLIENT_S = 1.0, 3.0, 12
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -129,24 +127,4 @@ def test_no_guest_waits_for_vgpud(node, scene):
     node.create("b", type_name="light")
     node.ctl("gpu", "policy", "soft0", "equal-share")
     scene("a", CLIENT_S)
-    socket = node.run_dir / "vgpus" / "b" / "vtest.sock"
-    with subprocess.Popen([sys.executable, VTEST_CLIENT, socket, "ping", "0.002"],
-                          stdout=subprocess.PIPE, text=True) as client:
-        time.sleep(WARM_UP_S)
-        times = []
-        for _ in range(3):
-            begin = time.monotonic_ns()
-            node.kill()
-            time.sleep(0.2)
-            node.start()
-            time.sleep(0.3)
-            times.append((begin, time.monotonic_ns()))
-            time.sleep(0.7)
-        client.terminate()
-        asked = [line.split() for line in client.stdout.read().splitlines()]
-    asked = [(int(line[0]), float(line[1])) for line in asked if len(line) == 2]
-    during = [ms for at, ms in asked if any(begin <= at <= end for begin, end in times)]
-    otherwise = [ms for at, ms in asked if not any(begin <= at <= end for begin, end in times)]
-    assert len(during) > 100 and len(otherwise) > 100
-    # Other processes of this node may make anybody wait, then at other times too.
-    assert max(during) < max(50, 2 * max(otherwise)), (max(during), max(otherwise))
+    no_guest_waits(node, "b", "ping", 100)

@@ -6,12 +6,12 @@ are wide, as in test_policies.py: other processes run on this node too.
 """
 import os
 import subprocess
-import sys
 import time
 
 import pytest
-from conftest import SCENE, VTEST_CLIENT, ConfinedNode, cache
+from conftest import SCENE, ConfinedNode, cache
 from test_policies import cpu_s, measure
+from without_vgpud import no_guest_waits
 
 CLIENT_S, WARM_UP_S = 14, 1.5
 ROGUE = cache.BUILD / "tests" / "sharing" / "vgpu-device-rogue"
@@ -174,36 +174,11 @@ def test_moved_under_slices(node, begin):
     assert all(client.poll() is None for client in clients)
 
 
-def asked(client):
-    lines = [line.split() for line in client.stdout.read().splitlines()]
-    return [(int(line[0]), float(line[1])) for line in lines if len(line) == 2]
-
-
 def test_no_guest_waits_for_vgpud(node, begin):
     """vgpud is killed and restarted while one draws and another submits a little all the time."""
     node.create("b", type_name="light")
     begin(node, "equal-share", {"a": "light"})
-    socket = node.run_dir / "vgpus" / "b" / "vtest.sock"
-    with subprocess.Popen([sys.executable, VTEST_CLIENT, socket, "submit", "0.002"],
-                          stdout=subprocess.PIPE, text=True) as client:
-        time.sleep(WARM_UP_S)
-        times = []
-        for _ in range(3):
-            at = time.monotonic_ns()
-            node.kill()
-            time.sleep(0.2)
-            node.start()
-            time.sleep(0.3)
-            times.append((at, time.monotonic_ns()))
-            time.sleep(0.7)
-        client.terminate()
-        answers = asked(client)
-    during = [ms for at, ms in answers if any(begin <= at <= end for begin, end in times)]
-    otherwise = [ms for at, ms in answers if not any(begin <= at <= end for begin, end in times)]
-    assert len(during) > 50 and len(otherwise) > 50
-    print(f"longest answer: {max(during):.1f} ms without vgpud, {max(otherwise):.1f} ms with it")
-    # Other processes of this node may make anybody wait, then at other times too.
-    assert max(during) < max(50, 2 * max(otherwise)), (max(during), max(otherwise))
+    no_guest_waits(node, "b", "submit", 50)
 
 
 def rate(node, name, seconds=3):
