@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -57,63 +58,70 @@ static bool fdinfo_sum(const char *text, const char *key, uint64_t *ret)
 	return any;
 }
 
-static bool usage_has_client(const struct drm_usage *usage, uint64_t client)
+/* By the name of what it is open on, which asks no driver. */
+static bool is_drm(int fds, const char *name)
 {
-	char text[FDINFO_MAX];
-	uint64_t id;
+	char target[PATH_MAX];
+	ssize_t n = readlinkat(fds, name, target, sizeof(target) - 1);
 
-	for (unsigned i = 0; i < usage->n; i++) {
-		if (fdinfo_read(usage->fds[i], text, sizeof(text)) &&
-			fdinfo_sum(text, client_key, &id) && id == client)
-			return true;
-	}
-	return false;
+	target[n < 0 ? 0 : n] = '\0';
+	const char *slash = strrchr(target, '/');
+	return slash && (!strncmp(slash, "/renderD", 8) || !strncmp(slash, "/card", 5));
 }
 
-/* Takes in one descriptor of the process, if it is a client of its own. */
-static void usage_add(struct drm_usage *usage, int dir, const char *name)
+static int open_folder(const char *proc, pid_t pid, const char *name)
 {
-	char text[FDINFO_MAX];
-	uint64_t client, ns;
+	char path[128];
 
-	cleanup_close int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || !fdinfo_read(fd, text, sizeof(text)) ||
-		!fdinfo_sum(text, client_key, &client) || !fdinfo_sum(text, engine_key, &ns) ||
-		usage_has_client(usage, client))
-		return;
-	usage->fds[usage->n++] = TAKE_FD(fd);
+	snprintf(path, sizeof(path), "%.80s/%d/%s", proc, (int)pid, name);
+	return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
 bool drm_usage_open(const char *proc, pid_t pid, struct drm_usage *ret)
 {
+	cleanup_close int infos = open_folder(proc, pid, "fdinfo");
+	int fds = open_folder(proc, pid, "fd");
+	DIR *dir = fds < 0 ? NULL : fdopendir(fds);
 	const struct dirent *entry;
-	char path[128];
 
 	*ret = (struct drm_usage){0};
-	snprintf(path, sizeof(path), "%.80s/%d/fdinfo", proc, (int)pid);
-	DIR *dir = opendir(path);
 	while (dir && ret->n < DRM_USAGE_FILES && (entry = readdir(dir))) {
-		if (entry->d_name[0] != '.')
-			usage_add(ret, dirfd(dir), entry->d_name);
+		if (!is_drm(fds, entry->d_name))
+			continue;
+		int fd = openat(infos, entry->d_name, O_RDONLY | O_CLOEXEC);
+		if (fd >= 0)
+			ret->fds[ret->n++] = fd;
 	}
 	if (dir)
 		closedir(dir);
+	else
+		close_fd(&fds);
 	return ret->n != 0;
+}
+
+static bool is_known(const uint64_t *clients, unsigned n, uint64_t client)
+{
+	while (n > 0 && clients[n - 1] != client)
+		n--;
+	return n > 0;
 }
 
 bool drm_usage_read(const struct drm_usage *usage, uint64_t *ret_ns)
 {
+	uint64_t clients[DRM_USAGE_FILES], client, ns;
 	char text[FDINFO_MAX];
-	uint64_t ns;
+	unsigned n = 0;
 
 	*ret_ns = 0;
 	for (unsigned i = 0; i < usage->n; i++) {
 		if (!fdinfo_read(usage->fds[i], text, sizeof(text)) ||
-			!fdinfo_sum(text, engine_key, &ns))
-			return false;
+			!fdinfo_sum(text, client_key, &client) ||
+			!fdinfo_sum(text, engine_key, &ns) || is_known(clients, n, client))
+			continue;
+		clients[n++] = client;
 		*ret_ns += ns;
 	}
-	return usage->n != 0;
+	return n != 0;
 }
 
 void drm_usage_close(struct drm_usage *usage)

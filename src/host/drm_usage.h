@@ -12,19 +12,22 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define DRM_USAGE_FILES 8
+#define DRM_USAGE_FILES 16
 
 struct drm_usage {
-	int fds[DRM_USAGE_FILES]; /* fdinfo files, one for each client of the driver */
+	int fds[DRM_USAGE_FILES]; /* fdinfo files; several may be of one client of the driver */
 	unsigned n;
 };
 
 /*
- * Finds the DRM descriptors of that process below `proc` ("/proc"). False: there are none, its
- * driver does not tell, or we may not ask; `ret` is empty then.
+ * Finds the DRM descriptors of that process below `proc` ("/proc"), without asking their driver
+ * anything. False: there are none, or we may not look; `ret` is empty then.
  */
 bool drm_usage_open(const char *proc, pid_t pid, struct drm_usage *ret);
-/* Adds up all engines, ns. False: nothing could be read. Allocates nothing. */
+/*
+ * Asks the driver, which may keep us waiting for as long as it likes: adds up all engines of each
+ * client, ns. False: it does not tell, of none. Allocates nothing.
+ */
 bool drm_usage_read(const struct drm_usage *usage, uint64_t *ret_ns);
 void drm_usage_close(struct drm_usage *usage); /* of an empty one, too */
 
