@@ -2,6 +2,7 @@
 #include "control/share.h"
 
 #include "base/checked.h"
+#include "control/share_groups.h"
 #include "control/share_stop.h"
 #include "control/vgpud.h"
 
@@ -10,27 +11,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SHARE_NAME           256
 #define SHARE_WEIGHT_LARGEST 400u /* with all that is added to it about what the kernel knows */
-#define SHARE_LIGHT          25u  /* times its weight: see share_balance.c */
 #define SHARE_SWEEP_MS       500u
 #define SHARE_PERIOD_US                                                                            \
 	10000u /* a limited process waits at most about so long for its next part                  \
 		*/
 
 _Static_assert(TYPES_INSTANCES <= SCHED_VGPUS_MAX, "all vGPUs of a GPU can be scheduled");
-
-/* --- names of groups; with what stands before them none is one of the kernel's own files --- */
-
-static void gpu_group(const struct vgpud *d, const char *gpu, char *ret, size_t size)
-{
-	snprintf(ret, size, "%s-%s", d->share.base, gpu);
-}
-
-static void vgpu_group(const struct vgpu *v, char *ret, size_t size)
-{
-	snprintf(ret, size, "%s-%s/vgpu-%s", v->d->share.base, v->def.gpu, v->def.name);
-}
 
 /* FNV-1a: vgpuds with run directories of their own have groups of their own. */
 static uint32_t hash(const char *text)
@@ -92,56 +79,9 @@ static void share_limit(
 
 /* --- groups --- */
 
-struct sweep {
-	struct vgpud *d;
-	const struct gpu *gpu;
-};
-
-static bool share_keeps(void *data, const char *entry)
-{
-	const struct sweep *sweep = data;
-	const struct vgpu *v =
-		strncmp(entry, "vgpu-", 5) == 0 ? vgpud_find_vgpu(sweep->d, entry + 5) : NULL;
-
-	return v && sweep->d->share.by == SHARE_BY_GROUPS &&
-	       sweep->gpu->sched.policy != SCHED_BEST_EFFORT &&
-	       !strcmp(v->def.gpu, sweep->gpu->name);
-}
-
-void vgpud_share_sweep(struct vgpud *d)
-{
-	char name[SHARE_NAME];
-
-	for (size_t i = 0; d->share.usable && i < d->n_gpus; i++) {
-		struct sweep sweep = {d, &d->gpus[i]};
-		gpu_group(d, sweep.gpu->name, name, sizeof(name));
-		if (!cgroup_exists(&d->share.cgroup, name))
-			continue;
-		cgroup_sweep(&d->share.cgroup, name, share_keeps, &sweep);
-		cgroup_remove(&d->share.cgroup, name);
-	}
-}
-
-/*
- * The GPU's group competes with the other processes of this node, its guests' among them, as its
- * vGPUs would without groups: as so many processes with a thread on each CPU.
- */
-static int share_set_gpu(const struct vgpud *d, const struct gpu *gpu, size_t n_vgpus)
-{
-	uint64_t weight = (uint64_t)CGROUP_WEIGHT_1 * n_vgpus * d->share.cpus;
-	struct cgroup_cpu cpu = {.weight = (uint32_t)MIN(weight, CGROUP_WEIGHT_MAX)};
-	char name[SHARE_NAME];
-
-	gpu_group(d, gpu->name, name, sizeof(name));
-	int r = cgroup_make(&d->share.cgroup, name);
-	return r < 0 ? r : cgroup_set(&d->share.cgroup, name, &cpu);
-}
-
 static uint32_t share_weight(const struct vgpu *v)
 {
 	uint64_t weight = (uint64_t)v->share.weight * v->share.gain / SHARE_GAIN_ONE;
-
-	weight *= v->share.light ? SHARE_LIGHT : 1;
 
 	return (uint32_t)MAX(MIN(weight, CGROUP_WEIGHT_MAX), 1u);
 }
@@ -150,13 +90,11 @@ static int share_set_vgpu(const struct vgpu *v, const struct gpu *gpu,
 	const struct sched_entitlement *due, size_t n_vgpus)
 {
 	struct cgroup_cpu cpu = {.weight = share_weight(v)};
-	char name[SHARE_NAME];
 
-	vgpu_group(v, name, sizeof(name));
 	if (due->cap < SCHED_WHOLE)
 		share_limit(gpu, vgpud_share_cpus(v->d), due->cap, n_vgpus, &cpu);
-	int r = cgroup_make(&v->d->share.cgroup, name);
-	return r < 0 ? r : cgroup_set(&v->d->share.cgroup, name, &cpu);
+	int r = share_groups_set_vgpu(v, &cpu);
+	return r < 0 ? r : share_groups_place(v);
 }
 
 /* Groups of all vGPUs of a GPU, as its policy says. 0 or -errno. */
@@ -175,7 +113,7 @@ static int share_apply(struct vgpud *d, const struct gpu *gpu)
 	}
 	int r = sched_entitle(&gpu->sched, params, n, due);
 	if (r == 0 && n)
-		r = share_set_gpu(d, gpu, n);
+		r = share_groups_set_gpu(d, gpu, n);
 	uint32_t most = 1;
 	for (size_t i = 0; r == 0 && i < n; i++)
 		most = MAX(most, due[i].weight);
@@ -278,9 +216,8 @@ static bool share_procs(struct vgpu *v, char *ret, size_t size)
 		slicing_leave(v); /* it came from a GPU that has them */
 	if (!v->d->share.usable)
 		return false;
-	vgpu_group(v, name, sizeof(name));
-	v->share.in_group |=
-		cgroup_exists(cgroup, name); /* an earlier vgpud may have put it there */
+	share_group_name(v, false, name);
+	v->share.in_group |= share_group_exists(v); /* an earlier vgpud may have put it there */
 	return v->share.in_group &&
 	       cgroup_procs(cgroup, gpu_is_grouped(v->d, gpu) ? name : "", ret, size) == 0;
 }
@@ -303,21 +240,10 @@ void vgpu_share_join(struct vgpu *v)
 			v->def.gpu, strerror(-r));
 }
 
-int vgpu_share_usage(const struct vgpu *v, struct deficit_use *ret)
-{
-	char name[SHARE_NAME];
-
-	vgpu_group(v, name, sizeof(name));
-	return cgroup_usage(&v->d->share.cgroup, name, &ret->ran_ns, &ret->waited_ns);
-}
-
 void vgpu_share_correct(struct vgpu *v, uint32_t gain)
 {
-	char name[SHARE_NAME];
-
 	v->share.gain = gain;
-	vgpu_group(v, name, sizeof(name));
-	cgroup_set_weight(&v->d->share.cgroup, name, share_weight(v));
+	share_groups_set_weight(v, share_weight(v));
 }
 
 /* --- policies --- */

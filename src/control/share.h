@@ -4,9 +4,9 @@
 
 /*
  * How the vGPUs of a soft GPU share its CPU time: the policy's entitlements (scheduler/policy.h),
- * written down as control groups (host/cgroup.h), which the kernel enforces from then on, whether
- * vgpud is there or not. One group for each GPU that has a policy, in it one for each vGPU; keepers
- * put device processes there and stay outside. With best-effort there are no groups.
+ * written down as control groups (share_groups.h), which the kernel enforces from then on, whether
+ * vgpud is there or not. Keepers put device processes there and stay outside. With best-effort
+ * there are no groups.
  *
  * GPUs that are shared by time slices (slicing.h) are in no groups; policies are chosen for both.
  *
@@ -53,6 +53,7 @@ struct vgpu_share {
 	uint32_t id;     /* in the accounts; 0: not in them yet */
 	struct deficit_use last, sum;
 	bool light;             /* share_balance.c: it uses much less than its share */
+	uint64_t late_until_ns; /* it is not light before */
 	uint32_t slice_pid;     /* the device process that was told its slice; 0: none */
 	struct cpu_time *time;  /* share_stop.c: of its device process; or NULL */
 	uint32_t time_pid;      /* whose it is, or was last; 0: nobody's */
@@ -81,11 +82,10 @@ void vgpu_share_join(struct vgpu *v);
 /* What a soft GPU is made of, in thousandths of a CPU. */
 uint32_t vgpud_share_cpus(const struct vgpud *d);
 struct sched_vgpu vgpu_share_params(const struct vgpu *v, const struct gpu *gpu);
-/* What its group used, as cgroup_usage(); -errno. */
-int vgpu_share_usage(const struct vgpu *v, struct deficit_use *ret);
-/* Removes the groups that nobody needs; one that still has a process goes the next time. */
+/* share_groups.c: removes the groups that nobody needs; one that still has a process goes the next
+ * time. */
 void vgpud_share_sweep(struct vgpud *d);
-/* Writes its weight with another gain, or after it became light or is so no more. */
+/* Writes its weight with another gain. */
 void vgpu_share_correct(struct vgpu *v, uint32_t gain);
 
 /* share_balance.c: as long as a GPU has groups. */

@@ -11,10 +11,10 @@
  * It also gives each its part of every few ms, so one that draws a small frame now and then waits
  * several times for the others within that frame, though it takes far less than its share in all.
  * Who used less than half of its share since the last time, and neither owes anything nor waited
- * most of the time, is light: its weight is many times as large, and its slices are shorter than
- * those of the others, which lets the kernel take the CPU from one of them at once. Both only
- * decide who is first, as long as it stays light; when it does not, it is so until the next look
- * and is charged for what it took.
+ * most of the time, is light: it is in a group of its own beside the one of all the others, which
+ * weighs nearly nothing beside it, and its slices are shorter than theirs, which lets the kernel
+ * take the CPU from one of them at once. Both only decide who is first, as long as it stays light;
+ * when it does not, it is so until the next look and is charged for what it took.
  *
  * The kernel's own division is the rule and this the correction: when vgpud is gone, the last
  * weights stay.
@@ -23,6 +23,7 @@
 
 #include "base/checked.h"
 #include "base/clock.h"
+#include "control/share_groups.h"
 #include "control/share_stop.h"
 #include "control/vgpud.h"
 #include "host/cpu_slice.h"
@@ -39,8 +40,9 @@
 #define BALANCE_MOST     500                /* thousandths of the weight */
 
 #define BALANCE_ACCURACY_US 10000u
-#define BALANCE_LIGHT_DEBT  (-20LL * SCHED_MS) /* who owes more is not light */
-#define BALANCE_LIGHT_SLICE 4u                 /* a part of the slice of the others */
+#define BALANCE_LIGHT_DEBT  (-20LL * SCHED_MS)           /* who owes more is not light */
+#define BALANCE_LIGHT_SLICE 3u                           /* quarters of the slice of the others */
+#define BALANCE_LATE_NS     (1000u * (uint64_t)SCHED_MS) /* until who stopped may be light again */
 
 struct balance {
 	struct deficit deficit;
@@ -70,7 +72,7 @@ static struct deficit_use balance_count(struct vgpu *v, struct balance *b)
 {
 	struct deficit_use now = {0}, *last = &v->share.last, before = v->share.sum;
 
-	if (vgpu_share_usage(v, &now) < 0)
+	if (share_groups_usage(v, &now) < 0)
 		return (struct deficit_use){0};
 	if (now.ran_ns > last->ran_ns)
 		v->share.sum.ran_ns += now.ran_ns - last->ran_ns;
@@ -112,6 +114,8 @@ static bool balance_is_light(const struct balance *b, const struct vgpu *v,
 {
 	bool was = v->share.light;
 
+	if (!was && b->settled_ns < v->share.late_until_ns)
+		return false;
 	if (deficit_balance_ns(&b->deficit, v->share.id) < BALANCE_LIGHT_DEBT)
 		return false;
 	return did->ran_ns < (was ? part_ns / 4 * 3 : part_ns / 2) &&
@@ -123,13 +127,18 @@ static void balance_correct(struct vgpu *v, uint32_t gain, bool light, uint64_t 
 	uint32_t pid = v->have_status ? v->status.device_pid : 0;
 	bool changed = light != v->share.light;
 
+	if (changed && !light)
+		v->share.late_until_ns = clock_ns() + BALANCE_LATE_NS;
 	v->share.light = light;
-	if (changed || gain != v->share.gain)
+	int moved = share_groups_place(v);
+	if (moved < 0)
+		log_debug("%s: its group stays as it is: %s", v->def.name, strerror(-moved));
+	if (gain != v->share.gain)
 		vgpu_share_correct(v, gain);
 	if (!pid || (!changed && v->share.slice_pid == pid))
 		return;
 	v->share.slice_pid = pid;
-	int r = cpu_slice_set((pid_t)pid, light ? slice_ns / BALANCE_LIGHT_SLICE : slice_ns);
+	int r = cpu_slice_set((pid_t)pid, light ? slice_ns / 4 * BALANCE_LIGHT_SLICE : slice_ns);
 	if (r < 0)
 		log_debug("%s: its slice stays as it is: %s", v->def.name, strerror(-r));
 }

@@ -286,6 +286,40 @@ void cgroup_sweep(const struct cgroup *cgroup, const char *name,
 		closedir(dir);
 }
 
+/* One of its threads: 1, and 0 if there is none; -errno. */
+static int any_thread(const struct cgroup *cgroup, const char *name, uint64_t *ret)
+{
+	const char *file = cgroup->version == 1 ? "tasks" : "cgroup.threads";
+	char path[CGROUP_PATH_MAX], line[32];
+
+	int r = cgroup_path(cgroup, name, file, path, sizeof(path));
+	if (r < 0)
+		return r;
+	cleanup_close int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, line, sizeof(line) - 1);
+	if (n < 0)
+		return -errno;
+	line[n] = '\0';
+	line[strcspn(line, "\n")] = '\0';
+	return parse_number(line, 10, INT32_MAX, ret);
+}
+
+int cgroup_move(const struct cgroup *cgroup, const char *from, const char *to)
+{
+	uint64_t thread;
+
+	for (unsigned i = 0; i < CGROUP_MOVES_MAX; i++) {
+		int r = any_thread(cgroup, from, &thread);
+		if (r <= 0)
+			return r;
+		/* The whole process goes; one that ends meanwhile does anyway. */
+		r = cgroup_write(cgroup, to, "cgroup.procs", "%u", (unsigned)thread);
+		if (r < 0 && r != -ESRCH)
+			return r;
+	}
+	return -EBUSY;
+}
+
 /* --- what they use --- */
 
 /* Calls `add` for each number in a file of the group. */

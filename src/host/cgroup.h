@@ -10,8 +10,8 @@
  * In version 2 the groups are "threaded": cpu is a controller that allows it, and then processes
  * may stay in the group above, so a service manager can go on starting and restarting vgpud there.
  *
- * `name` is a path below that place, at most two folders deep, from letters, digits, '-', '_', '.'
- * and '/'. Errors are -errno of the kernel; -ENAMETOOLONG.
+ * `name` is a path below that place, at most three folders deep, from letters, digits, '-', '_',
+ * '.' and '/'. Errors are -errno of the kernel; -ENAMETOOLONG.
  */
 
 #include <stdbool.h>
@@ -24,6 +24,7 @@
 #define CGROUP_WEIGHT_MAX 10000u
 #define CGROUP_PERIOD_MAX 1000000u /* us */
 #define CGROUP_QUOTA_MIN  1000u    /* us */
+#define CGROUP_MOVES_MAX  16u
 
 struct cgroup {
 	char dir[CGROUP_PATH_MAX];
@@ -45,7 +46,7 @@ int cgroup_find(struct cgroup *ret, const char *proc, char *why, size_t size);
 /* Makes a group, limits it and removes it. */
 int cgroup_try(const struct cgroup *cgroup, const char *name);
 
-/* Makes the group, and the one above it; one that is there is left as it is. */
+/* Makes the group, and those above it; one that is there is left as it is. */
 int cgroup_make(const struct cgroup *cgroup, const char *name);
 /* -EINVAL for numbers out of range; version 1 also while a group below has a larger limit. */
 int cgroup_set(const struct cgroup *cgroup, const char *name, const struct cgroup_cpu *cpu);
@@ -56,6 +57,8 @@ int cgroup_remove(const struct cgroup *cgroup, const char *name);
 void cgroup_sweep(const struct cgroup *cgroup, const char *name,
 	bool (*keep)(void *data, const char *entry), void *data);
 bool cgroup_exists(const struct cgroup *cgroup, const char *name);
+/* All processes of one group go to another; both are there. -EBUSY: more than CGROUP_MOVES_MAX. */
+int cgroup_move(const struct cgroup *cgroup, const char *from, const char *to);
 
 /*
  * CPU time that its processes have used, and that its threads were ready to run and did not. Both

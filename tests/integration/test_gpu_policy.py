@@ -61,7 +61,9 @@ def node(shares):
 
 
 def in_group(node, name, gpu="soft0"):
-    return device(node, name).endswith("-%s/vgpu-%s" % (gpu, name))
+    """Beside the GPU's group of all the others while it is light, or else in that."""
+    return device(node, name).endswith(
+        tuple("-%s%s/vgpu-%s" % (gpu, below, name) for below in ("", "/all")))
 
 
 def test_a_policy_is_shown_and_kept(node):

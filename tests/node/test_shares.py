@@ -45,8 +45,10 @@ for i in $(seq 200); do [ -S $VGPUD_SOCKET ] && break; sleep 0.05; done
 used() {{
     said=""
     for name in a b; do
-        group=$(echo /sys/fs/cgroup/service/*-soft0/vgpu-$name)
-        said="$said\\"$name\\": $(sed -n 's/^usage_usec //p' $group/cpu.stat), "
+        used=$(cat /sys/fs/cgroup/service/*-soft0/vgpu-$name/cpu.stat \
+            /sys/fs/cgroup/service/*-soft0/all/vgpu-$name/cpu.stat |
+            awk '$1 == "usage_usec" {{ sum += $2 }} END {{ printf "%.0f", sum }}')
+        said="$said\\"$name\\": $used, "
     done
     echo "$1 {{$said\\"at\\": $(awk '{{printf "%.0f", $1 * 1e6}}' /proc/uptime)}}"
 }}
@@ -61,7 +63,7 @@ sleep 1
 used fixed_before; sleep 3; used fixed_after
 vgpuctl delete b --force
 sleep 1
-echo "left [\\"$(cd /sys/fs/cgroup/service; echo *-soft0/vgpu-*)\\"]"
+echo "left [\\"$(cd /sys/fs/cgroup/service; echo *-soft0/vgpu-* *-soft0/all/vgpu-*)\\"]"
 cat /mnt/log
 """
 
