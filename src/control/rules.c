@@ -273,10 +273,11 @@ static const struct cell table[GPU_STATE_COUNT][RULES_EVENT_COUNT] = {
 		NO(BUSY), GO(SETTLED), GO(SETTLED), GO(GPU_FAULTED),
 		NO(BUSY), NO(STRAY), NO(STRAY), NO(STRAY),
 		NO(BUSY), NO(STRAY), NO(BUSY), GO(STAYS), NO(STRAY)),
-	/* rule 5: nobody has it before that is done; what could not be done is remembered */
+	/* rule 5: nobody has it before that is done; what could not be done is remembered. Who is
+	 * to be deleted waits for it. */
 	[GPU_SCRUBBING] = ROW(
 		NO(BUSY), NO(BUSY), NO(BUSY), NO(BUSY),
-		NO(BUSY), IF(may_set_mode, STAYS), NO(BUSY), NO(STRAY),
+		IF(may_remove, STAYS), IF(may_set_mode, STAYS), NO(BUSY), NO(STRAY),
 		NO(BUSY), NO(STRAY), NO(STRAY), GO(GPU_FAULTED),
 		NO(BUSY), EITHER(SETTLED, GPU_GIVING_BACK), GO(SETTLED), GO(SETTLED),
 		NO(BUSY), NO(STRAY), NO(BUSY), GO(STAYS), NO(STRAY)),

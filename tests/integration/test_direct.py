@@ -302,11 +302,14 @@ def test_a_process_that_says_nothing_of_its_memory(host, status):
 
 
 def test_deleted_while_it_is_scrubbed(host):
+    gpu_files(host.tree, ADDRESS, 1 << 28)  # long enough to be seen
     before = host.state()
     with host.node() as node:
         make(node)
-        host.leave(host.hold())
-        until(lambda: node.state("a") in ("scrubbing", "ready"))
+        held = host.hold()
+        until(lambda: node.state("a") == "bound")
+        host.leave(held)
+        until(lambda: node.state("a") == "scrubbing")
         node.good("delete", "a")
         assert node.json("list") == [] and node.json("gpu", "list")[1]["left_by"] is None
     assert host.state() == before

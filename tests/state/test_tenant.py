@@ -39,7 +39,10 @@ class Shaders:
         """{"tenant-x/DRIVER": shaders in it}"""
         found = {}
         for path in self.files():
-            magic, version, _, entries, _, _ = HEAD.unpack_from(path.read_bytes())
+            magic, version, _, entries, _, _ = HEAD.unpack_from(
+                path.read_bytes().ljust(HEAD.size, b"\0"))
+            if not magic:  # it is being written, and has its head last
+                continue
             assert (magic, version) == (0x48535056, 1)
             found[str(path.relative_to(self.dir))] = entries
         return found
