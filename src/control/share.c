@@ -11,8 +11,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SHARE_WEIGHT_LARGEST 400u /* with all that is added to it about what the kernel knows */
-#define SHARE_SWEEP_MS       500u
+#define SHARE_WEIGHT_LARGEST  400u /* with all that is added to it about what the kernel knows */
+#define SHARE_SWEEP_MS        500u
+#define SHARE_LIGHT_PERIOD_US 200000u
 #define SHARE_PERIOD_US                                                                            \
 	10000u /* a limited process waits at most about so long for its next part                  \
 		*/
@@ -77,6 +78,15 @@ static void share_limit(
 	ret->quota_us = (uint32_t)MAX(ret->period_us * rate / SCHED_WHOLE, CGROUP_QUOTA_MIN);
 }
 
+/* Its share, over so long that what is light does not notice. */
+static void share_limit_light(const struct vgpud *d, uint32_t share, struct cgroup_cpu *ret)
+{
+	uint64_t rate = (uint64_t)vgpud_share_cpus(d) * share / 1000; /* millionths of a CPU */
+
+	ret->period_us = SHARE_LIGHT_PERIOD_US;
+	ret->quota_us = (uint32_t)MAX(ret->period_us * rate / SCHED_WHOLE, CGROUP_QUOTA_MIN);
+}
+
 /* --- groups --- */
 
 static uint32_t share_weight(const struct vgpu *v)
@@ -93,7 +103,10 @@ static int share_set_vgpu(const struct vgpu *v, const struct gpu *gpu,
 
 	if (due->cap < SCHED_WHOLE)
 		share_limit(gpu, vgpud_share_cpus(v->d), due->cap, n_vgpus, &cpu);
-	int r = share_groups_set_vgpu(v, &cpu);
+	struct cgroup_cpu light = cpu;
+	if (due->cap == SCHED_WHOLE)
+		share_limit_light(v->d, due->share, &light);
+	int r = share_groups_set_vgpu(v, &cpu, &light);
 	return r < 0 ? r : share_groups_place(v);
 }
 

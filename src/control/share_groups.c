@@ -57,16 +57,17 @@ int share_groups_set_gpu(const struct vgpud *d, const struct gpu *gpu, size_t n_
 	return r < 0 ? r : group_set(d, name, &all);
 }
 
-int share_groups_set_vgpu(const struct vgpu *v, const struct cgroup_cpu *cpu)
+int share_groups_set_vgpu(
+	const struct vgpu *v, const struct cgroup_cpu *cpu, const struct cgroup_cpu *light)
 {
-	struct cgroup_cpu light = *cpu;
+	struct cgroup_cpu before_all = *light;
 	char name[SHARE_NAME];
 
-	light.weight = SHARE_WEIGHT_LIGHT;
+	before_all.weight = SHARE_WEIGHT_LIGHT;
 	share_group_name(v, false, name);
 	int r = group_set(v->d, name, cpu);
 	share_group_name(v, true, name);
-	return r < 0 ? r : group_set(v->d, name, &light);
+	return r < 0 ? r : group_set(v->d, name, &before_all);
 }
 
 int share_groups_set_weight(const struct vgpu *v, uint32_t weight)

@@ -8,7 +8,8 @@
  *   BASE-GPU                 competes with this node's other processes
  *   BASE-GPU/all             all its vGPUs but those that are light now
  *   BASE-GPU/all/vgpu-NAME   has the vGPU's weight, and limit
- *   BASE-GPU/vgpu-NAME       instead, while it is light: before all others, with the same limit
+ *   BASE-GPU/vgpu-NAME       instead, while it is light: before all others, but never with more
+ * than its share, as it may stop being light while no vgpud looks
  *
  * The kernel picks by virtual deadlines, and among many that each ran for a tick more than their
  * slice somebody's is past at most times: who wakes up beside all of them waits for that one, and
@@ -36,8 +37,10 @@ bool share_group_exists(const struct vgpu *v);
 
 /* The two groups of a GPU with so many vGPUs. 0 or -errno. */
 int share_groups_set_gpu(const struct vgpud *d, const struct gpu *gpu, size_t n_vgpus);
-/* Both groups of a vGPU, by its own weight in `all`. 0 or -errno. */
-int share_groups_set_vgpu(const struct vgpu *v, const struct cgroup_cpu *cpu);
+/* Both groups of a vGPU: that in `all`, and that while it is light, but for its weight. 0 or
+ * -errno. */
+int share_groups_set_vgpu(
+	const struct vgpu *v, const struct cgroup_cpu *cpu, const struct cgroup_cpu *light);
 int share_groups_set_weight(const struct vgpu *v, uint32_t weight);
 /* Its processes go to where they belong; they are there, mostly. 0 or -errno. */
 int share_groups_place(const struct vgpu *v);

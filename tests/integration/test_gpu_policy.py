@@ -121,6 +121,26 @@ def test_a_deleted_one_leaves_no_group(node):
     until(lambda: not os.path.exists(path))
 
 
+def test_a_light_one_has_its_share_at_most(node):
+    """It goes before all others, and nobody looks whether it still is light while vgpud is away."""
+    for name in ("a", "b"):
+        node.create(name)
+    node.good("gpu", "policy", "soft0", "equal-share")
+    until(lambda: in_group(node, "a"))
+    gpu = "/sys/fs/cgroup/cpu" + device(node, "a").rsplit("/vgpu-a")[0].removesuffix("/all")
+    if not os.path.isdir(gpu):
+        pytest.skip("this node has its cpu controller elsewhere")
+
+    def limit(below):
+        numbers = []
+        for name in ("quota", "period"):
+            with open("%s%s/vgpu-a/cpu.cfs_%s_us" % (gpu, below, name)) as file:
+                numbers.append(int(file.read()))
+        return numbers[0] / numbers[1]
+    assert limit("/all") < 0  # what others leave is its, too
+    assert limit("") == pytest.approx(len(os.sched_getaffinity(0)) / 2, rel=0.01)
+
+
 @pytest.mark.parametrize("args, says", [
     (("soft0", "fair"), "'fair' does not exist"),
     (("soft0", "equal-share", "--slice-ms", "0"), "out of range"),
