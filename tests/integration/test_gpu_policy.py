@@ -97,6 +97,24 @@ def test_device_processes_are_in_groups_and_keepers_are_not(node):
     assert node.json("show", "early")["pid"] == before["pid"]
 
 
+def test_who_uses_little_is_beside_the_group_of_all_others(node):
+    def is_light(name):
+        return in_group(node, name) and not device(node, name).endswith("/all/vgpu-" + name)
+
+    node.create("alone", "heavy")
+    node.good("gpu", "policy", "soft0", "equal-share")
+    node.create("other")
+    until(lambda: is_light("alone") and is_light("other"))
+    # A vgpud that finds it there knows nothing of what it used, and begins anew.
+    node.kill()
+    node.start()
+    until(lambda: in_group(node, "alone") and not is_light("alone"))
+    until(lambda: is_light("alone") and is_light("other"))
+    node.good("delete", "other")
+    node.good("gpu", "policy", "soft0", "best-effort")
+    until(lambda: not in_group(node, "alone"))
+
+
 def test_a_successor_is_in_the_group_without_vgpud(node):
     """The keeper starts it, so nothing depends on whether vgpud is there."""
     node.create("a")

@@ -134,6 +134,33 @@ static void test_numbers_out_of_range(void **state)
 	assert_int_equal(cgroup_remove(&cgroup, "a/b"), 0);
 }
 
+/* The kernel takes the whole process of any thread, and then its threads are gone from the list. */
+static void test_moves(void **state)
+{
+	const struct folder *f = *state;
+	char text[32] = "", path[96];
+	struct cgroup cgroup = {.version = 1};
+
+	snprintf(cgroup.dir, sizeof(cgroup.dir), "%s", f->dir);
+	assert_int_equal(cgroup_make(&cgroup, "g/all/a"), 0);
+	assert_int_equal(cgroup_make(&cgroup, "g/a"), 0);
+	assert_int_equal(cgroup_move(&cgroup, "g/all/a", "g/a"), -ENOENT);
+	write_file(f, "g/all/a/tasks", "");
+	assert_int_equal(cgroup_move(&cgroup, "g/all/a", "g/a"), 0);
+	/* Here they stay, so it tries until it has had enough. */
+	write_file(f, "g/all/a/tasks", "4711\n4712\n");
+	assert_int_equal(cgroup_move(&cgroup, "g/all/a", "g/a"), -ENOENT);
+	write_file(f, "g/a/cgroup.procs", "");
+	assert_int_equal(cgroup_move(&cgroup, "g/all/a", "g/a"), -EBUSY);
+	snprintf(path, sizeof(path), "%s/g/a/cgroup.procs", f->dir);
+	cleanup_fclose FILE *file = fopen(path, "re");
+	assert_non_null(file);
+	assert_non_null(fgets(text, sizeof(text), file));
+	assert_string_equal(text, "4711");
+	write_file(f, "g/all/a/tasks", "no number\n");
+	assert_int_equal(cgroup_move(&cgroup, "g/all/a", "g/a"), 0);
+}
+
 static void run_sql(const char *path, const char *sql)
 {
 	sqlite3 *db;
@@ -184,6 +211,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_no_groups, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(
 			test_numbers_out_of_range, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(test_moves, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_policies_are_kept, make_folder, remove_folder),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
