@@ -8,7 +8,8 @@ from machines import Boot
 
 BURNER = cache.BUILD / "tests" / "bench" / "burner.so"
 
-# Device processes with more threads than CPUs that never rest; what they used, in us, is printed as
+# Device processes with more threads than CPUs that never rest, but for the one that is quiet; what
+# they used, in us, is printed as
 # "NAME {json}" before and after some seconds. There are no
 # namespaces in here, and nothing that could draw.
 SCRIPT = f"""
@@ -17,7 +18,7 @@ echo +cpu > /sys/fs/cgroup/cgroup.subtree_control
 mkdir /sys/fs/cgroup/service
 cat > /mnt/device <<'END'
 #!/bin/sh
-export LD_PRELOAD={BURNER}
+grep -qa quiet /proc/$PPID/cmdline || export LD_PRELOAD={BURNER}
 exec {cache.BUILD}/bin/vgpu-device "$@" --renderer null --lockdown off
 END
 chmod +x /mnt/device
@@ -61,6 +62,11 @@ used equal_before; sleep 3; used equal_after
 vgpuctl gpu policy soft0 fixed-share
 sleep 1
 used fixed_before; sleep 3; used fixed_after
+vgpuctl create quiet --gpu soft0 --type light
+for i in $(seq 50); do grep -q . /sys/fs/cgroup/service/*-soft0/vgpu-quiet/cgroup.threads && break; sleep 0.1; done
+threads() {{ cat /sys/fs/cgroup/service/*-soft0/$1/cgroup.threads | wc -l; }}
+echo "light [$(threads vgpu-quiet), $(threads all/vgpu-quiet), $(threads vgpu-a)]"
+vgpuctl delete quiet --force
 vgpuctl delete b --force
 sleep 1
 echo "left [\\"$(cd /sys/fs/cgroup/service; echo *-soft0/vgpu-* *-soft0/all/vgpu-*)\\"]"
@@ -103,3 +109,8 @@ def test_fixed_share_gives_no_more(seen):
 
 def test_groups_go_with_their_vgpu(seen):
     assert seen["left"][0].endswith("vgpu-a") and "vgpu-b" not in seen["left"][0]
+
+
+def test_who_uses_little_is_beside_the_group_of_all_others(seen):
+    light, not_light, heavy = seen["light"]
+    assert light > 0 and not_light == 0 and heavy == 0
