@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #define FUNCTIONS_MAX 64u /* that one reset takes along */
 #define GROUPS_MAX    16u
@@ -22,12 +23,19 @@ struct request {
 	const char *address;
 };
 
-/* Descriptors are the process', which ends with the work. */
 struct groups {
 	uint32_t numbers[GROUPS_MAX];
 	int32_t fds[GROUPS_MAX];
 	uint32_t count;
+	int container;
 };
+
+static void close_groups(struct groups *groups)
+{
+	for (uint32_t i = 0; i < groups->count; i++)
+		close(groups->fds[i]);
+	close_fd(&groups->container);
+}
 
 static int open_group(const struct host_roots *roots, uint32_t number, struct groups *groups)
 {
@@ -41,13 +49,13 @@ static int open_group(const struct host_roots *roots, uint32_t number, struct gr
 	if (groups->count == GROUPS_MAX)
 		return -E2BIG;
 	snprintf(path, sizeof(path), "%s/vfio/%u", roots->dev, number);
-	int fd = open(path, O_RDWR | O_CLOEXEC);
+	cleanup_close int fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0 || ioctl(fd, VFIO_GROUP_GET_STATUS, &status) < 0)
 		return errno == ENOENT ? -EPERM : -errno;
 	if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE))
 		return -EPERM;
 	groups->numbers[groups->count] = number;
-	groups->fds[groups->count++] = fd;
+	groups->fds[groups->count++] = TAKE_FD(fd);
 	return 0;
 }
 
@@ -63,15 +71,15 @@ static int open_function(const struct request *request, struct groups *groups)
 	if (r < 0)
 		return r;
 	snprintf(path, sizeof(path), "%s/vfio/vfio", request->roots->dev);
-	int container = open(path, O_RDWR | O_CLOEXEC);
-	if (container < 0)
+	groups->container = open(path, O_RDWR | O_CLOEXEC);
+	if (groups->container < 0)
 		return -errno;
 	r = open_group(request->roots, (uint32_t)strtoul(number, NULL, 10), groups);
 	if (r < 0)
 		return r;
 	int fd = -1;
-	if (ioctl(groups->fds[0], VFIO_GROUP_SET_CONTAINER, &container) == 0 &&
-		ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1_IOMMU) == 0)
+	if (ioctl(groups->fds[0], VFIO_GROUP_SET_CONTAINER, &groups->container) == 0 &&
+		ioctl(groups->container, VFIO_SET_IOMMU, VFIO_TYPE1_IOMMU) == 0)
 		fd = ioctl(groups->fds[0], VFIO_GROUP_GET_DEVICE_FD, request->address);
 	return fd < 0 ? -errno : fd;
 }
@@ -96,25 +104,32 @@ static int open_others(const struct host_roots *roots, int function, struct grou
 	return r;
 }
 
-static int work(const void *data)
+static int reset_opened(const struct request *request, struct groups *groups)
 {
-	const struct request *request = data;
-	struct groups groups = {.count = 0};
-
-	int function = open_function(request, &groups);
+	cleanup_close int function = open_function(request, groups);
 	if (function < 0)
 		return function;
-	int r = open_others(request->roots, function, &groups);
+	int r = open_others(request->roots, function, groups);
 	if (r < 0)
 		return r;
-	size_t size = sizeof(struct vfio_pci_hot_reset) + sizeof(groups.fds);
+	size_t size = sizeof(struct vfio_pci_hot_reset) + sizeof(groups->fds);
 	cleanup_free struct vfio_pci_hot_reset *reset = calloc(1, size);
 	if (!reset)
 		return -ENOMEM;
 	reset->argsz = (uint32_t)size;
-	reset->count = groups.count;
-	memcpy(reset->group_fds, groups.fds, groups.count * sizeof(groups.fds[0]));
+	reset->count = groups->count;
+	memcpy(reset->group_fds, groups->fds, groups->count * sizeof(groups->fds[0]));
 	return ioctl(function, VFIO_DEVICE_PCI_HOT_RESET, reset) < 0 ? -errno : 0;
+}
+
+/* Who hears that it is done may look at once who has the files open. */
+static int work(const void *data)
+{
+	struct groups groups = {.container = -1};
+
+	int r = reset_opened(data, &groups);
+	close_groups(&groups);
+	return r;
 }
 
 int reset_hot(const struct host_roots *roots, const char *address, unsigned limit_ms)
