@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,13 +91,37 @@ static uint64_t status_number(const char *text, const char *key)
 	return 0;
 }
 
-/* A process of vgpud's own, which has the file in hand to say who may open it, and no VM. */
-static bool is_ours(const struct host_roots *roots, uint32_t pid)
+/*
+ * The lock of the GPU: a job has it, and so has what it started, which may open the GPU to reset it
+ * and goes on when its vgpud has ended. Nobody else can open the lock.
+ */
+static bool has_lock(const struct vgpu *v, uint32_t pid)
+{
+	char path[VGPUD_PATH_MAX], folder[PATH_MAX], file[TYPES_NAME_MAX + sizeof(".lock")];
+	struct host_roots roots = v->d->roots;
+	const char *const files[] = {file};
+	struct holders holders;
+
+	snprintf(path, sizeof(path), "%.79s/gpus", v->d->run_dir);
+	snprintf(file, sizeof(file), "%.63s.lock", v->def.gpu);
+	roots.dev = realpath(path, folder);
+	if (!roots.dev)
+		return false;
+	holders_find(&roots, files, ARRAY_SIZE(files), &holders);
+	for (size_t i = 0; i < holders.count; i++) {
+		if (holders.list[i].pid == pid)
+			return true;
+	}
+	return false;
+}
+
+/* A process of vgpud's own, or of an earlier one, which has the file in hand, and is no VM. */
+static bool is_ours(const struct vgpu *v, uint32_t pid)
 {
 	char text[STATUS_READ];
 
-	read_status(roots, pid, text);
-	return status_number(text, "PPid") == (uint64_t)getppid();
+	read_status(&v->d->roots, pid, text);
+	return status_number(text, "PPid") == (uint64_t)getppid() || has_lock(v, pid);
 }
 
 /*
@@ -124,7 +149,7 @@ static json_t *scan_work(const void *data)
 		files[n] = own->name[n];
 	holders_find(&v->d->roots, files, own->count, &holders);
 	size_t i = 0;
-	while (i < holders.count && is_ours(&v->d->roots, holders.list[i].pid))
+	while (i < holders.count && is_ours(v, holders.list[i].pid))
 		i++;
 	if (i == holders.count)
 		return json_object();
