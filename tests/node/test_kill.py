@@ -23,7 +23,7 @@ if os.environ.get("VGPU_NODE_THOROUGH") == "1":
     LIMIT_S = 1800
     SWEEPS = {f"{operation}-{name}": (thing, operation, 1, least)
               for operation, least, things in (
-                  ("create", 30, {"one": ONE, "two": TWO, "virtio": VIRTIO}),
+                  ("create", 24, {"one": ONE, "two": TWO, "virtio": VIRTIO}),
                   ("delete", 20, {"one": ONE, "two": TWO, "virtio": VIRTIO}),
                   ("scrub", 4, {"one": ONE, "two": TWO}))
               for name, thing in things.items()}
@@ -44,7 +44,7 @@ def boot(thing, operation, stride, _):
             folder = mediated.prepare(node.kernel_release(), print)
             module = f"{initrd.busybox()} insmod {folder}/mbochs.ko\n"
         sweeper = [sys.executable, SWEEPER, method, gpu, operation, str(stride), *functions]
-        return Boot(PREAMBLE + module + " ".join(sweeper) + "\n", limit_s=LIMIT_S)
+        return Boot(PREAMBLE + module + " ".join(sweeper) + "\n", limit_s=LIMIT_S, cpus=1)
     return make
 
 
