@@ -606,6 +606,21 @@ def test_a_kernel_that_does_not_return_is_not_waited_for_forever(host):
     assert host.state() == before
 
 
+def test_a_request_of_an_earlier_vgpud_is_no_vm(host):
+    """It has the GPU's lock, beside the file."""
+    with host.node() as node:
+        make(node, "a")
+        lock = os.path.join(node.run_dir, "gpus", GPU + ".lock")
+        host.tree.link(lock, "proc/4711/fd/10")
+        held = host.hold()
+        time.sleep(1)
+        host.leave(held)
+        assert not any("bound to" in text for text in texts(node))
+        held = host.hold()  # without it
+        until(lambda: node.state("a") == "bound")
+        host.leave(held)
+
+
 def test_two_at_once_on_one_gpu(host):
     done = []
     with host.node() as node:

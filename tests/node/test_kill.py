@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """vgpud is killed on the way of what it does to GPUs, by a real kernel: direct_kill.py has what is
-checked after each. VGPU_NODE_THOROUGH=1: at all points of all operations; else at 40 and more."""
+checked after each. VGPU_NODE_THOROUGH=1: at all points of all operations, 250; else at 79."""
 import os
 import sys
 
@@ -18,16 +18,16 @@ SLICE = ("mediate", "mdev-mbochs", [])
 
 # Of what and how: every so many-th point, and how many there are then at least.
 LIMIT_S = 300
-SWEEPS = {"create-two": (TWO, "create", 2, 18), "delete-virtio": (VIRTIO, "delete", 1, 24)}
+SLICES = {"create-slice": (SLICE, "create", 1, 14), "delete-slice": (SLICE, "delete", 1, 12)}
+SWEEPS = {"create-two": (TWO, "create", 2, 18), "delete-virtio": (VIRTIO, "delete", 1, 24), **SLICES}
 if os.environ.get("VGPU_NODE_THOROUGH") == "1":
     LIMIT_S = 1800
     SWEEPS = {f"{operation}-{name}": (thing, operation, 1, least)
               for operation, least, things in (
                   ("create", 24, {"one": ONE, "two": TWO, "virtio": VIRTIO}),
-                  ("delete", 20, {"one": ONE, "two": TWO, "virtio": VIRTIO}),
-                  ("scrub", 4, {"one": ONE, "two": TWO}))
-              for name, thing in things.items()}
-    SWEEPS |= {"create-slice": (SLICE, "create", 1, 10), "delete-slice": (SLICE, "delete", 1, 10)}
+                  ("delete", 24, {"one": ONE, "two": TWO, "virtio": VIRTIO}),
+                  ("scrub", 10, {"one": ONE, "two": TWO}))
+              for name, thing in things.items()} | SLICES
 
 PREAMBLE = """
 cd /mnt
