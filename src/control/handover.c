@@ -87,6 +87,16 @@ static void on_created(void *data, const struct error *err)
 		helper_adopt(data);
 }
 
+/* Who asks for a vhost-user device is never to get a GPU or a slice, whatever its GPU is kept for.
+ */
+static const char *helper_method(const struct vgpud *d, const char *name)
+{
+	const struct gpu *gpu = vgpud_find_gpu(d, name);
+
+	return method_names[gpu && gpu->kept && gpu->mode == METHOD_EMULATE ? METHOD_EMULATE
+									    : METHOD_FORWARD];
+}
+
 static void helper_create(struct helper *h)
 {
 	struct vgpud *d = h->handover->d;
@@ -97,6 +107,7 @@ static void helper_create(struct helper *h)
 		.type = config->libvirt_type[0] ? config->libvirt_type : NULL};
 	struct error err;
 
+	request.method = helper_method(d, request.gpu);
 	if (!config->libvirt_create)
 		error_set(&err, ENOENT,
 			"%s: there is no vGPU for this domain (create one of that name, or set "

@@ -4,13 +4,15 @@ said of it. The table itself is tests/unit/control/test_rules.c."""
 import json
 import os
 import shutil
+import socket
 import sqlite3
+import subprocess
 import sys
 import tempfile
 
 import pytest
 
-from control_node import ROOT, Node, until
+from control_node import BIN, ROOT, Node, until
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
 from hosttree import HostTree  # noqa: E402
@@ -206,3 +208,23 @@ def test_a_database_from_before_there_were_modes(node):
     shown = gpu(node)
     assert (shown["mode"], shown["policy"], shown["vgpus"]) == ("any", "equal-share", 1)
     node.good("gpu", "mode", "soft0", "forward")
+
+
+def ask_as_libvirt(node, domain):
+    """What the helper says, that libvirt starts for a domain's vhost-user device."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        return subprocess.run(
+            [os.path.join(BIN, "vgpu-libvirt-helper"), "--fd=%d" % theirs.fileno(), "--domain", domain],
+            pass_fds=[theirs.fileno()], env=node.env, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=30)
+
+
+@pytest.mark.parametrize("mode", ["passthrough", "mediate"])
+def test_a_libvirt_domain_is_never_given_hardware(tree, mode):
+    """A new one's vGPU is made by the helper; it asked for a vhost-user device and for no GPU."""
+    with Node("rescan_s = 1\n[libvirt]\ngpu = %s\n" % GPU, args=("--host-root", tree.root)) as node:
+        node.good("gpu", "mode", GPU, mode)
+        done = ask_as_libvirt(node, "web")
+        assert done.returncode == 1 and "is kept for " + mode in done.stderr, done.stderr
+        assert node.json("list") == [] and node.json("gpu", "show", GPU)["state"] == "free"
