@@ -2,7 +2,6 @@
 #include "cli/cli.h"
 
 #include <stdio.h>
-#include <string.h>
 
 static int create(struct cli *cli, int argc, char **argv)
 {
@@ -16,9 +15,7 @@ static int create(struct cli *cli, int argc, char **argv)
 	int r = cli_parse(cli, argc, argv, options, 1, 1, &words, NULL);
 	if (CLI_PARSE_FAILED(r))
 		return CLI_PARSE_STATUS(r);
-	/* The whole GPU has one type only, and what it is cut into often, too. */
-	bool alone = method && (!strcmp(method, "passthrough") || !strcmp(method, "mediate"));
-	if (!gpu || (!type && !alone))
+	if (!gpu)
 		return cli_usage(cli);
 	json_t *body = json_pack("{s:s, s:s, s:s*, s:s*, s:s*, s:s*}", "name", words.word[0], "gpu",
 		gpu, "type", type, "method", method, "tenant", tenant, "owner", owner);
@@ -47,8 +44,10 @@ const struct verb verb_create = {.name = "create",
 		"  emulate      what can be saved exactly, on a software GPU\n"
 		"  mediate      a slice that the GPU's driver makes, for one VM\n"
 		"  passthrough  the whole GPU, for one VM\n"
-		"TYPE is one of `vgpuctl type list GPU`. It may be left out with passthrough, and "
-		"with\nmediate where the GPU makes one kind of slices.\n\n"
+		"TYPE is one of `vgpuctl type list GPU`. Without it, it is what GPU carries "
+		"already, "
+		"else\nthe largest of at most 256 MiB; with mediate, where the GPU makes one kind "
+		"of slices, that.\n\n"
 		"With mediate and passthrough the VM owns the hardware (`vgpuctl qemu-args`), "
 		"whose "
 		"VFIO\nfiles USER alone may open: who asks, if not given; another than oneself "

@@ -47,6 +47,16 @@ def test_types_follow_rule_2(node):
     assert "one type" in line and "soft0-128" in line
 
 
+def test_without_a_type_it_is_what_the_gpu_carries(node):
+    node.good("create", "a", "--gpu", "soft0")
+    assert node.json("show", "a")["type"] == "soft0-256"
+    node.good("delete", "a")
+    node.create("b", "soft0-64")
+    node.good("create", "c", "--gpu", "soft0")
+    assert node.json("show", "c")["type"] == "soft0-64"
+    assert node.ctl("create", "d").returncode == 2
+
+
 def test_mixed_gpu_carries_several_types():
     with Node("[gpu soft0]\nmixed = yes\n") as node:
         node.create("a", "soft0-512")
@@ -67,6 +77,7 @@ def test_a_type_that_does_not_fit(node):
 
 @pytest.mark.parametrize("args, says", [
     (("create", "x", "--gpu", "gpu9", "--type", "soft0-128"), "GPU 'gpu9' does not exist"),
+    (("create", "x", "--gpu", "gpu9"), "GPU 'gpu9' does not exist"),
     (("create", "x", "--gpu", "soft0", "--type", "huge"), "type 'huge' does not exist"),
     (("create", "x", "--gpu", "soft0", "--type", "soft0-128", "--method", "magic"), "does not exist"),
     (("create", "x", "--gpu", "soft0", "--type", "soft0-128", "--method", "mediate"), "slices"),
