@@ -306,7 +306,7 @@ static int any_thread(const struct cgroup *cgroup, const char *name, uint64_t *r
 
 int cgroup_move(const struct cgroup *cgroup, const char *from, const char *to)
 {
-	uint64_t thread;
+	uint64_t thread = 0;
 
 	for (unsigned i = 0; i < CGROUP_MOVES_MAX; i++) {
 		int r = any_thread(cgroup, from, &thread);
