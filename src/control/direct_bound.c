@@ -115,12 +115,23 @@ static bool has_lock(const struct vgpu *v, uint32_t pid)
 	return false;
 }
 
+static bool has_ended(const struct host_roots *roots, uint32_t pid)
+{
+	char path[SYSFS_PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/%u", roots->proc, pid);
+	cleanup_close int dir = sysfs_open(AT_FDCWD, path);
+	return dir == -ENOENT;
+}
+
 /* A process of vgpud's own, or of an earlier one, which has the file in hand, and is no VM. */
 static bool is_ours(const struct vgpu *v, uint32_t pid)
 {
 	char text[STATUS_READ];
 
 	read_status(&v->d->roots, pid, text);
+	if (!text[0] && has_ended(&v->d->roots, pid))
+		return true;
 	return status_number(text, "PPid") == (uint64_t)getppid() || has_lock(v, pid);
 }
 
@@ -151,8 +162,8 @@ static json_t *scan_work(const void *data)
 	size_t i = 0;
 	while (i < holders.count && is_ours(v, holders.list[i].pid))
 		i++;
-	if (i == holders.count)
-		return json_object();
+	if (i == holders.count) /* that nobody has it is said only of all processes */
+		return holders.complete && holders.total == holders.count ? json_object() : NULL;
 	const struct holder *first = &holders.list[i];
 	read_domain(&v->d->roots, first->pid, domain, sizeof(domain));
 	json_t *comm = json_string(first->comm);

@@ -29,7 +29,7 @@ int change_unheld(const struct change_node *node, const char *folder, const char
 	for (size_t i = 0; i < n; i++)
 		files[i] = names[i];
 	holders_find(node->roots, files, n, &holders);
-	if (!holders.count)
+	if (!holders.count && holders.complete)
 		return 0;
 	return error_set(err, EBUSY, "%s: %s %s: %s (end that first)", what, verb, subject,
 		held_text(&holders, text, sizeof(text)));

@@ -70,7 +70,8 @@ static int vfio_unheld(
 	struct holders holders;
 	char text[160];
 
-	if (held_find(node->roots, c->subject, &holders) < 0 || !holders.count)
+	if (held_find(node->roots, c->subject, &holders) < 0 ||
+		(!holders.count && holders.complete))
 		return 0; /* what cannot be looked at is said when it is undone */
 	return error_set(err, EBUSY, "%s: %s (end that first)", what,
 		held_text(&holders, text, sizeof(text)));

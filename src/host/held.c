@@ -62,13 +62,17 @@ int held_check(
 	if (r < 0)
 		return r;
 	bool ours = !ret_driver[0] || iommu_driver_is_vfio(ret_driver);
-	return ret->total || !ours ? -EBUSY : 0;
+	return ret->total || !ret->complete || !ours ? -EBUSY : 0;
 }
 
 const char *held_text(const struct holders *holders, char *ret, size_t size)
 {
 	const struct holder *first = &holders->list[0];
 
+	if (!holders->count) {
+		snprintf(ret, size, "not every process could be asked what it has open");
+		return ret;
+	}
 	snprintf(ret, size, "PID %u (%s) has /dev/%s open", first->pid, first->comm, first->file);
 	if (holders->total > 1)
 		snprintf(ret + strlen(ret), size - strlen(ret), ", and %zu more",

@@ -4,16 +4,17 @@
 
 /*
  * Which processes have a device file open, for the text of a refusal: found among the links in
- * /proc/PID/fd, as fuser(1) does. It is true of the moment it was read; nothing relies on it.
+ * /proc/PID/fd, as fuser(1) does. It is true of the moment it was read. Whoever relies on nobody
+ * being there looks at `complete`, too.
  */
 
 #include "host/sysfs.h"
 
 #define HOLDERS_MAX     16
-#define HOLDER_FILES    136 /* of all VFs of a PF */
-#define HOLDER_VFIO_MAX 2   /* VFIO files of one device */
-#define HOLDER_PIDS_MAX 32768
-#define HOLDER_FDS_MAX  4096 /* looked at in one process */
+#define HOLDER_FILES    136        /* of all VFs of a PF */
+#define HOLDER_VFIO_MAX 2          /* VFIO files of one device */
+#define HOLDER_PIDS_MAX (1u << 22) /* the kernel has no more */
+#define HOLDER_FDS_MAX  (1u << 20) /* looked at in one process */
 
 #define HOLDER_FILE_MAX 64
 

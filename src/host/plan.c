@@ -97,9 +97,7 @@ int plan_cdev(struct change_plan *plan, const char *subject, const struct plan_o
 int plan_owner(struct change_plan *plan, const char *subject, const struct plan_owner *owner,
 	const char *what, struct error *err)
 {
-	int r = plan_gift(plan, CHANGE_OWNER, subject, owner, what, err);
-
-	return r < 0 ? r : plan_cdev(plan, subject, owner, what, err);
+	return plan_gift(plan, CHANGE_OWNER, subject, owner, what, err);
 }
 
 /* A bridge stays; a function of another card that nobody drives is left as it is. */
@@ -126,7 +124,7 @@ int plan_passthrough(const struct host_facts *facts, const struct plan_owner *ow
 		r = plan_owner(ret, gpu, owner, what, err);
 	for (size_t i = 0; r == 0 && i < group->n_members; i++) {
 		const struct iommu_member *m = &group->members[i];
-		if (goes_along(m, gpu) && m->role != IOMMU_SELF)
+		if (goes_along(m, gpu) && !iommu_driver_is_vfio(m->driver))
 			r = plan_cdev(ret, m->address, owner, what, err);
 	}
 	snprintf(ret->device, sizeof(ret->device), "%s", gpu);

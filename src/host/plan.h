@@ -82,9 +82,13 @@ int plan_add(
 /* From `driver` to vfio-pci; one that VFIO has stays as it is. */
 int plan_vfio(struct change_plan *plan, const char *address, const char *driver, const char *what,
 	struct error *err);
-/* The files of a PCI function or mediated device, its group's and its own, or its own alone. */
+/* The file of a PCI function's or mediated device's group. */
 int plan_owner(struct change_plan *plan, const char *subject, const struct plan_owner *owner,
 	const char *what, struct error *err);
+/*
+ * Its own file: only where VFIO lets go of the device before somebody else has it. Whoever has that
+ * file open, unlike the group's, shuts nobody out by it, and can use the device when it is free.
+ */
 int plan_cdev(struct change_plan *plan, const char *subject, const struct plan_owner *owner,
 	const char *what, struct error *err);
 

@@ -53,12 +53,13 @@ static int add(const struct wish *w, enum change_kind kind, const char *subject,
 	return plan_add(plan, &c, w->what, err);
 }
 
-/* At the end: the VM's user may open it. */
-static int give(
-	const struct wish *w, const char *device, struct change_plan *plan, struct error *err)
+/* At the end: the VM's user may open it. `own`: also by its own file, as plan_cdev() has it. */
+static int give(const struct wish *w, const char *device, bool own, struct change_plan *plan,
+	struct error *err)
 {
 	snprintf(plan->device, sizeof(plan->device), "%s", device);
-	return plan_owner(plan, device, w->owner, w->what, err);
+	int r = plan_owner(plan, device, w->owner, w->what, err);
+	return r < 0 || !own ? r : plan_cdev(plan, device, w->owner, w->what, err);
 }
 
 static int plan_mdev(const struct wish *w, struct change_plan *plan, struct error *err)
@@ -83,7 +84,7 @@ static int plan_mdev(const struct wish *w, struct change_plan *plan, struct erro
 		return plan_refuse(w->what, MDEV_NONE_LEFT, w->type->id, err);
 	snprintf(subject, sizeof(subject), "%.63s/%.63s/%s", parent, w->type->id, uuid);
 	int r = add(w, CHANGE_MDEV, subject, "0", "1", plan, err);
-	return r < 0 ? r : give(w, uuid, plan, err);
+	return r < 0 ? r : give(w, uuid, true, plan, err);
 }
 
 /* How many VFs there are, or will be. */
@@ -196,7 +197,7 @@ static int plan_vf(const struct wish *w, struct change_plan *plan, struct error 
 		r = add_xe(w, vf.number, vfs, plan, err);
 	if (r == 0)
 		r = plan_vfio(plan, vf.address, vf.driver, w->what, err);
-	return r < 0 ? r : give(w, vf.address, plan, err);
+	return r < 0 ? r : give(w, vf.address, !iommu_driver_is_vfio(vf.driver), plan, err);
 }
 
 static int plan_nvidia(const struct wish *w, struct change_plan *plan, struct error *err)
@@ -208,7 +209,7 @@ static int plan_nvidia(const struct wish *w, struct change_plan *plan, struct er
 	if (!vfs.best || !w->type->available)
 		return plan_refuse(w->what, NVIDIA_NONE_LEFT, w->type->id, err);
 	int r = add(w, CHANGE_NVIDIA_TYPE, vfs.best->address, "0", w->type->id, plan, err);
-	return r < 0 ? r : give(w, vfs.best->address, plan, err);
+	return r < 0 ? r : give(w, vfs.best->address, false, plan, err);
 }
 
 static int (*const planners[SLICE_INTERFACE_COUNT])(

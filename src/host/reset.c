@@ -234,7 +234,8 @@ int pci_reset_explain(const struct reset_result *result, const char *what, struc
 
 	if (result->code == 0)
 		return 0;
-	if (result->code == -EBUSY && result->step == RESET_LOOK && result->holders.count)
+	if (result->code == -EBUSY && result->step == RESET_LOOK &&
+		(result->holders.count || !result->holders.complete))
 		return error_set(err, EBUSY, "%s: not reset: %s (end that first)", what,
 			held_text(&result->holders, text, sizeof(text)));
 	if (result->code == -EBUSY && result->step == RESET_LOOK)

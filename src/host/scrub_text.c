@@ -90,7 +90,7 @@ static int explain_busy(const struct scrub_result *r, const char *what, struct e
 						  : "its memory is not emptied: ";
 	char text[160];
 
-	if (r->holders.count)
+	if (r->holders.count || !r->holders.complete)
 		return error_set(err, EBUSY, "%s: %s%s (end that first)", what, when,
 			held_text(&r->holders, text, sizeof(text)));
 	return error_set(err, EBUSY, "%s: %sits driver %s has it (let vfio-pci have it first)",

@@ -143,7 +143,7 @@ static int look(const struct host_roots *roots, struct vfio_change *ret)
 {
 	int r = held_find(roots, ret->address, &ret->holders);
 
-	return r < 0 ? r : ret->holders.total ? -EBUSY : 0;
+	return r < 0 ? r : ret->holders.total || !ret->holders.complete ? -EBUSY : 0;
 }
 
 static int begin(const struct host_roots *roots, const char *address, enum holds wanted,
@@ -236,7 +236,7 @@ int vfio_explain(const struct vfio_change *c, const char *what, struct error *er
 
 	if (c->code == 0)
 		return 0;
-	if (c->code == -EBUSY && c->step == VFIO_LOOK && c->holders.count)
+	if (c->code == -EBUSY && c->step == VFIO_LOOK)
 		return error_set(err, EBUSY, "%s: %s (end that first)", what,
 			held_text(&c->holders, text, sizeof(text)));
 	for (size_t i = 0; i < ARRAY_SIZE(sayings); i++) {

@@ -220,20 +220,46 @@ def test_a_vm_that_uses_iommufd(newer, function):
     assert newer.state() == before
 
 
-def test_own_files_that_are_there_already_stay_whose_they_were(newer):
+def test_the_own_file_of_what_stays_with_vfio_is_not_given(newer):
+    """Somebody could keep it open, and use the device between the next tenant's end and its scrub."""
     newer.tree.put(newer.tree.BUS + OTHER_ADDRESS + "/driver_override", "vfio-pci\n")
     newer.tree.bind(OTHER_ADDRESS, "vfio-pci")
     newer.kernel.vfio_files()
     os.chown(newer.tree.path("dev", newer.own_file(OTHER_ADDRESS)), 77, 77)
     before = newer.state()
     with newer.node() as node:
+        own = newer.files()[OTHER_ADDRESS]
         make(node, "a", OTHER, "--owner", "1234")
-        assert newer.files() == {8: (1234, 0o600), OTHER_ADDRESS: (1234, 0o600)}
+        assert newer.files() == {8: (1234, 0o600), OTHER_ADDRESS: own}
         node.kill()
         node.start()
         until(lambda: node.state("a") == "ready")
         node.good("delete", "a")
     assert newer.state() == before
+
+
+def touch(host):
+    """vgpud hears of it, and looks who has it open."""
+    os.close(os.open(host.tree.path("dev/vfio/7"), os.O_RDWR))
+
+
+def test_whom_nobody_can_ask_may_be_its_vm(host):
+    with host.node() as node:
+        make(node)
+        held = host.hold()
+        until(lambda: node.state("a") == "bound")
+        host.tree.put("proc/5000/fd", "no folder\n")
+        host.tree.remove("proc/4711")
+        touch(host)
+        time.sleep(1)
+        assert node.state("a") == "bound"
+        host.tree.remove("proc/5000")
+        os.close(held[1])
+        touch(host)
+        until(lambda: node.state("a") == "ready")
+        host.tree.put("proc/5000/fd", "no folder\n")
+        said = node.refused("gpu", "scrub", GPU)
+        assert "not every process could be asked what it has open" in said
 
 
 def node_memory(node):

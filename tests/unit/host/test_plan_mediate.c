@@ -284,7 +284,8 @@ static void other_method(void)
 }
 
 #define ENABLE(pf, n) "autoprobe " pf " 1>0 *\nvfs " pf " 0>" n " *\n"
-#define GIVEN(a)      "owner " a " >1000:36:0660\ncdev " a " >1000:36:0660\n"
+#define GROUP(a)      "owner " a " >1000:36:0660\n"
+#define GIVEN(a)      GROUP(a) "cdev " a " >1000:36:0660\n"
 #define VF(a)         "vfio " a " >vfio-pci\n" GIVEN(a)
 
 static const struct {
@@ -310,7 +311,7 @@ static const struct {
 	{"one set aside before one of the host's", plain_enabled, of_all_kinds, "vf", UUID, {NULL},
 		0,
 		"autoprobe " PF " 0>0 *\nvfs " PF " 4>4 *\n"
-		"vfio 0000:41:00.5 xe-vfio-pci>xe-vfio-pci\n" GIVEN("0000:41:00.5")},
+		"vfio 0000:41:00.5 xe-vfio-pci>xe-vfio-pci\n" GROUP("0000:41:00.5")},
 	{"one of the host's if need be", plain_enabled, of_all_kinds, "vf", UUID, {"0000:41:00.5"},
 		0,
 		"autoprobe " PF " 0>0 *\nvfs " PF " 4>4 *\n"
@@ -348,11 +349,11 @@ static const struct {
 		ENOSPC, "each of its 2 virtual functions is a vGPU's"},
 
 	{"NVIDIA: a number on a VF", nvidia, NULL, "1414", UUID, {NULL}, 0,
-		"nvidia 0000:41:00.4 0>1414\n" GIVEN("0000:41:00.4")},
+		"nvidia 0000:41:00.4 0>1414\n" GROUP("0000:41:00.4")},
 	{"NVIDIA: not on one that has a type", nvidia, two_made, "1428", UUID, {NULL}, 0,
-		"nvidia 0000:41:00.6 0>1428\n" GIVEN("0000:41:00.6")},
+		"nvidia 0000:41:00.6 0>1428\n" GROUP("0000:41:00.6")},
 	{"NVIDIA: nor on one that is taken", nvidia, two_made, "1428", UUID, {"0000:41:00.6"}, 0,
-		"nvidia 0000:41:00.7 0>1428\n" GIVEN("0000:41:00.7")},
+		"nvidia 0000:41:00.7 0>1428\n" GROUP("0000:41:00.7")},
 	{"NVIDIA: only where it can be made", nvidia, two_made, "1414", UUID, {NULL}, ENOSPC,
 		"type 1414 cannot be made on a free virtual function"},
 	{"NVIDIA: no room for any", nvidia, all_made, "1414", UUID, {NULL}, ENOSPC,
