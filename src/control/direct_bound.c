@@ -262,7 +262,7 @@ static int on_file(sd_event_source *source, const struct inotify_event *event, v
 
 	if (event->mask & IN_OPEN) {
 		x->opened = true;
-		x->clean = false;
+		x->released = false;
 		x->touched |= x->progress->emptying;
 	}
 	direct_scan(v);
@@ -276,8 +276,8 @@ static int on_look(sd_event_source *source, uint64_t usec, void *data)
 	return 0;
 }
 
-/* False: what is done to it is seen only when somebody looks. One that is not there is no news. */
-static bool watch_file(struct vgpu *v, size_t i)
+/* Else what is done to it is seen only when somebody looks. One that is not there is no news. */
+static void watch_file(struct vgpu *v, size_t i)
 {
 	struct direct *x = v->direct;
 	char path[SYSFS_PATH_MAX];
@@ -290,7 +290,6 @@ static bool watch_file(struct vgpu *v, size_t i)
 	if (r < 0 && r != -ENOENT)
 		log_warning("%s: %s is not watched, but looked at every %u s: %s", v->def.name,
 			path, DIRECT_LOOK_S, strerror(-r));
-	return r >= 0;
 }
 
 void direct_watch(struct vgpu *v)
@@ -300,9 +299,8 @@ void direct_watch(struct vgpu *v)
 	if (x->watching)
 		return;
 	x->watching = true;
-	x->watched = x->files.count > 0;
 	for (size_t i = 0; i < x->files.count; i++)
-		x->watched &= watch_file(v, i);
+		watch_file(v, i);
 	if (sd_event_add_time_relative(v->d->event, &x->look, CLOCK_MONOTONIC,
 		    DIRECT_LOOK_S * 1000000ull, 1000000, on_look, v) < 0)
 		log_warning("%s: no timer", v->def.name);
@@ -312,8 +310,8 @@ void direct_unwatch(struct vgpu *v)
 {
 	struct direct *x = v->direct;
 
-	x->watching = x->watched = false;
-	x->clean = false;
+	x->watching = false;
+	x->released = false;
 	for (size_t i = 0; i < DIRECT_FILES_MAX; i++)
 		x->inotify[i] = sd_event_source_disable_unref(x->inotify[i]);
 	x->look = sd_event_source_disable_unref(x->look);

@@ -39,7 +39,7 @@ enum direct_state direct_is_bound(struct vgpu *v, const struct direct_result *re
 	struct direct *x = v->direct;
 	struct error err;
 
-	x->clean = false;
+	x->released = false;
 	if (v->vm.pid) { /* another has it now */
 		v->vm.pid = 0;
 		direct_note(v, RULES_LEAVE, NULL);
@@ -124,7 +124,6 @@ enum direct_state direct_scrubbed(struct vgpu *v, const struct direct_result *re
 		return direct_not_clean(v, &touched);
 	}
 	x->scrub = result->scrub;
-	x->clean = x->watched && !x->opened && !x->seen_pid;
 	direct_note_scrub(v, &x->scrub);
 	events_add(&v->d->events, v->def.name,
 		"its GPU is empty: %llu MiB were zeroed and read back",

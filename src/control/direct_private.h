@@ -103,14 +103,16 @@ struct direct {
 	sd_event_source *later; /* its job, for which there was no process */
 	unsigned late;          /* how often */
 	bool watching, scanning, scan_again;
-	bool watched;                       /* watching, and each of its files is */
 	bool opened;                        /* since the last scan */
 	uint32_t seen_pid;                  /* who has it, in the last scan; 0: nobody */
 	char seen[KEEPER_TEXT_MAX];         /* and for people */
 	char domain[VGPU_NAME_LONGEST + 1]; /* of the VM that has it; "": not told */
-	/* The GPU's memory is zero, and nobody has opened its file since. Only who watches knows.
+	/*
+	 * An administrator takes the risk of what is in its GPU's memory, and nobody was seen to
+	 * open its file since. That nobody has since a scrub nothing can tell: an open of another
+	 * node of the device, as in a mount namespace, is no notice.
 	 */
-	bool clean;
+	bool released;
 	bool touched; /* opened while the memory was emptied: what was zeroed may not be now */
 	bool held;    /* its undoing met somebody who has it open, and may write to it */
 	struct direct_scrub_report scrub;
@@ -165,7 +167,7 @@ int direct_tell_rules(
 void direct_note(struct vgpu *v, enum rules_event event, const char *trouble);
 void direct_note_scrub(struct vgpu *v, const struct direct_scrub_report *scrub);
 int direct_ask_remove(const struct vgpu *v, bool force, const char *what, struct error *err);
-/* Is nothing of its owner in its GPU's memory? */
+/* May its GPU go as it is? Else what its owner may have left is emptied first, always. */
 bool direct_is_empty(const struct vgpu *v);
 
 /* --- direct_bound.c --- */

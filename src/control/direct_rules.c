@@ -57,7 +57,8 @@ bool direct_is_empty(const struct vgpu *v)
 {
 	const struct gpu *gpu = vgpud_find_gpu(v->d, v->def.gpu);
 
-	return v->def.method != METHOD_PASSTHROUGH || (gpu && !gpu->left_by[0] && v->direct->clean);
+	return v->def.method != METHOD_PASSTHROUGH ||
+	       (gpu && !gpu->left_by[0] && v->direct->released);
 }
 
 int direct_release(struct vgpud *d, const char *name, const char *what, struct error *err)
@@ -72,8 +73,8 @@ int direct_release(struct vgpud *d, const char *name, const char *what, struct e
 			"%s: there is no GPU of that name (see `vgpuctl gpu list`)", what);
 	while (v && strcmp(v->def.gpu, name) != 0)
 		v = v->next;
-	/* What is not known to be empty keeps its vGPU from being deleted, too. */
-	bool kept = v && v->def.method == METHOD_PASSTHROUGH && !v->direct->clean;
+	/* What cannot be emptied then keeps its vGPU from being deleted, whoever left it. */
+	bool kept = v && v->def.method == METHOD_PASSTHROUGH && !v->direct->released;
 	const char *left_by = gpu->left_by[0] ? gpu->left_by : kept ? v->def.name : NULL;
 	if (!left_by)
 		return error_set(err, EALREADY,
@@ -88,7 +89,7 @@ int direct_release(struct vgpud *d, const char *name, const char *what, struct e
 	if (r < 0)
 		return r;
 	if (v && v->direct)
-		v->direct->clean = true;
+		v->direct->released = true;
 	events_add(&d->events, "",
 		"%s: released with what %s may have left in its memory, by an administrator's word",
 		name, whose);

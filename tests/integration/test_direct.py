@@ -83,19 +83,32 @@ class Host:
         self.tree.put("proc/%d/status" % pid, "Name:\tqemu\nPPid:\t1\n" + "".join(
             "%s:\t%8d kB\n" % (key, value << 10) for key, value in mib.items()))
 
-    def hold(self, pid=4711, comm="qemu-system-x86", name="guest=web", file="vfio/7"):
-        """A VM that has that file open."""
-        path = self.tree.path("dev", file)
+    def hold_unseen(self, pid=4711, comm="qemu-system-x86", name="guest=web", file="vfio/7"):
+        """A VM that has that device open by a node of its own, as in libvirt's private /dev: of the
+        node's nothing is heard."""
         self.tree.put("proc/%d/comm" % pid, comm + "\n")
         self.tree.put("proc/%d/cmdline" % pid, "qemu\0-name\0%s,debug-threads=on\0" % name)
-        self.tree.link(path, "proc/%d/fd/9" % pid)
-        fd = os.open(path, os.O_RDWR)
-        return pid, fd
+        self.tree.link(self.tree.path("dev", file), "proc/%d/fd/9" % pid)
+        return pid, None
+
+    def hold(self, *args, file="vfio/7", **kwargs):
+        """A VM that has that file open."""
+        pid, _ = self.hold_unseen(*args, file=file, **kwargs)
+        return pid, os.open(self.tree.path("dev", file), os.O_RDWR)
 
     def leave(self, held):
         pid, fd = held
         self.tree.remove("proc/%d" % pid)
-        os.close(fd)
+        if fd is not None:
+            os.close(fd)
+
+    def draw(self):
+        with open(self.vram(), "r+b") as f:
+            f.write(b"what the tenant drew")
+
+    def is_empty(self):
+        with open(self.vram(), "rb") as f:
+            return f.read() == bytes(1 << 21)
 
     def vram(self, address=ADDRESS):
         return self.tree.path(self.tree.BUS, address, "resource0")
@@ -198,6 +211,27 @@ def test_a_vm_comes_and_goes(host):
             assert f.read() == bytes(1 << 21)
         assert "bound to libvirt domain web" in texts(node) and "released" in texts(node)
         node.good("delete", "a")
+
+
+def test_a_vm_that_nobody_saw(host):
+    """In a mount namespace of its own, between two looks at who has it: after a VM that was seen and
+    scrubbed, and alone. The deletion empties what it left."""
+    before = host.state()
+    with host.node() as node:
+        for seen in (True, False):
+            make(node)
+            if seen:
+                held = host.hold()
+                until(lambda: node.state("a") == "bound")
+                host.leave(held)
+                until(lambda: node.state("a") == "ready" and node.json("show", "a")["scrub"])
+                assert node.json("gpu", "list")[1]["left_by"] is None
+            held = host.hold_unseen()
+            host.draw()
+            host.leave(held)
+            assert node.state("a") == "ready"
+            node.good("delete", "a")
+            assert host.is_empty() and host.state() == before
 
 
 @pytest.mark.parametrize("function", [ADDRESS, SOUND])
