@@ -151,11 +151,12 @@ static int owner_look(
 	parse_owner(c->after, &after);
 	/* Where there was none, undoing leaves it as the kernel made it. */
 	bool known = c->before[0] && parse_owner(c->before, &before);
-	if (!known && now.uid == geteuid() && now.gid == getegid())
+	if (!known && now.uid == geteuid() && now.gid == getegid() && now.mode == MODE_NONE)
 		return 0;
-	*ret_half = now.mode == MODE_NONE && strcmp(ret_now, c->after) != 0 &&
-		    strcmp(ret_now, c->before) != 0 &&
-		    (same_owner(&now, &after) || (known && same_owner(&now, &before)));
+	/* Whoever it was given to may change its mode and group, and has it still. */
+	bool given = now.uid == after.uid;
+	*ret_half = strcmp(ret_now, c->after) != 0 && strcmp(ret_now, c->before) != 0 &&
+		    (given || (now.mode == MODE_NONE && known && same_owner(&now, &before)));
 	return 0;
 }
 

@@ -256,6 +256,56 @@ static void test_the_file_is_no_link(void **state)
 	assert_int_equal(after.st_mode, before.st_mode);
 }
 
+static void is_half(const char *path, const struct change *c, gid_t gid, mode_t mode)
+{
+	assert_int_equal(chown(path, 1234, gid), 0);
+	assert_int_equal(chmod(path, mode), 0);
+	assert_int_equal(change_look(&node, c, NULL), CHANGE_IS_HALF);
+}
+
+/* Its user may change its mode and its group, and is to have it no more or as planned all the same:
+ * where there was no file before, where there was one that was somebody's, and his own already. */
+static void test_what_its_user_did_to_the_file(void **state)
+{
+	static const struct {
+		mode_t mode;
+		gid_t gid;
+	} did[] = {{0666, 1235}, {0, 1235}, {0600, 4321}, {04660, 4321}, {0600, 0}};
+	static const char *const befores[] = {"", "77:78:0600", "1234:1235:0660"};
+	struct change_plan owner = {.count = 1, .list = {plan.list[2]}};
+	struct change *c = owner.list;
+	char path[128], now[CHANGE_VALUE_MAX];
+	struct change_result r;
+
+	if (geteuid() != 0)
+		skip();
+	bind_to(GPU, "vfio-pci");
+	snprintf(path, sizeof(path), "%s/dev/vfio/7", tree.root);
+	strcpy(c->after, "1234:1235:0600");
+	for (size_t i = 0; i < sizeof(befores) / sizeof(*befores); i++) {
+		strcpy(c->before, befores[i]);
+		for (size_t k = 0; k < sizeof(did) / sizeof(*did); k++) {
+			is_half(path, c, did[k].gid, did[k].mode);
+			assert_int_equal(change_apply(&node, &owner, "t", &r), 0);
+			change_look(&node, c, now);
+			assert_string_equal(now, c->after);
+			is_half(path, c, did[k].gid, did[k].mode);
+			assert_int_equal(change_undo(&node, &owner, NULL, "t", &r), 0);
+			assert_int_equal(r.left, 0);
+			change_look(&node, c, now);
+			assert_string_equal(now, c->before[0] ? c->before : "0:0:0600");
+		}
+	}
+	/* Another's is left, and so is the kernel's own. */
+	assert_int_equal(chown(path, 99, 1235), 0);
+	strcpy(c->before, "77:78:0600");
+	assert_int_equal(change_look(&node, c, now), CHANGE_IS_OTHER);
+	assert_int_equal(chown(path, 0, 0), 0);
+	assert_int_equal(chmod(path, 0600), 0);
+	c->before[0] = '\0';
+	assert_int_equal(change_look(&node, c, now), CHANGE_IS_BEFORE);
+}
+
 /* --- a device's own file --- */
 
 #define OWN AT GPU "/vfio-dev/vfio3"
@@ -408,6 +458,7 @@ int main(void)
 		T(test_a_hand_made_binding_is_not_undone),
 		T(test_one_that_had_no_driver_has_none_again),
 		T(test_the_file_is_no_link),
+		T(test_what_its_user_did_to_the_file),
 		T(test_a_kernel_without_own_files),
 		T(test_its_own_file_there_and_back),
 		T(test_its_own_file_is_no_link),
