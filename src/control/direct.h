@@ -60,6 +60,9 @@ int direct_refuse(const struct vgpu *v, const char *verb, struct error *err);
 /* What is under way, and how far it is; NULL: nothing. */
 const char *direct_operation(const struct vgpu *v, struct keeper_progress *ret);
 
+/* A VM came or went: who has hardware open is looked at now. */
+void direct_look(struct vgpud *d);
+
 /* Adds what the API says of it beside other vGPUs' fields. */
 void direct_render(const struct vgpu *v, json_t *json);
 /* NULL, and why: it cannot be given to a VM now. */

@@ -320,6 +320,14 @@ void direct_unwatch(struct vgpu *v)
 	x->domain[0] = '\0';
 }
 
+void direct_look(struct vgpud *d)
+{
+	for (struct vgpu *v = d->vgpus; v; v = v->next) {
+		if (v->direct && v->direct->watching)
+			direct_scan(v);
+	}
+}
+
 void direct_take_files(struct vgpu *v, const struct direct_files *files)
 {
 	struct direct *x = v->direct;

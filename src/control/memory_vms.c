@@ -8,6 +8,7 @@
 
 #include "base/checked.h"
 #include "base/cleanup.h"
+#include "control/direct.h"
 #include "host/domain_xml.h"
 
 #include <errno.h>
@@ -256,5 +257,6 @@ int memory_vm_event(struct vgpud *d, const struct memory_vm_event *event, struct
 		}
 	}
 	free(domain);
+	direct_look(d);
 	return r;
 }

@@ -234,6 +234,22 @@ def test_a_vm_that_nobody_saw(host):
             assert host.is_empty() and host.state() == before
 
 
+def test_a_vm_of_which_only_libvirt_tells(host):
+    """Its /dev is its own; the hook says that it came and went."""
+    xml = DOMAIN % ("web", 1024, "", PCI)
+    with host.node() as node:
+        make(node)
+        held = host.hold_unseen()
+        host.draw()
+        assert hook(node, "web", "started", xml).returncode == 0
+        until(lambda: node.state("a") == "bound")
+        assert "libvirt domain web" in node.refused("delete", "a")
+        host.leave(held)
+        assert hook(node, "web", "release", xml).returncode == 0
+        until(lambda: node.state("a") == "ready" and node.json("show", "a")["scrub"])
+        assert host.is_empty()
+
+
 @pytest.mark.parametrize("function", [ADDRESS, SOUND])
 def test_a_vm_that_uses_iommufd(newer, function):
     """It opens devices' own files and never the group's; all of them are its owner's."""
