@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define USER_MS   10000u
+#define USERS_MAX 2u   /* looked up at a time; a directory that hangs keeps each for USER_MS */
 #define USER_LONG 256u /* of a user's name, with its end */
 
 /* What is asked for; its texts are the request's. */
@@ -110,11 +111,15 @@ static void create_for(struct create_call *create, const char *owner)
 		on_user(create, json_object()); /* nobody is called so */
 		return;
 	}
-	int r = child_start(
-		&d->children, d->event, user_work, create->owner, USER_MS, on_user, create);
+	int r = -EAGAIN;
+	if (d->lookups.running < USERS_MAX)
+		r = child_start(
+			&d->lookups, d->event, user_work, create->owner, USER_MS, on_user, create);
 	if (r == 0)
 		return;
-	error_set(&err, -r, "create %.64s: no process to look up a user in: %s (try again)",
+	error_set(&err, -r,
+		"create %.64s: no process to look up a user in: %s (try again, or give the user's "
+		"number)",
 		create->request.name, strerror(-r));
 	create_refuse(create, &err);
 }

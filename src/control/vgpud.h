@@ -129,6 +129,8 @@ struct vgpud {
 	struct gpus_watch *watch;   /* NULL: not watched yet */
 	struct gpus_errors *errors; /* NULL: none looked at yet */
 	struct children children;
+	struct children
+		lookups; /* of users' names, beside those: few, as anybody can ask for them */
 	struct store *store;
 	struct standbys *standbys;        /* NULL: none is kept */
 	struct node_memory *memory;       /* NULL: not open */

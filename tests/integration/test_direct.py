@@ -160,18 +160,26 @@ def test_a_directory_of_users_that_does_not_answer(host):
         asking = subprocess.Popen(
             [os.path.join(BIN, "vgpuctl"), "create", "a", "--gpu", GPU, "--method", "passthrough",
              "--owner", "somebody"], env=node.env, stderr=subprocess.PIPE, text=True)
+        other = asking
         try:
             for _ in range(20):
                 began = time.monotonic()
                 node.good("list")
                 assert time.monotonic() - began < 5 and asking.poll() is None
                 time.sleep(0.02)
+            other = subprocess.Popen(asking.args, env=node.env, stderr=subprocess.DEVNULL)
+            time.sleep(1)
+            began = time.monotonic()  # more than two do not wait, and nothing else for them
+            said = node.refused("create", "c", "--gpu", OTHER, "--method", "passthrough",
+                                "--owner", "somebody")
+            assert "no process to look up a user in" in said and time.monotonic() - began < 5
             assert make(node, "b", OTHER, "--owner", "1234")["owner_uid"] == 1234  # nobody is asked
             _, said = asking.communicate(timeout=30)
             assert "directory of users does not answer (give the user's number)" in said
         finally:
-            asking.kill()
-            asking.wait()
+            for process in (asking, other):
+                process.kill()
+                process.wait()
 
 
 def test_there_and_back(host):
