@@ -59,7 +59,7 @@ static void remove_files(int parent, const char *name)
 	closedir(dir);
 }
 
-static void remove_folder(int parent, const char *name)
+static int remove_folder(int parent, const char *name)
 {
 	int r = -ENOTEMPTY;
 
@@ -67,7 +67,12 @@ static void remove_folder(int parent, const char *name)
 		remove_files(parent, name);
 		r = unlinkat(parent, name, AT_REMOVEDIR) < 0 ? -errno : 0;
 	}
-	if (r < 0 && r != -ENOENT)
+	return r == -ENOENT ? 0 : r;
+}
+
+static void say_it_stays(const char *name, int r)
+{
+	if (r < 0)
 		log_warning("compiled shaders in %s cannot be removed, which the next start tries "
 			    "again: %s",
 			name, strerror(-r));
@@ -85,17 +90,26 @@ static bool folder_used(const struct vgpud *d, const char *name)
 	return false;
 }
 
+int tenant_remove_folder(const struct vgpud *d, const struct definition *def)
+{
+	char name[TENANT_FOLDER_MAX];
+
+	folder_name(def, name, sizeof(name));
+	if (!d->shaders_dir[0] || folder_used(d, name))
+		return 0;
+	cleanup_close int parent = open(d->shaders_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (parent < 0)
+		return errno == ENOENT ? 0 : -errno;
+	return remove_folder(parent, name);
+}
+
 void tenant_forget(struct vgpud *d, const struct definition *def)
 {
 	char name[TENANT_FOLDER_MAX];
 
 	tenant_let_go(d, def->tenant);
 	folder_name(def, name, sizeof(name));
-	if (!d->shaders_dir[0] || folder_used(d, name))
-		return;
-	cleanup_close int parent = open(d->shaders_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (parent >= 0)
-		remove_folder(parent, name);
+	say_it_stays(name, tenant_remove_folder(d, def));
 }
 
 void tenant_clean(const struct vgpud *d)
@@ -110,7 +124,7 @@ void tenant_clean(const struct vgpud *d)
 		const char *name = entry->d_name;
 		bool ours = !strncmp(name, "tenant-", 7) || !strncmp(name, "vgpu-", 5);
 		if (ours && (!d->config.shader_cache_mib || !folder_used(d, name)))
-			remove_folder(dirfd(dir), name);
+			say_it_stays(name, remove_folder(dirfd(dir), name));
 	}
 	if (dir)
 		closedir(dir);

@@ -32,6 +32,21 @@ static int refuse(const char *tenant, uid_t owner, const char *what, struct erro
 		what, tenant, whose);
 }
 
+/* It could not be removed when the last vGPU of that tenant went. */
+static int clear(const struct vgpud *d, const char *tenant, const char *what, struct error *err)
+{
+	struct definition def = {0};
+
+	snprintf(def.tenant, sizeof(def.tenant), "%s", tenant);
+	int r = tenant_remove_folder(d, &def);
+	if (r == 0)
+		return 0;
+	return error_set(err, -r,
+		"%s: what an earlier tenant %s compiled is still in %s/tenant-%s, which cannot be "
+		"removed: %s (remove it, or choose another name)",
+		what, tenant, d->shaders_dir, tenant, strerror(-r));
+}
+
 int tenant_name(
 	struct vgpud *d, const char *tenant, uid_t asker, const char *what, struct error *err)
 {
@@ -43,6 +58,10 @@ int tenant_name(
 	bool taken = stored.left || has_vgpu(d, tenant);
 	if (taken && stored.uid != asker && asker != 0 && asker != geteuid())
 		return refuse(tenant, stored.uid, what, err);
+	if (!taken)
+		r = clear(d, tenant, what, err);
+	if (r < 0)
+		return r;
 	return taken && stored.known ? 0 : store_set_tenant(d->store, tenant, asker, what, err);
 }
 

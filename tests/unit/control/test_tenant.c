@@ -302,6 +302,35 @@ static void test_it_goes_with_the_last_vgpu(void **state)
 	assert_false(there(p, "vgpu-uuid-of-c"));
 }
 
+/* It could not be removed when its tenant went: whose name it is now never runs what is in it. */
+static void test_what_an_earlier_tenant_compiled(void **state)
+{
+	struct place *p = *state;
+	struct vgpu a = {.def = definition("a", "blue")};
+	char path[160];
+	struct error err;
+
+	open_place(p);
+	make(p, &a.def, "tenant-blue");
+	assert_int_equal(name_as(p, "blue", BOB, &err), 0);
+	assert_false(there(p, "tenant-blue"));
+	p->d.vgpus = &a;
+	make(p, &a.def, "tenant-blue");
+	assert_int_equal(name_as(p, "blue", BOB, &err), 0);
+	assert_true(there(p, "tenant-blue/archive")); /* his own */
+	p->d.vgpus = NULL;
+	snprintf(path, sizeof(path), "%s/tenant-green", p->d.shaders_dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	strcat(path, "/folder");
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(name_as(p, "green", BOB, &err), -ENOTEMPTY);
+	assert_non_null(
+		strstr(err.text, "create x: what an earlier tenant green compiled is still"));
+	assert_non_null(strstr(err.text, "tenant-green, which cannot be removed: Directory not"));
+	assert_false(known(p, "green", BOB));
+	close_place(p);
+}
+
 /* A tenant called like another's folder. */
 static void test_names_that_look_like_others(void **state)
 {
@@ -328,6 +357,8 @@ int main(void)
 			test_tenants_of_before_are_roots, place_make, place_end),
 		cmocka_unit_test_setup_teardown(
 			test_it_goes_with_the_last_vgpu, place_make, place_end),
+		cmocka_unit_test_setup_teardown(
+			test_what_an_earlier_tenant_compiled, place_make, place_end),
 		cmocka_unit_test_setup_teardown(
 			test_names_that_look_like_others, place_make, place_end),
 	};
