@@ -50,8 +50,9 @@ static void claim_all(struct keeper *k, uint64_t now)
 {
 	struct memory_pace *pace = &k->memory.pace;
 
-	for (unsigned i = 0; i < KEEPER_PROCESSES; i++) {
-		struct device_process *d = &k->processes[i];
+	for (uint32_t i = 0, first = pace->turn; i < KEEPER_PROCESSES; i++) {
+		uint32_t at = (first + i) % KEEPER_PROCESSES;
+		struct device_process *d = &k->processes[at];
 		if (!d->claim_waits)
 			continue;
 		if (!pace_pass(pace, now)) {
@@ -59,6 +60,7 @@ static void claim_all(struct keeper *k, uint64_t now)
 			keeper_set_timer(k);
 			return;
 		}
+		pace->turn = (at + 1) % KEEPER_PROCESSES;
 		d->claim_waits = false;
 		claim(d);
 	}

@@ -11,7 +11,8 @@
  * A VM changes its memory some times while it starts and seldom afterwards; one that does so over
  * and over, or a device process that was taken over, gets a burst and then one in MEMORY_CLAIM_MS.
  * What is said meanwhile takes the place of what was said before, so nothing piles up, and the
- * verdict is of the last: nothing is served from a table before its own verdict.
+ * verdict is of the last: nothing is served from a table before its own verdict. Processes take
+ * turns, so that one which says it without end does not keep its successor waiting.
  */
 
 #include <stdint.h>
@@ -25,6 +26,7 @@ struct keeper;
 struct memory_pace {
 	uint32_t spent;
 	uint64_t last_ms; /* when some of that was earned back */
+	uint32_t turn;    /* the process after the one that was served last: asked first */
 	uint64_t due;     /* ms: some process waits for its turn; 0: none does */
 };
 

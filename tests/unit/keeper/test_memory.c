@@ -635,6 +635,43 @@ static void test_said_over_and_over(void **state)
 	vm_stop(&vm);
 }
 
+/* The one that serves says it without end, and its successor waits for a verdict of its own. */
+static void test_a_successor_has_its_turn(void **state)
+{
+	const struct keeper_verdict asked = {.serial = 1};
+	struct keeper_verdict v = {0};
+	struct vm vm;
+	struct fake next;
+	struct pollfd waits = {.events = POLLIN};
+	int fd = guest_memory(8 * MIB);
+
+	vm_start(&vm);
+	give(&vm, 0, fd, 8 * MIB);
+	ask(&vm);
+	assert_int_equal(verdicts_now(&vm, LIMIT_MS, &v), 1);
+	bench_send(&vm.b, KEEPER_CONTROL_MOVE, &(struct keeper_move){0}, -1);
+	fake_accept_ready(&vm.b, &next);
+	fake_expect_only(&vm.f, KEEPER_DEVICE_PRECOPY);
+	while (vm.serial < 2 * MEMORY_CLAIM_BURST)
+		ask(&vm);
+	while (v.serial != vm.serial)
+		assert_true(verdicts_now(&vm, LIMIT_MS, &v) > 0);
+	ask(&vm);
+	fake_send(&next, KEEPER_DEVICE_MEMORY_DONE, &asked, -1);
+	waits.fd = next.channel;
+	for (unsigned i = 0; poll(&waits, 1, 0) == 0; i++) {
+		if (i == 20)
+			fail_msg("no verdict for the successor");
+		assert_true(verdicts_now(&vm, LIMIT_MS, &v) > 0);
+		ask(&vm);
+	}
+	fake_expect_only(&next, KEEPER_DEVICE_VERDICT);
+	close(next.channel);
+	close(next.stats);
+	close(fd);
+	vm_stop(&vm);
+}
+
 /* The last one: what it gives up does not come back. */
 static void test_limit(void **state)
 {
@@ -753,6 +790,7 @@ int main(void)
 		cmocka_unit_test(test_file_on_a_disk),
 		cmocka_unit_test(test_not_whole_pages),
 		cmocka_unit_test(test_said_over_and_over),
+		cmocka_unit_test(test_a_successor_has_its_turn),
 		cmocka_unit_test(test_limit),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
