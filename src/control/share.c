@@ -107,7 +107,10 @@ static int share_set_vgpu(const struct vgpu *v, const struct gpu *gpu,
 	if (due->cap == SCHED_WHOLE)
 		share_limit_light(v->d, due->share, &light);
 	int r = share_groups_set_vgpu(v, &cpu, &light);
-	return r < 0 ? r : share_groups_place(v);
+	int moved = r < 0 ? 0 : share_groups_place(v);
+	if (moved < 0) /* its processes are in one with its limits all the same */
+		log_debug("%s: its group stays as it is: %s", v->def.name, strerror(-moved));
+	return r;
 }
 
 /* Groups of all vGPUs of a GPU, as its policy says. 0 or -errno. */
