@@ -167,7 +167,7 @@ static int virgl_create(const struct renderer_config *config, const struct rende
 	virgl_renderer_force_ctx_0();
 	snprintf(r->description, sizeof(r->description), "virgl (%s)",
 		(const char *)glGetString(GL_RENDERER));
-	r->context_bytes = gl_context_bytes((const char *)glGetString(GL_VERSION));
+	r->context_bytes = gl_context_bytes((const char *)glGetString(GL_VERSION) ?: "");
 	r->current = eglGetCurrentContext();
 	err = virgl_fences_create(&r->fences);
 	if (err >= 0)
