@@ -26,6 +26,9 @@
  * it back once enough was.
  *
  * A state is loaded leniently, within twice the quota: another version may have counted otherwise.
+ * Contexts and programs are free of charge meanwhile within four times of what a guest could pay
+ * for, as one version of a driver takes that much more for a context than another. What it really
+ * comes to is charged when that is over, and may be more than the quota.
  */
 #include "device/private.h"
 
@@ -35,11 +38,16 @@
 #include <errno.h>
 #include <malloc.h>
 
+static bool quota_is_lenient(const struct device *dev)
+{
+	return dev->lenient && !dev->replay.on;
+}
+
 static uint64_t quota_room(const struct device *dev)
 {
 	uint64_t limit = dev->config.vram_bytes;
 
-	if (dev->lenient && !dev->replay.on)
+	if (quota_is_lenient(dev))
 		limit *= 2;
 	return limit > dev->vram_used ? limit - dev->vram_used : 0;
 }
@@ -63,12 +71,6 @@ void quota_init(struct device *dev)
 		.driver_free = DEVICE_DRIVER_FREE,
 		.epoch = 1};
 	vgpu_stats_set(&dev->config.stats->vram_limit_bytes, dev->config.vram_bytes);
-	quota_changed(dev);
-}
-
-void quota_lenient(struct device *dev, bool lenient)
-{
-	dev->lenient = lenient;
 	quota_changed(dev);
 }
 
@@ -134,6 +136,16 @@ bool quota_settle(struct device *dev)
 	dev->streams_charged = now;
 	quota_changed(dev);
 	return fits;
+}
+
+void quota_lenient(struct device *dev, bool lenient)
+{
+	uint64_t payable = dev->config.vram_bytes + DEVICE_DRIVER_FREE;
+
+	dev->lenient = lenient;
+	dev->stream_budget.driver_free = quota_is_lenient(dev) ? 4 * payable : DEVICE_DRIVER_FREE;
+	quota_settle(dev);
+	quota_changed(dev);
 }
 
 uint64_t quota_room_for_programs(const struct device *dev)

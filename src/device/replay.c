@@ -49,6 +49,7 @@ void device_replay_begin(struct device *dev)
 	struct resource *res;
 
 	dev->replay.on = true;
+	quota_lenient(dev, dev->lenient); /* what was refused then is refused again */
 	dev->replay.executed = dev->replay.careful = dev->replay.skip = dev->replay.failed = false;
 	while ((res = idmap_next(&dev->resource_ids, &cursor, NULL))) {
 		if (!res->iov || res->real || !resource_is_guests(res))

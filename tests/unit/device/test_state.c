@@ -374,6 +374,72 @@ static void test_what_does_not_fit_is_refused_in_words(void **state)
 	image_free(&image);
 }
 
+static uint64_t context_of_30_mib(struct renderer *r)
+{
+	return 30ull << 20;
+}
+
+static uint64_t context_of_109_mib(struct renderer *r)
+{
+	return 109ull << 20;
+}
+
+static uint64_t context_of_150_mib(struct renderer *r)
+{
+	return 150ull << 20;
+}
+
+/* A guest had all the contexts that it could have, and the driver is another version now. */
+static void test_contexts_that_became_larger(void **state)
+{
+	const struct renderer_resource_desc buffer = {.format = VIRGL_FORMAT_R8_UNORM,
+		.width = 1,
+		.height = 1,
+		.depth = 1,
+		.array_size = 1};
+	struct renderer_ops ops = fake_renderer;
+	struct device_client *c;
+	struct vgpu v, w;
+	char why[256];
+
+	ops.context_bytes = context_of_30_mib;
+	vgpu_start(&v, &ops, QUOTA);
+	assert_int_equal(device_client_create(v.dev, "client", &c), 0);
+	for (uint32_t i = 1; i <= 2; i++)
+		assert_int_equal(device_context_create(c, i, 0, "x", 1), 0);
+	assert_int_equal(device_context_create(c, 3, 0, "x", 1), -ENOMEM);
+	struct image image = image_save(v.dev, false);
+	/* A replay refuses what was refused then. */
+	vgpu_start(&w, &ops, QUOTA);
+	assert_int_equal(image_load(w.dev, NULL, &image, why), 0);
+	device_replay_begin(w.dev);
+	struct device_client *loaded = device_client_claim(w.dev, device_client_id(c));
+	assert_int_equal(device_context_create(loaded, 3, 0, "x", 1), -ENOMEM);
+	assert_int_equal(device_replay_end(w.dev), 0);
+	vgpu_stop(&w);
+	ops.context_bytes = context_of_150_mib;
+	vgpu_start(&w, &ops, QUOTA);
+	assert_int_equal(image_load(w.dev, NULL, &image, why), -ENOMEM);
+	assert_true(is_empty(w.dev));
+	vgpu_stop(&w);
+	ops.context_bytes = context_of_109_mib;
+	vgpu_start(&w, &ops, QUOTA);
+	assert_int_equal(image_load(w.dev, NULL, &image, why), 0);
+	c = device_client_claim(w.dev, device_client_id(c));
+	assert_non_null(c);
+	device_drop_unclaimed(w.dev);
+	assert_int_equal(w.stats.vram_used_bytes, 2 * (109ull << 20) - DEVICE_DRIVER_FREE);
+	assert_int_equal(device_resource_create(c, 1, &buffer), -ENOMEM);
+	assert_int_equal(device_context_destroy(c, 1), 0);
+	assert_int_equal(device_context_create(c, 1, 0, "x", 1), -ENOMEM);
+	assert_int_equal(device_context_destroy(c, 2), 0);
+	assert_int_equal(w.stats.vram_used_bytes, 0);
+	assert_int_equal(device_resource_create(c, 1, &buffer), 0);
+	image_free(&image);
+	vgpu_stop(&v);
+	vgpu_stop(&w);
+}
+
 static void test_contents_that_cannot_be_read_are_said(void **state)
 {
 	struct vgpu *v = *state, w;
@@ -585,6 +651,7 @@ int main(void)
 		T(test_sections_cut_off_or_doubled_are_refused),
 		T(test_hostile_bits),
 		T(test_what_does_not_fit_is_refused_in_words),
+		T(test_contexts_that_became_larger),
 		T(test_contents_that_cannot_be_read_are_said),
 		T(test_check),
 		T(test_resources_outlive_their_handle),
