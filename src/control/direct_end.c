@@ -99,10 +99,7 @@ enum direct_state direct_looked(struct vgpu *v, const struct direct_result *resu
 /* Whoever had it open when it was to be taken away may have left something. */
 enum direct_state direct_undo_again(struct vgpu *v, const struct direct_result *result)
 {
-	bool held = v->direct->held;
-
-	v->direct->held = false;
-	if (!held)
+	if (!v->direct->held)
 		return undo(v, result);
 	begin_emptying(v);
 	return DIRECT_RETIRING;
@@ -168,6 +165,9 @@ enum direct_state direct_stays(struct vgpu *v, const struct direct_result *resul
 {
 	struct direct *x = v->direct;
 
+	if (x->held && result->code == -ETIMEDOUT) /* its undoing is under way, and does not end */
+		return direct_stuck(v, result);
+	x->held = false;
 	if (result->scrub.done)
 		x->scrub = result->scrub;
 	direct_note_scrub(v, &result->scrub);
@@ -215,8 +215,8 @@ enum direct_state direct_stuck(struct vgpu *v, const struct direct_result *resul
 	uint64_t ms =
 		MIN((uint64_t)DIRECT_RETRY_MS << MIN(x->attempts, 8u), (uint64_t)DIRECT_RETRY_MAX);
 
-	x->held = result->code == -EBUSY && v->def.phase == PHASE_DELETING &&
-		  v->def.method == METHOD_PASSTHROUGH;
+	x->held = (result->code == -EBUSY || result->code == -ETIMEDOUT) &&
+		  v->def.phase == PHASE_DELETING && v->def.method == METHOD_PASSTHROUGH;
 	if (x->attempts++ == 0)
 		events_add(&v->d->events, v->def.name, "not undone yet: %s", result->text);
 	if (v->def.phase == PHASE_CREATING && x->done.done) { /* why there is something to undo */

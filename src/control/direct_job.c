@@ -248,6 +248,11 @@ static void retire_job(const struct vgpu *v, struct direct_result *ret)
 	struct change_result result;
 	bool keep[CHANGES_MAX];
 
+	if (v->direct->held) { /* half of it may be undone: what is to be emptied is taken again */
+		apply_part(v, false, ret);
+		if (ret->code < 0)
+			return;
+	}
 	for (uint32_t i = 0; i < plan->count; i++)
 		keep[i] = !change_is_gift(&plan->list[i]);
 	change_undo(&node, plan, keep, v->direct->what, &result);

@@ -114,7 +114,7 @@ struct direct {
 	 */
 	bool released;
 	bool touched; /* opened while the memory was emptied: what was zeroed may not be now */
-	bool held;    /* its undoing met somebody who has it open, and may write to it */
+	bool held; /* its undoing met, or waits for, somebody who has it open: he may write to it */
 	struct direct_scrub_report scrub;
 	uint64_t window; /* of its GPU, bytes: so much is emptied, whatever its type says */
 	unsigned attempts;

@@ -563,6 +563,24 @@ def test_opened_between_its_emptying_and_the_way_back(host):
     assert host.state() == before
 
 
+def test_written_to_while_the_kernel_waits_for_its_holder(host):
+    """Nobody saw him; what takes the GPU from vfio-pci is done when he leaves, behind the zeroes."""
+    before = host.state()
+    with host.node() as node:
+        make(node)
+        host.kernel.held.add(ADDRESS)
+        assert "does not let go of it" in node.refused("delete", "a")
+        # The next attempt waits in vain for that request to return, and gives nothing up.
+        until(lambda: any(v["operation"] for v in node.json("list")), 20)
+        until(lambda: not any(v["operation"] for v in node.json("list")), 20)
+        assert node.state("a") == "deleting"
+        host.draw()
+        host.kernel.release(ADDRESS)
+        until(lambda: node.json("list") == [], 40)
+        assert host.is_empty() and node.json("gpu", "list")[1]["left_by"] is None
+    assert host.state() == before
+
+
 def test_another_start_of_the_node(host):
     """After it nothing of the plan stands; it is made and carried out anew."""
     with host.node() as node:
