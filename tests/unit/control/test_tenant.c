@@ -321,7 +321,7 @@ static void test_what_an_earlier_tenant_compiled(void **state)
 	p->d.vgpus = NULL;
 	snprintf(path, sizeof(path), "%s/tenant-green", p->d.shaders_dir);
 	assert_int_equal(mkdir(path, 0700), 0);
-	strcat(path, "/folder");
+	snprintf(path, sizeof(path), "%s/tenant-green/folder", p->d.shaders_dir);
 	assert_int_equal(mkdir(path, 0700), 0);
 	assert_int_equal(name_as(p, "green", BOB, &err), -ENOTEMPTY);
 	assert_non_null(

@@ -283,7 +283,7 @@ static void test_what_its_user_did_to_the_file(void **state)
 	snprintf(path, sizeof(path), "%s/dev/vfio/7", tree.root);
 	strcpy(c->after, "1234:1235:0600");
 	for (size_t i = 0; i < sizeof(befores) / sizeof(*befores); i++) {
-		strcpy(c->before, befores[i]);
+		snprintf(c->before, sizeof(c->before), "%s", befores[i]);
 		for (size_t k = 0; k < sizeof(did) / sizeof(*did); k++) {
 			is_half(path, c, did[k].gid, did[k].mode);
 			assert_int_equal(change_apply(&node, &owner, "t", &r), 0);
@@ -298,7 +298,7 @@ static void test_what_its_user_did_to_the_file(void **state)
 	}
 	/* Another's is left, and so is the kernel's own. */
 	assert_int_equal(chown(path, 99, 1235), 0);
-	strcpy(c->before, "77:78:0600");
+	snprintf(c->before, sizeof(c->before), "77:78:0600");
 	assert_int_equal(change_look(&node, c, now), CHANGE_IS_OTHER);
 	assert_int_equal(chown(path, 0, 0), 0);
 	assert_int_equal(chmod(path, 0600), 0);
