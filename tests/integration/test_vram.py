@@ -197,7 +197,8 @@ def test_a_hostile_client_stays_within(small, attack):
                 break
     assert small.stats()["quota_refusals_total"] > 0
     assert small.stats()["vram_peak_bytes"] <= 64 * MIB
-    assert resident(small) - pages <= (64 + DRIVER_FREE_MIB + SPARE_MIB) * MIB
+    # What lost contexts had goes back to the node a moment later.
+    until(lambda: resident(small) - pages <= (64 + DRIVER_FREE_MIB + SPARE_MIB) * MIB, 2)
     for client in hostile:
         client.close()
     until(lambda: used(small) < MIB)

@@ -357,8 +357,10 @@ static void queries_end(void)
 	until_refused(12);
 }
 
-static void contexts_end(void)
+/* In pages: Mesa 25 allocates three times as much for a context as it ever touches. */
+static void libc_contexts_end(void)
 {
+	mallopt(M_PERTURB, 0); /* would touch all of it */
 	struct vram *v = vram_start(16 * MIB);
 	struct vram_cost before = vram_now(v);
 	uint32_t made = 0, subs = 0;
@@ -367,7 +369,7 @@ static void contexts_end(void)
 		made++;
 	uint64_t most = (16 * MIB + DEVICE_DRIVER_FREE) / v->dev->stream_budget.sub_context_bytes;
 	MUST(made >= most - 2 && made <= most);
-	MUST(vram_now(v).heap <= before.heap + 16 * MIB + DEVICE_DRIVER_FREE);
+	MUST(vram_now(v).rss <= before.rss + 16 * MIB + DEVICE_DRIVER_FREE);
 	MUST(v->dev->vram_used > 16 * MIB - v->dev->stream_budget.sub_context_bytes &&
 		v->dev->vram_used <= 16 * MIB);
 	for (uint32_t i = 0; i < made; i++)
@@ -560,7 +562,7 @@ IN_CHILD(libc_dropped_objects)
 IN_CHILD(views_end)
 IN_CHILD(shaders_end)
 IN_CHILD(queries_end)
-IN_CHILD(contexts_end)
+IN_CHILD(libc_contexts_end)
 IN_CHILD(programs_end)
 IN_CHILD(programs_of_one_buffer_end)
 IN_CHILD(tiny_resources_end)
@@ -577,7 +579,7 @@ int main(void)
 		cmocka_unit_test(test_views_end),
 		cmocka_unit_test(test_shaders_end),
 		cmocka_unit_test(test_queries_end),
-		cmocka_unit_test(test_contexts_end),
+		cmocka_unit_test(test_libc_contexts_end),
 		cmocka_unit_test(test_programs_end),
 		cmocka_unit_test(test_programs_of_one_buffer_end),
 		cmocka_unit_test(test_tiny_resources_end),
