@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 const char *const vfio_step_names[VFIO_STEP_COUNT] = {
 	[VFIO_LOOK] = "look",
@@ -143,7 +144,11 @@ static int look(const struct host_roots *roots, struct vfio_change *ret)
 {
 	int r = held_find(roots, ret->address, &ret->holders);
 
-	return r < 0 ? r : ret->holders.total || !ret->holders.complete ? -EBUSY : 0;
+	if (r < 0)
+		return r;
+	if (!ret->holders.total && !ret->holders.complete && geteuid() != 0)
+		return -EACCES; /* only root can look at every process */
+	return ret->holders.total || !ret->holders.complete ? -EBUSY : 0;
 }
 
 static int begin(const struct host_roots *roots, const char *address, enum holds wanted,
