@@ -207,11 +207,6 @@ int types_method(const struct gpu *gpu, enum method method, const char *what, st
 
 int types_offered(const struct gpu *gpu, enum method method, const char *what, struct error *err)
 {
-	if (!(METHODS_OFFERED & 1u << method))
-		return error_set(err, ENOTSUP,
-			"%s: this vgpud does not do method %s yet (choose forward, emulate or "
-			"passthrough)",
-			what, method_names[method]);
 	if (method == METHOD_EMULATE || method == METHOD_FORWARD)
 		return gpu_draws(gpu, what, err);
 	return 0;
