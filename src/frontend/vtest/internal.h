@@ -4,6 +4,7 @@
 
 /* Shared by the parts of one connection; every function returns 0 or -errno. */
 
+#include "base/attend.h"
 #include "base/durable.h"
 #include "base/idmap.h"
 #include "frontend/keep.h"
@@ -132,7 +133,8 @@ struct vtest {
 
 	struct vtest_input in;
 	struct vtest_output out;
-	struct vtest_linger linger;
+	struct attend linger;
+	bool answers; /* something was answered since its next message was attended */
 	/* Where in the stream a RESOURCE_CREATE2 lies that was answered already; 0: none. */
 	uint64_t early_at;
 	bool frame_ends;                 /* the fence behind the submit at hand was made already */

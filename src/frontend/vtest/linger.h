@@ -5,28 +5,20 @@
 /*
  * Theory of operation
  *
- * Before it writes to a buffer, Mesa asks whether that is busy, blocks for the answer, and goes on
- * at once: with five buffers written in a frame that is five round trips. Going to sleep and being
- * woken again costs more than such a client takes, so after an answer of that kind its next message
- * is looked for for up to 100 microseconds before the turn ends.
+ * Mesa goes on at once with most answers: before it writes to a buffer it asks whether that is
+ * busy, five times a frame with five buffers; a frame's fence is made and then waited for; a
+ * program that waits for each frame draws the next one. Going to sleep and being woken again costs
+ * more than such a client takes. So after an answer its next message is attended (base/attend.h)
+ * before the turn ends.
  *
- * A client that has no processor to go on with, because this process looks for its message there,
- * or that does other things first, is found out: each time in vain, looking is left out for twice
- * as many answers as before. So time that is lost stays far below a hundredth.
+ * A client that does other things first, or that has no processor to go on with, is found out
+ * there. So time that is lost stays far below a hundredth, and one that idles costs nothing.
  */
 
-#include <stdbool.h>
-
-#define VTEST_LINGER_NS     100000u
-#define VTEST_LINGER_MISSES 10u /* then one answer in 1024 is tried */
+#define VTEST_LINGER_NS   100000u
+#define VTEST_LINGER_AWAY 2u
 
 struct vtest;
-
-struct vtest_linger {
-	bool wanted;     /* the client waits for nothing but the answer at hand */
-	unsigned misses; /* in a row */
-	unsigned skip;   /* so many answers are not lingered for */
-};
 
 /* At the end of a turn. 1: something came; 0: nothing did, or it was not looked for; -errno. */
 int vtest_linger(struct vtest *v);

@@ -189,7 +189,11 @@ int vtest_output_flush(struct vtest *v)
 int vtest_answer(struct vtest *v)
 {
 	/* That a frame is done which came too soon is told later. */
-	int err = v->frozen || v->hold_ns ? 0 : vtest_output_flush(v);
+	int err = 0;
+
+	v->answers |= v->out.first != NULL;
+	if (!v->frozen && !v->hold_ns)
+		err = vtest_output_flush(v);
 
 	for (struct vtest_message *message = v->out.first; message && !err; message = message->next)
 		if (message->pass.fd >= 0 && !message->owned)

@@ -74,12 +74,9 @@ int vtest_on_busy_wait(struct vtest *v, void *payload, size_t size)
 	memcpy(&handle, payload, sizeof(handle));
 	memcpy(&flags, (const uint8_t *)payload + 4, sizeof(flags));
 	resource = idmap_get(&v->resources, handle);
-	v->linger.wanted = true;
 	if (!v->has_context && handle)
 		return -ENOENT;
 	if (v->has_context && (!resource || (resource->bind & VTEST_BIND_COMPLETION))) {
-		/* Its next message takes a frame's time, and is not looked for. */
-		v->linger.wanted = false;
 		if (flags & VTEST_BUSY_WAIT_FLAG_WAIT)
 			finish_work(v);
 		else

@@ -10,9 +10,11 @@
 #include "renderer/virgl/gl_context.h"
 #include "renderer/virgl/programs.h"
 #include "renderer/virgl/queries.h"
+#include "renderer/virgl/raster_threads.h"
 #include "renderer/virgl/readback.h"
 #include "renderer/virgl/streamout.h"
 
+#include "base/attend.h"
 #include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/idmap.h"
@@ -46,6 +48,10 @@ struct virgl_resource_note {
 #define BIND_CUSTOM  (1u << 17)
 #define BIND_STAGING (1u << 19)
 
+/* Waiting awake for a software GPU's threads: see virgl_attend(). */
+#define VIRGL_ATTEND_NS   60000u
+#define VIRGL_ATTEND_AWAY 4u
+
 struct renderer {
 	struct renderer_events events;
 	void *events_data;
@@ -66,6 +72,7 @@ struct renderer {
 	struct idmap resources; /* struct virgl_resource_note */
 	struct contents *contents;
 	struct fidelity *fidelity;
+	struct attend attend;
 };
 
 /* ---- what the library calls ---- */
@@ -143,7 +150,13 @@ static int virgl_init_library(struct renderer *r)
 		.get_drm_fd = r->render_node ? library_get_drm_fd : NULL,
 	};
 	virgl_set_debug_callback(library_log);
-	return virgl_renderer_init(r, flags, &r->callbacks) == 0 ? 0 : -ENODEV;
+	if (virgl_renderer_init(r, flags, &r->callbacks) != 0)
+		return -ENODEV;
+	int spread = r->render_node ? 0 : raster_threads_spread();
+	if (spread < 0)
+		log_info("the driver's threads stay where the kernel puts them: %s",
+			strerror(-spread));
+	return 0;
 }
 
 static int virgl_create(const struct renderer_config *config, const struct renderer_events *events,
@@ -158,6 +171,7 @@ static int virgl_create(const struct renderer_config *config, const struct rende
 	r->events_data = events_data;
 	r->vram_bytes = config->vram_bytes;
 	r->exact_only = config->exact_only;
+	r->attend = (struct attend){.busy_ns = VIRGL_ATTEND_NS, .away = VIRGL_ATTEND_AWAY};
 	idmap_init(&r->resources, 0);
 	if (config->render_node && !(r->render_node = strdup(config->render_node)))
 		goto free_renderer;
@@ -499,10 +513,27 @@ static void virgl_flush(struct renderer *r)
 	glFlush();
 }
 
+static bool virgl_sync_over(void *sync)
+{
+	return glClientWaitSync(sync, 0, 0) != GL_TIMEOUT_EXPIRED;
+}
+
+static void virgl_attend(struct renderer *r)
+{
+	GLsync sync = glFenceSync(GL_SYNC_GPU_COMMANDS_COMPLETE, 0);
+
+	glFlush();
+	if (sync)
+		attend(&r->attend, virgl_sync_over, sync);
+	glDeleteSync(sync);
+}
+
 static void virgl_finish(struct renderer *r)
 {
 	/* Who only ever finishes has made no fence yet, and 0 means none. */
 	virgl_library_fence(r, MAX(r->last_fence, 1u));
+	if (!r->render_node)
+		virgl_attend(r);
 	glFinish();
 	r->unfenced = false;
 	virgl_fences_wait(r->fences);

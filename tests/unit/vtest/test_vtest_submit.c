@@ -273,41 +273,38 @@ static void test_context_lost_meanwhile(void **state)
 
 #define TEST(f, setup) cmocka_unit_test_setup_teardown(f, setup, peer_teardown)
 
-/* Who asked goes on at once; who waited for a frame draws one first. */
+/* Who was answered goes on at once, or is not looked for every time. */
 static void test_lingers_for_who_goes_on_at_once(void **state)
 {
 	struct peer *p = *state;
-	const struct vtest_linger *linger = &p->vtest->linger;
+	const struct worthwhile *linger = &p->vtest->linger.worthwhile;
 	const uint32_t next[] = {2, VTEST_RESOURCE_BUSY_WAIT, 5, 0};
 
+	p->vtest->linger.worthwhile = (struct worthwhile){0}; /* of the handshake */
 	SEND_EMPTY(p, VTEST_SUBMIT_CMD);
+	assert_int_equal(linger->misses, 0); /* no answer */
 	munmap(peer_make_buffer(p, 5, 0, 64), 64);
-	munmap(peer_make_buffer(p, 9, BIND_CUSTOM, 8), 8);
-	SEND(p, VTEST_RESOURCE_BUSY_WAIT, 9, 1);
-	EXPECT(p, 1, VTEST_RESOURCE_BUSY_WAIT, 0);
-	assert_int_equal(linger->misses, 0);
-	SEND(p, VTEST_RESOURCE_BUSY_WAIT, 5, 0);
-	EXPECT(p, 1, VTEST_RESOURCE_BUSY_WAIT, 0);
 	assert_int_equal(linger->misses, 1);
 	assert_int_equal(linger->skip, 1);
 	SEND(p, VTEST_RESOURCE_BUSY_WAIT, 5, 0);
 	EXPECT(p, 1, VTEST_RESOURCE_BUSY_WAIT, 0);
 	assert_int_equal(linger->skip, 0); /* not looked for this time */
 	assert_int_equal(linger->misses, 1);
-	p->vtest->linger.wanted = true;
+	p->vtest->answers = true;
 	peer_write(p, next, sizeof(next));
 	assert_int_equal(vtest_linger(p->vtest), 1);
 	assert_int_equal(linger->misses, 0);
+	assert_int_equal(vtest_linger(p->vtest), 0); /* once for an answer */
+	assert_int_equal(linger->misses, 0);
 	peer_step(p);
 	EXPECT(p, 1, VTEST_RESOURCE_BUSY_WAIT, 0);
-	for (unsigned i = 0; i < 4u << VTEST_LINGER_MISSES; i++) {
+	for (unsigned i = 0; i < 4u << WORTHWHILE_MISSES; i++) {
 		SEND(p, VTEST_RESOURCE_BUSY_WAIT, 5, 0);
 		EXPECT(p, 1, VTEST_RESOURCE_BUSY_WAIT, 0);
 	}
-	assert_int_equal(linger->misses, VTEST_LINGER_MISSES);
-	assert_true(linger->skip < 1u << VTEST_LINGER_MISSES);
+	assert_int_equal(linger->misses, WORTHWHILE_MISSES);
+	assert_true(linger->skip < 1u << WORTHWHILE_MISSES);
 	SEND(p, VTEST_RESOURCE_UNREF, 5);
-	SEND(p, VTEST_RESOURCE_UNREF, 9);
 	peer_expect_open(p);
 }
 

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/attend.h"
+
+#include "base/clock.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+struct event {
+	unsigned looks;
+	unsigned over_at; /* 0: never */
+};
+
+static bool event_over(void *data)
+{
+	struct event *event = data;
+	return ++event->looks == event->over_at;
+}
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec used;
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+	return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+}
+
+static void test_sees_the_end(void **state)
+{
+	struct attend a = {.busy_ns = 1000000000u, .away = 1000};
+	struct event at_once = {.over_at = 1}, soon = {.over_at = 20};
+
+	assert_true(attend(&a, event_over, &at_once));
+	assert_int_equal(at_once.looks, 1);
+	assert_true(attend(&a, event_over, &soon));
+	assert_int_equal(soon.looks, 20);
+	assert_int_equal(a.worthwhile.misses, 0);
+}
+
+static void test_looking_is_bounded(void **state)
+{
+	struct attend a = {.busy_ns = 100000, .away = 1000};
+	struct event never = {0};
+	uint64_t before = cpu_ns();
+
+	assert_false(attend(&a, event_over, &never));
+	assert_true(cpu_ns() - before < 20000000);
+	assert_true(never.looks > 2);
+	assert_int_equal(a.worthwhile.misses, 1);
+}
+
+static void test_in_vain_it_is_left_out(void **state)
+{
+	struct attend a = {.busy_ns = 1000, .away = 1000};
+	struct event never = {0}, at_once = {.over_at = 1};
+	unsigned asked = 0;
+
+	for (unsigned i = 0; i < 8u << WORTHWHILE_MISSES; i++) {
+		never.looks = 0;
+		assert_false(attend(&a, event_over, &never));
+		asked += never.looks > 0;
+	}
+	assert_in_range(asked, WORTHWHILE_MISSES, 3 * WORTHWHILE_MISSES);
+	while (a.worthwhile.skip)
+		assert_false(attend(&a, event_over, &at_once));
+	assert_int_equal(at_once.looks, 0);
+	/* Once it pays, it is done each time again. */
+	assert_true(attend(&a, event_over, &at_once));
+	at_once.looks = 0;
+	assert_true(attend(&a, event_over, &at_once));
+}
+
+static bool slow_over(void *data)
+{
+	unsigned *looks = data;
+	const struct timespec long_turn = {.tv_nsec = 10 * ATTEND_TURN_NS};
+
+	++*looks;
+	nanosleep(&long_turn, NULL); /* as if somebody else had the CPU */
+	return false;
+}
+
+static void test_others_have_the_cpu(void **state)
+{
+	struct attend a = {.busy_ns = 1000000000u, .away = 3};
+	unsigned looks = 0;
+
+	assert_false(attend(&a, slow_over, &looks));
+	assert_int_equal(looks, a.away + 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_sees_the_end),
+		cmocka_unit_test(test_looking_is_bounded),
+		cmocka_unit_test(test_in_vain_it_is_left_out),
+		cmocka_unit_test(test_others_have_the_cpu),
+	};
+
+	return cmocka_run_group_tests_name("attend", tests, NULL, NULL);
+}
