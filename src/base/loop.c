@@ -5,6 +5,7 @@
 #include "base/clock.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -187,6 +188,13 @@ int loop_run(struct loop *loop)
 	}
 	loop->quit = false;
 	return loop->status;
+}
+
+bool loop_ready(const struct loop *loop)
+{
+	struct pollfd set = {.fd = loop->epoll_fd, .events = POLLIN};
+
+	return poll(&set, 1, 0) != 0;
 }
 
 uint64_t loop_woken_ns(const struct loop *loop)

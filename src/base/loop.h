@@ -45,6 +45,9 @@ void loop_set_timer(struct loop *loop, uint64_t delay_ms, loop_fn fn, void *data
  */
 int loop_run(struct loop *loop);
 
+/* Would the loop call somebody now? For who works within a call and can leave off. */
+bool loop_ready(const struct loop *loop);
+
 /* When the events at hand were reported, by base/clock.h; 0: none were yet. */
 uint64_t loop_woken_ns(const struct loop *loop);
 void loop_quit(struct loop *loop, int status);

@@ -1,20 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "frontend/vtest/internal.h"
 
-#include <poll.h>
+#include "base/loop.h"
 
-static bool vtest_linger_over(void *data)
+static bool vtest_linger_over(void *loop)
 {
-	struct pollfd *client = data;
-	return poll(client, 1, 0) != 0;
+	return loop_ready(loop);
 }
 
 int vtest_linger(struct vtest *v)
 {
-	struct pollfd client = {.fd = v->fd, .events = POLLIN};
-
 	if (!v->answers)
 		return 0;
 	v->answers = false;
-	return attend(&v->linger, vtest_linger_over, &client) ? vtest_input_receive(v) : 0;
+	return attend(&v->linger, vtest_linger_over, v->loop) ? vtest_input_receive(v) : 0;
 }

@@ -9,7 +9,7 @@
  * busy, five times a frame with five buffers; a frame's fence is made and then waited for; a
  * program that waits for each frame draws the next one. Going to sleep and being woken again costs
  * more than such a client takes. So after an answer its next message is attended (base/attend.h)
- * before the turn ends.
+ * before the turn ends, unless the loop has anybody else to call.
  *
  * A client that does other things first, or that has no processor to go on with, is found out
  * there. So time that is lost stays far below a hundredth, and one that idles costs nothing.

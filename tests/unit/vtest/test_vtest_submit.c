@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "peer.h"
 
+#include "base/loop.h"
+
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -308,6 +313,30 @@ static void test_lingers_for_who_goes_on_at_once(void **state)
 	peer_expect_open(p);
 }
 
+static void not_called(void *data, uint32_t events)
+{
+	fail_msg("no loop runs here");
+}
+
+/* Another of the process' connections has something to be handled: it is not kept waiting. */
+static void test_lingers_only_while_nobody_else_waits(void **state)
+{
+	struct peer *p = *state;
+	const struct worthwhile *linger = &p->vtest->linger.worthwhile;
+	struct loop_source *other;
+	int fd = eventfd(1, EFD_CLOEXEC);
+
+	p->vtest->linger.worthwhile = (struct worthwhile){0};
+	p->vtest->linger.away = UINT_MAX;
+	assert_int_equal(loop_add_fd(p->loop, fd, EPOLLIN, not_called, NULL, &other), 0);
+	p->vtest->answers = true;
+	assert_int_equal(vtest_linger(p->vtest), 0);
+	assert_int_equal(linger->misses, 0);
+	loop_remove(other);
+	close(fd);
+	peer_expect_open(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -318,6 +347,7 @@ int main(void)
 		TEST(test_create_is_answered_before_the_submit, peer_setup_v2),
 		TEST(test_create_arrives_while_the_submit_is_pending, peer_setup_v2),
 		TEST(test_lingers_for_who_goes_on_at_once, peer_setup_v2),
+		TEST(test_lingers_only_while_nobody_else_waits, peer_setup_v2),
 		TEST(test_no_answer_overtakes_an_unref, peer_setup_v2),
 		TEST(test_early_create_that_fails_fails_in_its_turn, peer_setup_v2),
 		TEST(test_early_create_may_fail_once, peer_setup_v2),
