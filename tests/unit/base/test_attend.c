@@ -101,5 +101,6 @@ int main(void)
 		cmocka_unit_test(test_others_have_the_cpu),
 	};
 
+	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests_name("attend", tests, NULL, NULL);
 }

@@ -349,9 +349,10 @@ void process_step(struct process *p)
 	if (p->over)
 		return;
 	vtest_event(p->vtest, EPOLLIN | EPOLLOUT);
+	/* The turn may have ended with the connection. */
+	p->life->anchor->history = fake_history(p->vtest->client);
 	if (p->over)
 		return;
-	p->life->anchor->history = fake_history(p->vtest->client);
 	if (p->image_wanted || at_random(p->life))
 		p->err = process_image(p);
 }

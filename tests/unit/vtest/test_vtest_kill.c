@@ -23,6 +23,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -158,6 +159,17 @@ static bool keep_for(struct keeper *k, uint32_t us)
 	return false;
 }
 
+/* The client has its last answer while the server's turn goes on. */
+static void let_turn_end(struct keeper *k)
+{
+	const struct timespec step = {.tv_nsec = 10000000};
+
+	for (unsigned i = 0; i < 5; i++) {
+		nanosleep(&step, NULL);
+		keep_custody(k);
+	}
+}
+
 static void run(struct keeper *k, bool kill_it)
 {
 	int pair[2], channel[2];
@@ -183,6 +195,7 @@ static void run(struct keeper *k, bool kill_it)
 		k->kills++;
 		server_fork(k, channel[1]);
 	}
+	let_turn_end(k);
 	kill(k->server, SIGKILL);
 	waitpid(k->server, NULL, 0);
 	keep_custody(k);
