@@ -7,13 +7,17 @@
  *
  * Who sleeps until something happens is woken from another CPU, or on one that went idle a moment
  * before, and that costs up to a tenth of a short frame. So what is about to happen is attended
- * awake, but behind everybody else: between two looks the CPU is left to whoever wants it
- * (sched_yield), first of all to whoever brings the event about. Only when nobody does are looks
- * taken one after another.
+ * awake. Between two looks the CPU is left to the other threads of the same task group
+ * (sched_yield): a drawing thread of this process that is wanted on it goes first. Threads of other
+ * groups, a client's mostly, share the CPU with who looks; so it must be over soon.
  *
  * What that may cost is bounded twice: nanoseconds of looking, and how often somebody else had the
- * CPU meanwhile, because the kernel puts who yields behind the others for a slice. Beyond either
- * the caller goes to sleep as usual; where that happens in a row, attending is mostly left out.
+ * CPU meanwhile. Beyond either the caller goes to sleep as usual.
+ *
+ * It pays only where the event comes from another CPU while this one looks. When the last look took
+ * long, somebody else had this CPU and perhaps brought the event about there, and a sleeper would
+ * have been woken as soon or sooner. That counts as in vain, as not seeing the end does; where it
+ * happens in a row, attending is mostly left out (base/worthwhile.h).
  */
 
 #include "base/worthwhile.h"
@@ -21,10 +25,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define ATTEND_TURN_NS 20000u /* a look that took longer: somebody else had the CPU */
+#define ATTEND_AWAY_NS 20000u /* a look that took longer: somebody else had the CPU */
 
 struct attend {
-	uint32_t busy_ns; /* of looking, at most */
+	uint32_t busy_ns; /* of looking, about */
+	uint32_t last_ns; /* a last look that took longer is in vain */
 	unsigned away;    /* so often may somebody else have the CPU */
 	struct worthwhile worthwhile;
 };

@@ -133,8 +133,10 @@ struct vtest {
 
 	struct vtest_input in;
 	struct vtest_output out;
-	struct attend linger;
-	bool answers; /* something was answered since its next message was attended */
+	struct attend linger[VTEST_LINGER_KINDS];
+	bool answers; /* something was answered since its next message was attended, */
+	enum vtest_linger_kind answer_kind; /* last of this kind */
+	bool frame_over;                    /* the message at hand waited for what was drawn */
 	/* Where in the stream a RESOURCE_CREATE2 lies that was answered already; 0: none. */
 	uint64_t early_at;
 	bool frame_ends;                 /* the fence behind the submit at hand was made already */

@@ -8,10 +8,20 @@ static bool vtest_linger_over(void *loop)
 	return loop_ready(loop);
 }
 
+void vtest_linger_init(struct vtest *v)
+{
+	for (unsigned kind = 0; kind < VTEST_LINGER_KINDS; kind++)
+		v->linger[kind] = (struct attend){.busy_ns = VTEST_LINGER_NS,
+			.last_ns = VTEST_LINGER_LAST_NS,
+			.away = VTEST_LINGER_AWAY};
+}
+
 int vtest_linger(struct vtest *v)
 {
+	struct attend *linger = &v->linger[v->answer_kind];
+
 	if (!v->answers)
 		return 0;
 	v->answers = false;
-	return attend(&v->linger, vtest_linger_over, v->loop) ? vtest_input_receive(v) : 0;
+	return attend(linger, vtest_linger_over, v->loop) ? vtest_input_receive(v) : 0;
 }

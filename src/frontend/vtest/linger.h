@@ -11,15 +11,28 @@
  * more than such a client takes. So after an answer its next message is attended (base/attend.h)
  * before the turn ends, unless the loop has anybody else to call.
  *
- * A client that does other things first, or that has no processor to go on with, is found out
- * there. So time that is lost stays far below a hundredth, and one that idles costs nothing.
+ * A client that does other things first, or that needs this CPU to go on with, is found out there,
+ * for each kind of answer: then one in 1024 is lingered for. One that is quick now and then costs
+ * up to VTEST_LINGER_NS of CPU time each time it is not, charged to its vGPU; one that idles
+ * nothing.
  */
 
-#define VTEST_LINGER_NS   100000u
-#define VTEST_LINGER_AWAY 2u
+/* Half a system call: the message came from another CPU, and not because this one was left to it.
+ */
+#define VTEST_LINGER_LAST_NS 5000u
+#define VTEST_LINGER_NS      100000u
+#define VTEST_LINGER_AWAY    1u
+
+/* After which answers: a client may be quick with one kind and think after the other. */
+enum vtest_linger_kind {
+	VTEST_LINGER_REQUEST,
+	VTEST_LINGER_FRAME, /* what was drawn is complete */
+	VTEST_LINGER_KINDS
+};
 
 struct vtest;
 
+void vtest_linger_init(struct vtest *v);
 /* At the end of a turn. 1: something came; 0: nothing did, or it was not looked for; -errno. */
 int vtest_linger(struct vtest *v);
 

@@ -191,7 +191,11 @@ int vtest_answer(struct vtest *v)
 	/* That a frame is done which came too soon is told later. */
 	int err = 0;
 
-	v->answers |= v->out.first != NULL;
+	if (v->out.first) {
+		v->answers = true;
+		v->answer_kind = v->frame_over ? VTEST_LINGER_FRAME : VTEST_LINGER_REQUEST;
+	}
+	v->frame_over = false;
 	if (!v->frozen && !v->hold_ns)
 		err = vtest_output_flush(v);
 

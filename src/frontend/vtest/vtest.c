@@ -333,8 +333,8 @@ int vtest_create(struct device *dev, struct loop *loop, struct vtest_budget *bud
 		.next_event = 1,
 		.pool_max = VTEST_POOL_MAX_FDS,
 		.pace_fd = -1,
-		.linger = {.busy_ns = VTEST_LINGER_NS, .away = VTEST_LINGER_AWAY},
 	};
+	vtest_linger_init(v);
 	if (getrandom(seeds, sizeof(seeds), 0) != sizeof(seeds))
 		seeds[0] = seeds[1] = (uint32_t)clock_ns();
 	idmap_init(&v->resources, seeds[0]);

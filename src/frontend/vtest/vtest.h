@@ -19,8 +19,8 @@
  * be: one receive for many messages, one send for an answer, one page for the many small buffers
  * that Mesa uses as fences. A RESOURCE_CREATE2 that directly follows a SUBMIT_CMD is answered
  * before the submit runs, because the client needs only the descriptor and waits for it; if it is a
- * fence, drawing begins right after the submit and not when the client is heard of again. Who asks
- * whether a buffer is busy goes on at once, and is waited for awake (linger.h).
+ * fence, drawing begins right after the submit and not when the client is heard of again. Who was
+ * answered mostly goes on at once, and is waited for awake (linger.h).
  *
  * What a RESOURCE_BUSY_WAIT waits for: shared memory is read and written only inside
  * device_submit() and device_transfer(), so for most resources executed is as good as complete. The

@@ -10,7 +10,6 @@
 #include "renderer/virgl/gl_context.h"
 #include "renderer/virgl/programs.h"
 #include "renderer/virgl/queries.h"
-#include "renderer/virgl/raster_threads.h"
 #include "renderer/virgl/readback.h"
 #include "renderer/virgl/streamout.h"
 
@@ -49,8 +48,9 @@ struct virgl_resource_note {
 #define BIND_STAGING (1u << 19)
 
 /* Waiting awake for a software GPU's threads: see virgl_attend(). */
-#define VIRGL_ATTEND_NS   60000u
-#define VIRGL_ATTEND_AWAY 4u
+#define VIRGL_ATTEND_NS      60000u
+#define VIRGL_ATTEND_LAST_NS 2000000u /* of drawing, by the thread that has this CPU */
+#define VIRGL_ATTEND_AWAY    4u
 
 struct renderer {
 	struct renderer_events events;
@@ -150,13 +150,7 @@ static int virgl_init_library(struct renderer *r)
 		.get_drm_fd = r->render_node ? library_get_drm_fd : NULL,
 	};
 	virgl_set_debug_callback(library_log);
-	if (virgl_renderer_init(r, flags, &r->callbacks) != 0)
-		return -ENODEV;
-	int spread = r->render_node ? 0 : raster_threads_spread();
-	if (spread < 0)
-		log_info("the driver's threads stay where the kernel puts them: %s",
-			strerror(-spread));
-	return 0;
+	return virgl_renderer_init(r, flags, &r->callbacks) == 0 ? 0 : -ENODEV;
 }
 
 static int virgl_create(const struct renderer_config *config, const struct renderer_events *events,
@@ -171,7 +165,9 @@ static int virgl_create(const struct renderer_config *config, const struct rende
 	r->events_data = events_data;
 	r->vram_bytes = config->vram_bytes;
 	r->exact_only = config->exact_only;
-	r->attend = (struct attend){.busy_ns = VIRGL_ATTEND_NS, .away = VIRGL_ATTEND_AWAY};
+	r->attend = (struct attend){.busy_ns = VIRGL_ATTEND_NS,
+		.last_ns = VIRGL_ATTEND_LAST_NS,
+		.away = VIRGL_ATTEND_AWAY};
 	idmap_init(&r->resources, 0);
 	if (config->render_node && !(r->render_node = strdup(config->render_node)))
 		goto free_renderer;

@@ -30,7 +30,7 @@ static uint64_t cpu_ns(void)
 
 static void test_sees_the_end(void **state)
 {
-	struct attend a = {.busy_ns = 1000000000u, .away = 1000};
+	struct attend a = {.busy_ns = 1000000000u, .last_ns = UINT32_MAX, .away = 1000};
 	struct event at_once = {.over_at = 1}, soon = {.over_at = 20};
 
 	assert_true(attend(&a, event_over, &at_once));
@@ -42,7 +42,7 @@ static void test_sees_the_end(void **state)
 
 static void test_looking_is_bounded(void **state)
 {
-	struct attend a = {.busy_ns = 100000, .away = 1000};
+	struct attend a = {.busy_ns = 100000, .last_ns = UINT32_MAX, .away = 1000};
 	struct event never = {0};
 	uint64_t before = cpu_ns();
 
@@ -54,7 +54,7 @@ static void test_looking_is_bounded(void **state)
 
 static void test_in_vain_it_is_left_out(void **state)
 {
-	struct attend a = {.busy_ns = 1000, .away = 1000};
+	struct attend a = {.busy_ns = 1000, .last_ns = UINT32_MAX, .away = 1000};
 	struct event never = {0}, at_once = {.over_at = 1};
 	unsigned asked = 0;
 
@@ -76,7 +76,7 @@ static void test_in_vain_it_is_left_out(void **state)
 static bool slow_over(void *data)
 {
 	unsigned *looks = data;
-	const struct timespec long_turn = {.tv_nsec = 10 * ATTEND_TURN_NS};
+	const struct timespec long_turn = {.tv_nsec = 10 * ATTEND_AWAY_NS};
 
 	++*looks;
 	nanosleep(&long_turn, NULL); /* as if somebody else had the CPU */
@@ -85,11 +85,26 @@ static bool slow_over(void *data)
 
 static void test_others_have_the_cpu(void **state)
 {
-	struct attend a = {.busy_ns = 1000000000u, .away = 3};
+	struct attend a = {.busy_ns = 1000000000u, .last_ns = UINT32_MAX, .away = 3};
 	unsigned looks = 0;
 
 	assert_false(attend(&a, slow_over, &looks));
 	assert_int_equal(looks, a.away + 1);
+}
+
+static bool over_after_a_slow_look(void *data)
+{
+	return slow_over(data) || *(unsigned *)data == 2;
+}
+
+/* Somebody had the CPU until it was over: who sleeps is not worse off. */
+static void test_seen_late_is_in_vain(void **state)
+{
+	struct attend a = {.busy_ns = 1000000000u, .last_ns = ATTEND_AWAY_NS, .away = 3};
+	unsigned looks = 0;
+
+	assert_true(attend(&a, over_after_a_slow_look, &looks));
+	assert_int_equal(a.worthwhile.misses, 1);
 }
 
 int main(void)
@@ -99,6 +114,7 @@ int main(void)
 		cmocka_unit_test(test_looking_is_bounded),
 		cmocka_unit_test(test_in_vain_it_is_left_out),
 		cmocka_unit_test(test_others_have_the_cpu),
+		cmocka_unit_test(test_seen_late_is_in_vain),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

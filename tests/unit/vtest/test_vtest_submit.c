@@ -282,10 +282,10 @@ static void test_context_lost_meanwhile(void **state)
 static void test_lingers_for_who_goes_on_at_once(void **state)
 {
 	struct peer *p = *state;
-	const struct worthwhile *linger = &p->vtest->linger.worthwhile;
+	const struct worthwhile *linger = &p->vtest->linger[VTEST_LINGER_REQUEST].worthwhile;
 	const uint32_t next[] = {2, VTEST_RESOURCE_BUSY_WAIT, 5, 0};
 
-	p->vtest->linger.worthwhile = (struct worthwhile){0}; /* of the handshake */
+	vtest_linger_init(p->vtest); /* the handshake had answers, too */
 	SEND_EMPTY(p, VTEST_SUBMIT_CMD);
 	assert_int_equal(linger->misses, 0); /* no answer */
 	munmap(peer_make_buffer(p, 5, 0, 64), 64);
@@ -309,6 +309,14 @@ static void test_lingers_for_who_goes_on_at_once(void **state)
 	}
 	assert_int_equal(linger->misses, WORTHWHILE_MISSES);
 	assert_true(linger->skip < 1u << WORTHWHILE_MISSES);
+	/* What it does after a frame is another question. */
+	munmap(peer_make_buffer(p, 9, BIND_CUSTOM, 8), 8);
+	linger = &p->vtest->linger[VTEST_LINGER_FRAME].worthwhile;
+	assert_int_equal(linger->misses, 0);
+	SEND(p, VTEST_SUBMIT_CMD, 10);
+	SEND(p, VTEST_RESOURCE_BUSY_WAIT, 9, 1);
+	EXPECT(p, 1, VTEST_RESOURCE_BUSY_WAIT, 0);
+	assert_int_equal(linger->misses, 1);
 	SEND(p, VTEST_RESOURCE_UNREF, 5);
 	peer_expect_open(p);
 }
@@ -322,12 +330,12 @@ static void not_called(void *data, uint32_t events)
 static void test_lingers_only_while_nobody_else_waits(void **state)
 {
 	struct peer *p = *state;
-	const struct worthwhile *linger = &p->vtest->linger.worthwhile;
+	const struct worthwhile *linger = &p->vtest->linger[VTEST_LINGER_REQUEST].worthwhile;
 	struct loop_source *other;
 	int fd = eventfd(1, EFD_CLOEXEC);
 
-	p->vtest->linger.worthwhile = (struct worthwhile){0};
-	p->vtest->linger.away = UINT_MAX;
+	vtest_linger_init(p->vtest);
+	p->vtest->linger[VTEST_LINGER_REQUEST].away = UINT_MAX;
 	assert_int_equal(loop_add_fd(p->loop, fd, EPOLLIN, not_called, NULL, &other), 0);
 	p->vtest->answers = true;
 	assert_int_equal(vtest_linger(p->vtest), 0);
