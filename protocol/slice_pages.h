@@ -15,6 +15,7 @@
  *           `inside` is the slice in which it gave work last, stored before that: who finds another
  *           until_ns in the page after that store is not inside, because what nobody is inside of
  *           vgpud may take back at any moment.
+ *           `returned` is not 0 once the device process has taken its pages up, for no until_ns is.
  *   wake    the device process writes to it after each change of the claim.
  *
  * A slice has no other name than its until_ns, which is different for each slice of a vGPU. One
@@ -22,7 +23,11 @@
  *
  * While anybody wants the GPU or has it, vgpud moves alive_ns on every SLICE_BEAT_NS. Who waits and
  * has not seen it move for SLICE_SILENT_NS takes vgpud for gone and goes on as if the page were
- * open, until alive_ns moves again: no guest stands still for vgpud.
+ * open, until alive_ns moves again: no guest stands still for vgpud. It need not wait for so long
+ * when the keeper, whose channel to vgpud has ended, says in `orphaned_at` of the claim which
+ * alive_ns the last one is: that one is taken for vgpud's end at once. The keeper wakes `word`
+ * then, but may not change it, so who waits looks at the claim every SLICE_LOOK_NS as well. 0 says
+ * nothing; vgpud never reads it, and a device process that writes it deceives itself only.
  *
  * All times are CLOCK_MONOTONIC, ns. 64-bit values are read and written whole.
  */
@@ -35,6 +40,7 @@
 #define SLICE_OPEN      UINT64_MAX
 #define SLICE_BEAT_NS   5000000u
 #define SLICE_SILENT_NS 25000000u
+#define SLICE_LOOK_NS   10000000u
 
 struct slice_page {
 	uint32_t magic, version;
@@ -49,6 +55,7 @@ struct slice_claim {
 	uint32_t pad;
 	uint64_t inside;
 	uint64_t returned;
+	uint64_t orphaned_at; /* written by the keeper */
 };
 
 #define SLICE_LOAD(at)         __atomic_load_n(at, __ATOMIC_SEQ_CST)

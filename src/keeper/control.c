@@ -18,8 +18,10 @@ static void control_close(struct keeper *k)
 	loop_remove(k->control.source);
 	close_fd(&k->control.fd);
 	k->control = (struct control){.fd = -1};
-	if (was_there)
-		standby_channel_closed(k);
+	if (!was_there)
+		return;
+	grant_orphaned(k);
+	standby_channel_closed(k);
 }
 
 /* A vgpud that does not read is cut off; it connects again when it is back. */

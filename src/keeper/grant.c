@@ -1,13 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Time slices are between vgpud and the device process (protocol/slice_pages.h); the keeper holds
- * the descriptors, so that each process that begins to serve has them, without vgpud.
+ * the descriptors, so that each process that begins to serve has them, without vgpud. And it knows
+ * first that vgpud is gone, which it says in the claim: who waits for a slice then goes on.
+ *
+ * The claim is the device process', too. It is only ever written to, by pwrite(), and the page is
+ * read by pread(): whatever is done to the files, no memory of this process goes away.
  */
 #include "keeper/keeper.h"
 
 #include "base/cleanup.h"
+#include "protocol/slice_pages.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 void grant_init(struct keeper *k)
 {
@@ -46,13 +57,45 @@ void grant_give(struct keeper *k)
 	}
 }
 
+/* 0: vgpud is there. */
+static void grant_say_orphaned(const struct keeper *k, uint64_t at)
+{
+	(void)!pwrite(k->grant_fds[KEEPER_GRANT_CLAIM], &at, sizeof(at),
+		offsetof(struct slice_claim, orphaned_at));
+}
+
+/* A word of a file is named by where it is mapped; it is not looked at. */
+static void grant_wake(const struct keeper *k)
+{
+	struct slice_page *page = mmap(
+		NULL, SLICE_PAGE_SIZE, PROT_READ, MAP_SHARED, k->grant_fds[KEEPER_GRANT_PAGE], 0);
+
+	if (page == MAP_FAILED)
+		return;
+	syscall(SYS_futex, &page->word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+	munmap(page, SLICE_PAGE_SIZE);
+}
+
+void grant_orphaned(const struct keeper *k)
+{
+	uint64_t alive;
+
+	if (!grant_is_whole(k) || pread(k->grant_fds[KEEPER_GRANT_PAGE], &alive, sizeof(alive),
+					  offsetof(struct slice_page, alive_ns)) != sizeof(alive))
+		return;
+	grant_say_orphaned(k, alive);
+	grant_wake(k);
+}
+
 int grant_take(struct keeper *k, const struct keeper_grant *grant, int fd)
 {
 	if (grant->part >= KEEPER_GRANT_PARTS)
 		return -EPROTO;
 	close_fd(&k->grant_fds[grant->part]);
 	k->grant_fds[grant->part] = fd;
-	if (grant->part == KEEPER_GRANT_WAKE)
-		grant_give(k);
+	if (grant->part != KEEPER_GRANT_WAKE)
+		return 0;
+	grant_say_orphaned(k, 0);
+	grant_give(k);
 	return 0;
 }

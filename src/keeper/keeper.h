@@ -240,6 +240,8 @@ void grant_init(struct keeper *k);
 int grant_take(struct keeper *k, const struct keeper_grant *grant, int fd);
 /* The current one begins to serve; also where it has them already. */
 void grant_give(struct keeper *k);
+/* vgpud is not there any more: nobody waits for it until it moves on or gives new ones. */
+void grant_orphaned(const struct keeper *k);
 
 /* peers.c: VMs and processes */
 int peers_listen(struct keeper *k);

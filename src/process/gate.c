@@ -100,6 +100,12 @@ static void gate_sleep(const struct gate *g, uint32_t word, uint64_t ns)
 	syscall(SYS_futex, &g->page->word, FUTEX_WAIT, word, &timeout, NULL, 0);
 }
 
+/* The keeper says that this was vgpud's last sign of life. */
+static bool gate_orphaned(const struct gate *g, uint64_t alive)
+{
+	return alive && SLICE_LOAD(&g->claim->orphaned_at) == alive;
+}
+
 static void gate_wait(struct gate *g, uint64_t began)
 {
 	for (;;) {
@@ -108,12 +114,12 @@ static void gate_wait(struct gate *g, uint64_t began)
 		if (gate_may(g, now))
 			return;
 		uint64_t until = MAX(alive, began) + SLICE_SILENT_NS;
-		if (now >= until) {
+		if (now >= until || gate_orphaned(g, alive)) {
 			g->gone = true;
 			g->gone_alive = alive;
 			return;
 		}
-		gate_sleep(g, word, until - now);
+		gate_sleep(g, word, MIN(until - now, SLICE_LOOK_NS));
 	}
 }
 

@@ -7,7 +7,8 @@
  * (struct device_gate), and is held there until the vGPU's slice, by the pages of
  * protocol/slice_pages.h.
  *
- *   open      no pages, an open page, or a vgpud that is gone: nothing is asked
+ *   open      no pages, an open page, or a vgpud that is gone (it is silent for SLICE_SILENT_NS, or
+ *             the keeper says so): nothing is asked
  *   away      it has no slice and wants none
  *   waiting   inside the device's question; the whole process waits, for all it does is the same
  *             vGPU's. Messages of the keeper wait as long: some slices of the others

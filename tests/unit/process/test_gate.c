@@ -211,6 +211,60 @@ static void test_vgpud_is_gone(void **state)
 	assert_in_range(ask(b), SLICE_SILENT_NS / 2, SLICE_SILENT_NS + 1000 * MS);
 }
 
+/* The keeper, in a thread: its channel to vgpud ends while the process waits. */
+static void *orphans_later(void *data)
+{
+	struct bench *b = data;
+
+	while (!SLICE_LOAD(&b->claim->wants))
+		usleep(100);
+	SLICE_STORE(&b->claim->orphaned_at, SLICE_LOAD(&b->page->alive_ns));
+	syscall(SYS_futex, &b->page->word, FUTEX_WAKE, 1, NULL, NULL, 0);
+	return NULL;
+}
+
+/* The shortest of some times: on a busy machine any one of them may be long. */
+static void assert_let_in_at_once(struct bench *b, bool later)
+{
+	uint64_t least = UINT64_MAX;
+
+	for (unsigned i = 0; i < 20; i++) {
+		pthread_t thread;
+		b->claim->orphaned_at = 0;
+		SLICE_STORE(&b->page->alive_ns, clock_ns());
+		if (later)
+			assert_int_equal(pthread_create(&thread, NULL, orphans_later, b), 0);
+		else
+			b->claim->orphaned_at = b->page->alive_ns;
+		least = MIN(least, ask(b));
+		if (later)
+			pthread_join(thread, NULL);
+		assert_open(b);
+	}
+	assert_true(least < SLICE_SILENT_NS / 2);
+}
+
+static void test_the_keeper_says_that_vgpud_is_gone(void **state)
+{
+	struct bench *b = *state;
+
+	assert_int_equal(bench_give(b), 0);
+	assert_let_in_at_once(b, false);
+	assert_let_in_at_once(b, true);
+	/* A successor finds that in the same claim. */
+	assert_int_equal(bench_give(b), 0);
+	uint64_t before = b->stats.wait_time_ns_total;
+	ask(b);
+	assert_true(b->stats.wait_time_ns_total - before < SLICE_SILENT_NS);
+	/* It moved on: what the keeper said is about one that was. */
+	SLICE_STORE(&b->page->alive_ns, clock_ns());
+	assert_in_range(ask(b), SLICE_SILENT_NS / 2, SLICE_SILENT_NS + 1000 * MS);
+	/* Before its first sign of life nothing can be said about it. */
+	SLICE_STORE(&b->page->alive_ns, 0);
+	b->claim->orphaned_at = 0;
+	assert_in_range(ask(b), SLICE_SILENT_NS / 2, SLICE_SILENT_NS + 1000 * MS);
+}
+
 static void test_the_end_of_a_slice(void **state)
 {
 	struct bench *b = *state;
@@ -304,6 +358,7 @@ int main(void)
 		TEST(test_inside),
 		TEST(test_waits),
 		TEST(test_vgpud_is_gone),
+		TEST(test_the_keeper_says_that_vgpud_is_gone),
 		TEST(test_the_end_of_a_slice),
 		TEST(test_idle_returns_it),
 		TEST(test_pages_that_are_none),
