@@ -287,6 +287,20 @@ static uint64_t step_open(struct arbiter *a, uint64_t now)
 	return UINT64_MAX;
 }
 
+static bool settled(struct arbiter *a, uint64_t now)
+{
+	bool all = a->settle_until != ARBITER_SETTLE_LATER;
+
+	for (unsigned i = 0; i < SCHED_VGPUS_MAX && a->settle_until; i++) {
+		const struct arbiter_vgpu *v = &a->vgpus[i];
+		if (v->id && !v->absent)
+			all &= SLICE_LOAD(&v->claim->returned) != 0;
+	}
+	if (all || now >= a->settle_until)
+		a->settle_until = 0;
+	return !a->settle_until;
+}
+
 /* Nobody has a slice: they were open, and what they are at now is nobody's fault. */
 static void step_close(struct arbiter *a, uint64_t now)
 {
@@ -327,6 +341,10 @@ uint64_t arbiter_step(struct arbiter *a, uint64_t now)
 {
 	if (slices_open(&a->slices))
 		return step_open(a, now);
+	if (!settled(a, now)) {
+		step_open(a, now);
+		return a->settle_until;
+	}
 	if (a->open)
 		step_close(a, now);
 	bool any = claims_read(a, now);

@@ -27,6 +27,11 @@
  * charged for it, before it has asked. One that is not the next does not keep its slice for that
  * moment.
  *
+ * Device processes that are at work already take pages up only when they get to it, one after the
+ * other; gated beside others that are not yet, one would wait for turns of which nobody knows, and
+ * those would be HELD for what they could not know. So all pages are open until the last one has
+ * taken its own up, and the first slice begins then, but no later than arbiter_settle() says.
+ *
  * A slice at whose end nobody else wants anything goes on, except in fixed-share, whatever its
  * owner does in it. With nobody who wants or has anything there is nothing to do.
  */
@@ -44,7 +49,8 @@
 #define ARBITER_OUTSIDE_NS 3000000u /* may be used outside, and … */
 #define ARBITER_OUTSIDE    16u      /* … a part in so many of the time */
 #define ARBITER_CALM       50u
-#define ARBITER_CALM_PART  20u    /* of a slice, used: less is idle */
+#define ARBITER_CALM_PART  20u /* of a slice, used: less is idle */
+#define ARBITER_SETTLE_NS  250000000u
 #define ARBITER_LEAST_NS   20000u /* any slice costs as much, ours to arrange it included */
 
 struct arbiter_ops {
@@ -91,6 +97,7 @@ struct arbiter {
 	const struct arbiter_ops *ops;
 	void *data;
 	bool open;
+	uint64_t settle_until; /* 0: it is settled */
 	struct arbiter_vgpu vgpus[SCHED_VGPUS_MAX];
 	struct arbiter_vgpu *has; /* NULL: nobody */
 	uint64_t began_ns, force_ns;
@@ -103,6 +110,12 @@ struct arbiter {
 /* 0 or -EINVAL. */
 int arbiter_init(
 	struct arbiter *a, const struct sched_gpu *gpu, const struct arbiter_ops *ops, void *data);
+/*
+ * Who is there may be at work, and is given pages now: open until all have taken them up, but not
+ * after `until`. ARBITER_SETTLE_LATER: until this is called again, for somebody may still be added.
+ */
+#define ARBITER_SETTLE_LATER UINT64_MAX
+void arbiter_settle(struct arbiter *a, uint64_t until);
 /* Another policy; who is there stays, and what was used is forgotten. -EINVAL. */
 int arbiter_set_policy(struct arbiter *a, const struct sched_gpu *gpu);
 

@@ -162,6 +162,11 @@ int arbiter_init(
 	return slices_init(&a->slices, gpu);
 }
 
+void arbiter_settle(struct arbiter *a, uint64_t until)
+{
+	a->settle_until = until;
+}
+
 int arbiter_add(struct arbiter *a, uint32_t id, const struct sched_vgpu *params,
 	struct slice_page *page, const struct slice_claim *claim)
 {

@@ -279,6 +279,14 @@ int slice_thread_create(const struct sched_gpu *gpu, struct slice_thread **ret)
 	return 0;
 }
 
+void slice_thread_settle(struct slice_thread *t, bool all_there)
+{
+	pthread_mutex_lock(&t->lock);
+	arbiter_settle(
+		&t->arbiter, all_there ? clock_ns() + ARBITER_SETTLE_NS : ARBITER_SETTLE_LATER);
+	thread_unlock(t);
+}
+
 void slice_thread_destroy(struct slice_thread *t)
 {
 	if (!t)

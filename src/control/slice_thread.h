@@ -33,6 +33,11 @@ void slice_pages_finish(struct slice_pages *pages); /* also of none */
 
 /* 0 or -errno. */
 int slice_thread_create(const struct sched_gpu *gpu, struct slice_thread **ret);
+/*
+ * All pages are open until their device processes have taken them up (arbiter_settle()): from this
+ * call with `all_there` for ARBITER_SETTLE_NS at most; without, until there is one with it.
+ */
+void slice_thread_settle(struct slice_thread *t, bool all_there);
 /* NULL-safe; all pages are open then, and those that are held go on. */
 void slice_thread_destroy(struct slice_thread *t);
 /* 0 or -EINVAL; nothing happens when it is as it was. */

@@ -10,12 +10,15 @@
 static int slicing_thread(struct vgpud *d, const struct gpu *gpu, struct slice_thread **ret)
 {
 	struct slice_thread **at = &d->slicers[gpu - d->gpus];
+	bool fresh = !*at;
 	int r = 0;
 
 	if (*at)
 		r = slice_thread_set_policy(*at, &gpu->sched);
 	else if (gpu->sched.policy != SCHED_BEST_EFFORT)
 		r = slice_thread_create(&gpu->sched, at);
+	if (fresh && *at)
+		slice_thread_settle(*at, false);
 	*ret = *at;
 	return r;
 }
@@ -82,12 +85,15 @@ static int slicing_join(struct vgpu *v, const struct gpu *gpu, struct slice_thre
 int slicing_apply(struct vgpud *d, const struct gpu *gpu)
 {
 	struct slice_thread *thread;
+	bool fresh = !d->slicers[gpu - d->gpus];
 	int r = slicing_thread(d, gpu, &thread);
 
 	for (struct vgpu *v = d->vgpus; v && thread && r == 0; v = v->next) {
 		if (!strcmp(v->def.gpu, gpu->name))
 			r = slicing_join(v, gpu, thread);
 	}
+	if (fresh && thread)
+		slice_thread_settle(thread, true);
 	return r;
 }
 

@@ -283,6 +283,52 @@ static void test_equal(void **state)
 	}
 }
 
+/*
+ * They are at work already when pages are made for them, and one is late to take them up: nobody is
+ * stopped for that, and nobody waits.
+ */
+static void test_settling(void **state)
+{
+	struct node node;
+
+	node_begin(&node, equal);
+	arbiter_settle(&node.arbiter, ARBITER_SETTLE_LATER);
+	for (unsigned i = 0; i < 3; i++)
+		node_add(&node, half, 500 * US)->claim.returned = i < 2;
+	node_run(&node, 2 * ARBITER_SETTLE_NS);
+	for (unsigned i = 0; i < 3; i++)
+		assert_true(node.processes[i].page.until_ns == SLICE_OPEN);
+	arbiter_settle(&node.arbiter, node.now + ARBITER_SETTLE_NS);
+	node.woken = true;
+	node_run(&node, 50 * MS);
+	assert_true(node.processes[0].page.until_ns == SLICE_OPEN);
+	node.processes[2].claim.returned = 1;
+	node.woken = true;
+	node_run(&node, MS);
+	for (unsigned i = 0; i < 3; i++)
+		assert_true(node.processes[i].page.until_ns != SLICE_OPEN);
+	node_forget(&node);
+	node_run(&node, 3000 * MS);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_in_range(percent(&node, i), 32, 35);
+		assert_int_equal(node.processes[i].stopped, 0);
+	}
+	/* One that never does is not waited for, nor is one that has no process. */
+	arbiter_settle(&node.arbiter, node.now + ARBITER_SETTLE_NS);
+	node.processes[2].claim.returned = 0;
+	node.processes[2].piece_ns = 0;
+	node.woken = true;
+	node_run(&node, MS);
+	assert_true(node.processes[0].page.until_ns == SLICE_OPEN);
+	node_run(&node, ARBITER_SETTLE_NS);
+	assert_true(node.processes[0].page.until_ns != SLICE_OPEN);
+	arbiter_settle(&node.arbiter, node.now + ARBITER_SETTLE_NS);
+	arbiter_renew(&node.arbiter, 3, false, node.now);
+	node.woken = true;
+	node_run(&node, MS);
+	assert_true(node.processes[0].page.until_ns != SLICE_OPEN);
+}
+
 static void test_weights(void **state)
 {
 	struct node node;
@@ -645,6 +691,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_alone_is_open),
 		cmocka_unit_test(test_equal),
+		cmocka_unit_test(test_settling),
 		cmocka_unit_test(test_weights),
 		cmocka_unit_test(test_one_that_thinks),
 		cmocka_unit_test(test_thinking),
