@@ -170,6 +170,8 @@ def main():
     options = parse()
     sides, started = choose_sides(options), []
     os.environ["MESA_SHADER_CACHE_DISABLE"] = "true"
+    # Clients are stopped: nobody else would end them.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     (cache.BUILD / "bench").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="run-", dir=cache.BUILD / "bench") as folder, \
             forward.Screen():

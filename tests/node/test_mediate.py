@@ -366,7 +366,8 @@ def offered(types):
 def test_by_verbs(verbs):
     assert offered(verbs["types"]) == {"mbochs-small": 64, "mbochs-medium": 16, "mbochs-large": 4}
     shown = verbs["shown"]
-    assert (shown["state"], shown["method"], shown["device"]) == ("ready", "mediate", shown["uuid"])
+    assert (shown["state"], shown["method"], shown["device"]) == \
+        ("ready", "mediate", shown["uuid"]), shown
     assert verbs["args"][0].startswith(
         "-device vfio-pci,sysfsdev=/sys/bus/mdev/devices/" + shown["uuid"] + " #")
     assert verbs["owner"] == ["1000:600"]

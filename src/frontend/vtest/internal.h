@@ -4,7 +4,6 @@
 
 /* Shared by the parts of one connection; every function returns 0 or -errno. */
 
-#include "base/attend.h"
 #include "base/durable.h"
 #include "base/idmap.h"
 #include "frontend/keep.h"
@@ -133,10 +132,7 @@ struct vtest {
 
 	struct vtest_input in;
 	struct vtest_output out;
-	struct attend linger[VTEST_LINGER_KINDS];
-	bool answers; /* something was answered since its next message was attended, */
-	enum vtest_linger_kind answer_kind; /* last of this kind */
-	bool frame_over;                    /* the message at hand waited for what was drawn */
+	struct vtest_linger linger;
 	/* Where in the stream a RESOURCE_CREATE2 lies that was answered already; 0: none. */
 	uint64_t early_at;
 	bool frame_ends;                 /* the fence behind the submit at hand was made already */

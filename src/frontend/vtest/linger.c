@@ -11,17 +11,17 @@ static bool vtest_linger_over(void *loop)
 void vtest_linger_init(struct vtest *v)
 {
 	for (unsigned kind = 0; kind < VTEST_LINGER_KINDS; kind++)
-		v->linger[kind] = (struct attend){.busy_ns = VTEST_LINGER_NS,
+		v->linger.kinds[kind] = (struct attend){.busy_ns = VTEST_LINGER_NS,
 			.last_ns = VTEST_LINGER_LAST_NS,
 			.away = VTEST_LINGER_AWAY};
 }
 
 int vtest_linger(struct vtest *v)
 {
-	struct attend *linger = &v->linger[v->answer_kind];
+	struct attend *kind = &v->linger.kinds[v->linger.last];
 
-	if (!v->answers)
+	if (!v->linger.answers)
 		return 0;
-	v->answers = false;
-	return attend(linger, vtest_linger_over, v->loop) ? vtest_input_receive(v) : 0;
+	v->linger.answers = false;
+	return attend(kind, vtest_linger_over, v->loop) ? vtest_input_receive(v) : 0;
 }

@@ -17,6 +17,8 @@
  * nothing.
  */
 
+#include "base/attend.h"
+
 /* Half a system call: the message came from another CPU, and not because this one was left to it.
  */
 #define VTEST_LINGER_LAST_NS 5000u
@@ -28,6 +30,13 @@ enum vtest_linger_kind {
 	VTEST_LINGER_REQUEST,
 	VTEST_LINGER_FRAME, /* what was drawn is complete */
 	VTEST_LINGER_KINDS
+};
+
+struct vtest_linger {
+	struct attend kinds[VTEST_LINGER_KINDS];
+	bool answers;                /* something was answered since, */
+	enum vtest_linger_kind last; /* last of this kind */
+	bool frame_over;             /* the message at hand waited for what was drawn */
 };
 
 struct vtest;

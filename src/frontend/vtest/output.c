@@ -192,10 +192,10 @@ int vtest_answer(struct vtest *v)
 	int err = 0;
 
 	if (v->out.first) {
-		v->answers = true;
-		v->answer_kind = v->frame_over ? VTEST_LINGER_FRAME : VTEST_LINGER_REQUEST;
+		v->linger.answers = true;
+		v->linger.last = v->linger.frame_over ? VTEST_LINGER_FRAME : VTEST_LINGER_REQUEST;
 	}
-	v->frame_over = false;
+	v->linger.frame_over = false;
 	if (!v->frozen && !v->hold_ns)
 		err = vtest_output_flush(v);
 

@@ -77,8 +77,8 @@ int vtest_on_busy_wait(struct vtest *v, void *payload, size_t size)
 	if (!v->has_context && handle)
 		return -ENOENT;
 	if (v->has_context && (!resource || (resource->bind & VTEST_BIND_COMPLETION))) {
-		v->frame_over = flags & VTEST_BUSY_WAIT_FLAG_WAIT;
-		if (v->frame_over)
+		v->linger.frame_over = flags & VTEST_BUSY_WAIT_FLAG_WAIT;
+		if (v->linger.frame_over)
 			finish_work(v);
 		else
 			err = vtest_is_busy(v, &busy);

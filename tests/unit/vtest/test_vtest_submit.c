@@ -282,7 +282,7 @@ static void test_context_lost_meanwhile(void **state)
 static void test_lingers_for_who_goes_on_at_once(void **state)
 {
 	struct peer *p = *state;
-	const struct worthwhile *linger = &p->vtest->linger[VTEST_LINGER_REQUEST].worthwhile;
+	const struct worthwhile *linger = &p->vtest->linger.kinds[VTEST_LINGER_REQUEST].worthwhile;
 	const uint32_t next[] = {2, VTEST_RESOURCE_BUSY_WAIT, 5, 0};
 
 	vtest_linger_init(p->vtest); /* the handshake had answers, too */
@@ -295,7 +295,7 @@ static void test_lingers_for_who_goes_on_at_once(void **state)
 	EXPECT(p, 1, VTEST_RESOURCE_BUSY_WAIT, 0);
 	assert_int_equal(linger->skip, 0); /* not looked for this time */
 	assert_int_equal(linger->misses, 1);
-	p->vtest->answers = true;
+	p->vtest->linger.answers = true;
 	peer_write(p, next, sizeof(next));
 	assert_int_equal(vtest_linger(p->vtest), 1);
 	assert_int_equal(linger->misses, 0);
@@ -311,7 +311,7 @@ static void test_lingers_for_who_goes_on_at_once(void **state)
 	assert_true(linger->skip < 1u << WORTHWHILE_MISSES);
 	/* What it does after a frame is another question. */
 	munmap(peer_make_buffer(p, 9, BIND_CUSTOM, 8), 8);
-	linger = &p->vtest->linger[VTEST_LINGER_FRAME].worthwhile;
+	linger = &p->vtest->linger.kinds[VTEST_LINGER_FRAME].worthwhile;
 	assert_int_equal(linger->misses, 0);
 	SEND(p, VTEST_SUBMIT_CMD, 10);
 	SEND(p, VTEST_RESOURCE_BUSY_WAIT, 9, 1);
@@ -330,14 +330,14 @@ static void not_called(void *data, uint32_t events)
 static void test_lingers_only_while_nobody_else_waits(void **state)
 {
 	struct peer *p = *state;
-	const struct worthwhile *linger = &p->vtest->linger[VTEST_LINGER_REQUEST].worthwhile;
+	const struct worthwhile *linger = &p->vtest->linger.kinds[VTEST_LINGER_REQUEST].worthwhile;
 	struct loop_source *other;
 	int fd = eventfd(1, EFD_CLOEXEC);
 
 	vtest_linger_init(p->vtest);
-	p->vtest->linger[VTEST_LINGER_REQUEST].away = UINT_MAX;
+	p->vtest->linger.kinds[VTEST_LINGER_REQUEST].away = UINT_MAX;
 	assert_int_equal(loop_add_fd(p->loop, fd, EPOLLIN, not_called, NULL, &other), 0);
-	p->vtest->answers = true;
+	p->vtest->linger.answers = true;
 	assert_int_equal(vtest_linger(p->vtest), 0);
 	assert_int_equal(linger->misses, 0);
 	loop_remove(other);
