@@ -18,8 +18,6 @@ static uint64_t *frames;
 static void (*finish)(void);
 static void *(*lookup)(const char *name);
 
-void *dlsym(void *restrict library, const char *restrict name);
-
 static void counted_finish(void)
 {
 	finish();
