@@ -80,11 +80,17 @@ class Stock:
 
 
 class VgpuDevice:
-    name, renderer = "vgpu", "virgl"
+    """The program of this build, or another; with options of its own."""
+
+    renderer = "virgl"
+
+    def __init__(self, name="vgpu", *arguments, program=None):
+        self.name, self.arguments = name, arguments
+        self.program = Path(program or cache.BUILD / "bin" / "vgpu-device")
 
     def start(self, folder):
-        program = cache.BUILD / "bin" / "vgpu-device"
-        self.server = device_module.Device(program, folder, name="bench", vram_mib=2048).start()
+        self.server = device_module.Device(self.program, folder, name=self.name, vram_mib=2048,
+                                           args=self.arguments).start()
         self.command, self.environment = self.server.command, self.server.environment
 
     def stop(self):

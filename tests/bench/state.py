@@ -230,17 +230,6 @@ def part_sleep(node, options):
                 f"{len(held)} looks")]
 
 
-class DeviceSide(forward.VgpuDevice):
-    def __init__(self, name, *arguments):
-        self.name, self.arguments = name, arguments
-
-    def start(self, folder):
-        program = cache.BUILD / "bin" / "vgpu-device"
-        self.server = device_module.Device(program, folder, name=self.name, vram_mib=2048,
-                                           args=self.arguments).start()
-        self.command, self.environment = self.server.command, self.server.environment
-
-
 def stream_ns():
     """What the shadow and a record in the journal cost a command: the worst of the frames tried."""
     text = subprocess.run([cache.BUILD / "tests" / "bench" / "stream_speed"], capture_output=True,
@@ -249,7 +238,7 @@ def stream_ns():
 
 
 def part_journal(node, options):
-    sides = [DeviceSide("journal"), DeviceSide("none", "--no-journal")]
+    sides = [forward.VgpuDevice("journal"), forward.VgpuDevice("none", "--no-journal")]
     rounds, started = options.rounds, []
     with tempfile.TemporaryDirectory(dir=cache.BUILD / "bench") as folder, forward.Screen():
         try:

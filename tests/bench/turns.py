@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which of two device programs draws faster, to one or two hundredths.
+"""Which of two device programs draws faster, to a few hundredths.
 
     turns.py [--turns N] [--window SECONDS] [--scenes NAME…] [--device NAME=PROGRAM[,OPTION…]…]
              [--against NAME]
@@ -9,7 +9,8 @@ compares, differ by a tenth from one to the next on a machine whose speed drifts
 all sides run at once, all but one of them stopped (SIGSTOP), and go on in turns of a tenth of a
 second in random order; what is compared is frames in each turn. Sides are `native`, `stock`, `vgpu`
 (the program of this build) and those named by --device, another build's or with other options; all
-are compared with --against (native). Frames are counted in the client (frames.c), between two that
+are compared with --against (native). Where a scene's frames differ much, as in buffer, it takes more
+turns than the usual ones. Frames are counted in the client (frames.c), between two that
 ended.
 """
 import argparse
@@ -40,16 +41,6 @@ SCENES = ["texture", "build", "ideas", "buffer"]  # where most is lost
 START_S, SETTLE_S = 20, 1.0
 RESUME_S = 0.03  # a turn's first frames are not counted
 PAUSE_S = 0.005
-
-
-class DeviceSide(forward.VgpuDevice):
-    def __init__(self, name, program, *arguments):
-        self.name, self.program, self.arguments = name, Path(program), arguments
-
-    def start(self, folder):
-        self.server = device_module.Device(self.program, folder, name=self.name, vram_mib=2048,
-                                           args=self.arguments).start()
-        self.command, self.environment = self.server.command, self.server.environment
 
 
 class Client:
@@ -154,13 +145,13 @@ def parse():
 
 
 def choose_sides(options):
-    ours = DeviceSide("vgpu", cache.BUILD / "bin" / "vgpu-device")
-    sides = [forward.Native(), forward.Stock(), ours]
+    sides = [forward.Native(), forward.Stock(), forward.VgpuDevice()]
     for text in options.device:
         name, _, program = text.partition("=")
         if not program:
             raise forward.BenchError(f"--device {text}: not NAME=PROGRAM")
-        sides.append(DeviceSide(name, *program.split(",")))
+        program, *arguments = program.split(",")
+        sides.append(forward.VgpuDevice(name, *arguments, program=program))
     if options.against not in [side.name for side in sides]:
         raise forward.BenchError(f"--against {options.against}: no such side")
     return sides
