@@ -72,7 +72,7 @@ const struct syscall_row syscall_rows[] = {
 	{CALL(gettimeofday), BECAUSE("time, where the vDSO cannot tell it")},
 	{CALL(clock_nanosleep), BECAUSE("driver back-off")},
 	{CALL(nanosleep), BECAUSE("driver back-off")},
-	{CALL(sched_yield), BECAUSE("waiting awake behind all others")},
+	{CALL(sched_yield), BECAUSE("waiting awake, and driver spin locks")},
 	{CALL(restart_syscall), BECAUSE("the kernel, after a stop")},
 	/* ---- memory ---- */
 	{CALL(brk), BECAUSE("malloc")},

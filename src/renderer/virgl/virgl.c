@@ -47,7 +47,7 @@ struct virgl_resource_note {
 #define BIND_CUSTOM  (1u << 17)
 #define BIND_STAGING (1u << 19)
 
-/* Waiting awake for a software GPU's threads: see virgl_attend(). */
+/* base/attend.h, for a software GPU's drawing threads: they wake who waits, each of them once. */
 #define VIRGL_ATTEND_NS      60000u
 #define VIRGL_ATTEND_LAST_NS 2000000u /* of drawing, by the thread that has this CPU */
 #define VIRGL_ATTEND_AWAY    4u
