@@ -153,11 +153,14 @@ int isolation_filter_device(const struct isolation *iso)
 	scmp_filter_ctx ctx = seccomp_init(iso->trace ? SCMP_ACT_TRAP : SCMP_ACT_KILL_PROCESS);
 	if (!ctx)
 		return -ENOMEM;
+	const bool own_threads = iso->software && iso->layer[ISOLATION_LAYER_PID] == 0;
 	const bool wanted[] = {
 		[SYSCALL_ALWAYS] = true,
 		[SYSCALL_RENDER_NODE] = !iso->software,
 		[SYSCALL_THREADS] = iso->threads_later,
 		[SYSCALL_NO_THREADS] = !iso->threads_later,
+		[SYSCALL_OWN_THREADS] = own_threads,
+		[SYSCALL_NOT_OWN_THREADS] = !own_threads,
 	};
 	for (size_t i = 0; r == 0 && i < syscall_row_count; i++) {
 		if (wanted[syscall_rows[i].when])

@@ -73,6 +73,8 @@ const struct syscall_row syscall_rows[] = {
 	{CALL(clock_nanosleep), BECAUSE("driver back-off")},
 	{CALL(nanosleep), BECAUSE("driver back-off")},
 	{CALL(sched_yield), BECAUSE("waiting awake, and driver spin locks")},
+	{CALL(sched_getaffinity), WHEN(OWN_THREADS), BECAUSE("the CPUs there are for rasterisers")},
+	{CALL(sched_setaffinity), WHEN(OWN_THREADS), BECAUSE("a CPU for each rasteriser")},
 	{CALL(restart_syscall), BECAUSE("the kernel, after a stop")},
 	/* ---- memory ---- */
 	{CALL(brk), BECAUSE("malloc")},
@@ -120,8 +122,9 @@ const struct syscall_row syscall_rows[] = {
 	{CALL(readlink), ANSWER(ENOENT), BECAUSE(NO_FILES)},
 	{CALL(readlinkat), ANSWER(ENOENT), BECAUSE(NO_FILES)},
 	{CALL(clone3), ANSWER(ENOSYS), BECAUSE("glibc then uses clone, which can be checked")},
-	{CALL(sched_getaffinity), ANSWER(ENOSYS), BECAUSE("Mesa counts processors")},
-	{CALL(sched_setaffinity), ANSWER(ENOSYS), BECAUSE("Mesa pins threads")},
+	{CALL(sched_getaffinity), WHEN(NOT_OWN_THREADS), ANSWER(ENOSYS),
+		BECAUSE("Mesa counts processors")},
+	{CALL(sched_setaffinity), WHEN(NOT_OWN_THREADS), ANSWER(ENOSYS), BECAUSE("Mesa pins threads")},
 	{CALL(sched_setscheduler), ANSWER(EPERM), BECAUSE("Mesa lowers priorities")},
 	/* ---- a real GPU ---- */
 	{CALL(ioctl), WHEN(RENDER_NODE), IS(1, IOCTL_GROUP_MASK, IOCTL_GROUP('d')),

@@ -26,6 +26,8 @@ enum syscall_when {
 	SYSCALL_RENDER_NODE, /* a real GPU draws */
 	SYSCALL_THREADS,     /* isolation_config.threads_later */
 	SYSCALL_NO_THREADS,  /* not */
+	SYSCALL_OWN_THREADS, /* drawing is on the CPU, and no other process' threads can be named */
+	SYSCALL_NOT_OWN_THREADS,
 };
 
 /* What arguments must be like. Numbers count from 0. */

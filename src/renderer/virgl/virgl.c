@@ -10,6 +10,7 @@
 #include "renderer/virgl/gl_context.h"
 #include "renderer/virgl/programs.h"
 #include "renderer/virgl/queries.h"
+#include "renderer/virgl/raster_threads.h"
 #include "renderer/virgl/readback.h"
 #include "renderer/virgl/streamout.h"
 
@@ -73,6 +74,7 @@ struct renderer {
 	struct contents *contents;
 	struct fidelity *fidelity;
 	struct attend attend;
+	struct raster_threads *raster; /* NULL: hardware draws */
 };
 
 /* ---- what the library calls ---- */
@@ -127,6 +129,7 @@ static void virgl_destroy(struct renderer *r)
 {
 	if (!r)
 		return;
+	raster_threads_destroy(r->raster);
 	virgl_fences_destroy(r->fences);
 	fidelity_destroy(r->fidelity);
 	contents_destroy(r->contents);
@@ -184,6 +187,8 @@ static int virgl_create(const struct renderer_config *config, const struct rende
 		err = contents_create(&r->contents);
 	if (err >= 0)
 		err = fidelity_create(r->contents, &r->fidelity);
+	if (err >= 0 && !r->render_node)
+		err = raster_threads_create(&r->raster);
 	if (err < 0)
 		goto cleanup_library;
 	programs_install();
@@ -195,6 +200,7 @@ static int virgl_create(const struct renderer_config *config, const struct rende
 	return 0;
 
 cleanup_library:
+	fidelity_destroy(r->fidelity);
 	contents_destroy(r->contents);
 	virgl_fences_destroy(r->fences);
 	virgl_renderer_cleanup(r);
@@ -493,6 +499,8 @@ static int virgl_poll_fd(struct renderer *r)
 static void virgl_take_news(struct renderer *r)
 {
 	virgl_report(r, virgl_fences_reap(r->fences));
+	if (r->raster)
+		raster_threads_watch(r->raster);
 	if (r->failed || !virgl_fences_failed(r->fences))
 		return;
 	r->failed = true;

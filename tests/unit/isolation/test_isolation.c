@@ -442,7 +442,26 @@ static int lower_priority(void)
 										  : REFUSED;
 }
 
-static int (*const allowed[])(void) = {shared_memory, event_loop, memory_and_time, lower_priority};
+/* As the renderer does with the driver's drawing threads: any id is one of this process. */
+static int choose_a_cpu(void)
+{
+	cpu_set_t cpus, one;
+	int first = 0;
+
+	if (sched_getaffinity(0, sizeof(cpus), &cpus) < 0)
+		return errno == ENOSYS ? REFUSED : STAGE_FAILED;
+	while (!CPU_ISSET((size_t)first, &cpus))
+		first++;
+	CPU_ZERO(&one);
+	CPU_SET((size_t)first, &one);
+	pid_t self = (pid_t)syscall(SYS_gettid);
+	if (sched_setaffinity(self, sizeof(one), &one) < 0)
+		return errno == ENOSYS ? REFUSED : STAGE_FAILED;
+	return sched_setaffinity(self, sizeof(cpus), &cpus) == 0 ? WORKED : STAGE_FAILED;
+}
+
+static int (*const allowed[])(void) = {
+	shared_memory, event_loop, memory_and_time, lower_priority, choose_a_cpu};
 
 static void test_allowed_things(void **state)
 {
@@ -835,6 +854,7 @@ static void test_threads_and_gpu_calls_are_options(void **state)
 	assert_int_equal(with_options(false, false, use_drm_ioctl), WORKED);
 	assert_int_equal(with_options(false, true, use_drm_ioctl), KILLED_BY(SIGSYS));
 	assert_int_equal(with_options(false, false, use_ioctl), KILLED_BY(SIGSYS));
+	assert_int_equal(with_options(false, false, choose_a_cpu), REFUSED);
 }
 
 static void test_off_means_off(void **state)
