@@ -12,6 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+
+#define FDINFO_READ 4096u
 
 struct search {
 	const char *dev; /* where device files are here; others may call it /dev */
@@ -52,6 +55,38 @@ static void add_holder(const struct search *s, int process, uint32_t pid, const 
 		snprintf(holder->comm, sizeof(holder->comm), "?"); /* it just ended */
 }
 
+static bool only_names(const char *fdinfo)
+{
+	const char *at = strstr(fdinfo, "flags:");
+	uint64_t flags;
+
+	if (!at)
+		return false;
+	at += strlen("flags:");
+	return parse_next(&at, 8, UINT32_MAX, &flags) && (flags & O_PATH);
+}
+
+/*
+ * Is a descriptor good for more than to name its file? Not one of O_PATH: sd-event keeps such of
+ * what vgpud watches until its loop goes on. Nor one that was closed meanwhile.
+ */
+static bool is_open(int process, int links, const char *name)
+{
+	char path[64], text[FDINFO_READ];
+	struct stat link;
+
+	if (fstatat(links, name, &link, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno != ENOENT && errno != ESRCH;
+	if (link.st_mode & (S_IRUSR | S_IWUSR))
+		return true;
+	/* Neither to be read nor written: named, or opened for ioctls alone. */
+	snprintf(path, sizeof(path), "fdinfo/%.32s", name);
+	int r = sysfs_read(process, path, text, sizeof(text));
+	if (r < 0)
+		return r != -ENOENT && r != -ESRCH;
+	return !only_names(text);
+}
+
 static void look_at(const struct search *s, int process, uint32_t pid)
 {
 	const struct dirent *entry;
@@ -77,7 +112,7 @@ static void look_at(const struct search *s, int process, uint32_t pid)
 			continue;
 		target[n] = '\0';
 		size_t file = file_of(s, target);
-		if (file == s->n)
+		if (file == s->n || !is_open(process, dirfd(dir), entry->d_name))
 			continue;
 		if (!added)
 			add_holder(s, process, pid, s->files[file]);

@@ -4,8 +4,8 @@
 
 /*
  * Which processes have a device file open, for the text of a refusal: found among the links in
- * /proc/PID/fd, as fuser(1) does. It is true of the moment it was read. Whoever relies on nobody
- * being there looks at `complete`, too.
+ * /proc/PID/fd, as fuser(1) does, but for those of O_PATH, which do not open it. It is true of the
+ * moment it was read. Whoever relies on nobody being there looks at `complete`, too.
  */
 
 #include "host/sysfs.h"
