@@ -17,7 +17,9 @@
  * It pays only where the event comes from another CPU while this one looks. When the last look took
  * long, somebody else had this CPU and perhaps brought the event about there, and a sleeper would
  * have been woken as soon or sooner. That counts as in vain, as not seeing the end does; where it
- * happens in a row, attending is mostly left out (base/worthwhile.h).
+ * happens in a row, attending is mostly left out (base/worthwhile.h). It is left out for as long
+ * after one look that was dear: whoever else wants this CPU keeps it for its whole turn, where a
+ * sleeper would have come before it.
  */
 
 #include "base/worthwhile.h"
@@ -30,6 +32,7 @@
 struct attend {
 	uint32_t busy_ns; /* of looking, about */
 	uint32_t last_ns; /* a last look that took longer is in vain */
+	uint32_t dear_ns; /* any look that took longer is dear; 0: none is */
 	unsigned away;    /* so often may somebody else have the CPU */
 	struct worthwhile worthwhile;
 };

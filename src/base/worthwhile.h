@@ -34,4 +34,11 @@ static inline void worthwhile_told(struct worthwhile *w, bool paid)
 	w->skip = (1u << w->misses) - 1;
 }
 
+/* It cost so much that it is not to be tried again soon. */
+static inline void worthwhile_lost(struct worthwhile *w)
+{
+	w->misses = WORTHWHILE_MISSES;
+	worthwhile_told(w, false);
+}
+
 #endif

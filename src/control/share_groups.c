@@ -2,6 +2,7 @@
 #include "control/share_groups.h"
 
 #include "base/checked.h"
+#include "base/log.h"
 #include "control/vgpud.h"
 
 #include <stdio.h>
@@ -54,7 +55,16 @@ int share_groups_set_gpu(const struct vgpud *d, const struct gpu *gpu, size_t n_
 	gpu_group(d, gpu->name, "", name);
 	int r = group_set(d, name, &cpu);
 	gpu_group(d, gpu->name, "/" SHARE_ALL, name);
-	return r < 0 ? r : group_set(d, name, &all);
+	if (r < 0 || (r = cgroup_make(&d->share.cgroup, name)) < 0 ||
+		(r = cgroup_set_gives_way(&d->share.cgroup, name, false)) < 0)
+		return r;
+	r = cgroup_set(&d->share.cgroup, name, &all);
+	if (r < 0 || gpu->sched.policy != SCHED_FIXED_SHARE)
+		return r;
+	int gives_way = cgroup_set_gives_way(&d->share.cgroup, name, true);
+	if (gives_way < 0)
+		log_debug("%s: light vGPUs may wait for others: %s", gpu->name, strerror(-gives_way));
+	return 0;
 }
 
 int share_groups_set_vgpu(

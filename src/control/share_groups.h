@@ -13,7 +13,9 @@
  *
  * The kernel picks by virtual deadlines, and among many that each ran for a tick more than their
  * slice somebody's is past at most times: who wakes up beside all of them waits for that one, and
- * its tick. Beside one group that holds them all, nobody's is.
+ * its tick. Beside one group that holds them all, nobody's is, as long as that always wants the CPU.
+ * In fixed-share it does not: each of its groups is kept from running for most of the time, and
+ * when it comes back its turn is protected. There it gives way.
  *
  * Keepers put device processes into the group below `all`; share_balance.c has them moved.
  */
@@ -35,7 +37,7 @@ void share_group_name(const struct vgpu *v, bool light, char *ret);
 /* Either of its groups is there. */
 bool share_group_exists(const struct vgpu *v);
 
-/* The two groups of a GPU with so many vGPUs. 0 or -errno. */
+/* The two groups of a GPU with so many vGPUs, by its policy. 0 or -errno. */
 int share_groups_set_gpu(const struct vgpud *d, const struct gpu *gpu, size_t n_vgpus);
 /* Both groups of a vGPU: that in `all`, and that while it is light, but for its weight. 0 or
  * -errno. */

@@ -231,6 +231,13 @@ int cgroup_set_weight(const struct cgroup *cgroup, const char *name, uint32_t we
 	return cgroup_write(cgroup, name, "cpu.shares", "%u", (unsigned)shares);
 }
 
+int cgroup_set_gives_way(const struct cgroup *cgroup, const char *name, bool gives_way)
+{
+	int r = cgroup_write(cgroup, name, "cpu.idle", "%d", gives_way);
+
+	return r == -ENOENT && !gives_way ? 0 : r;
+}
+
 static int limit_version_1(
 	const struct cgroup *cgroup, const char *name, const struct cgroup_cpu *cpu)
 {

@@ -51,6 +51,12 @@ int cgroup_make(const struct cgroup *cgroup, const char *name);
 /* -EINVAL for numbers out of range; version 1 also while a group below has a larger limit. */
 int cgroup_set(const struct cgroup *cgroup, const char *name, const struct cgroup_cpu *cpu);
 int cgroup_set_weight(const struct cgroup *cgroup, const char *name, uint32_t weight);
+/*
+ * Whoever wakes up in a group beside it takes the CPU from it at once (cpu.idle, Linux 5.15). While
+ * it gives way its weight is the least there is, and cannot be set. 0 also where the kernel knows no
+ * such thing and it is not asked for.
+ */
+int cgroup_set_gives_way(const struct cgroup *cgroup, const char *name, bool gives_way);
 /* -EBUSY: processes are in it, or groups. 0 also when there is none. */
 int cgroup_remove(const struct cgroup *cgroup, const char *name);
 /* Removes the groups below `name` that are empty and for which `keep` is false. */

@@ -159,6 +159,27 @@ def test_a_light_one_has_its_share_at_most(node):
     assert limit("") == pytest.approx(len(os.sched_getaffinity(0)) / 2, rel=0.01)
 
 
+def test_all_others_give_way_in_fixed_share(node):
+    """They want the CPU only now and then there, and then their turn would be protected."""
+    for name in ("a", "b"):
+        node.create(name)
+    node.good("gpu", "policy", "soft0", "fixed-share")
+    until(lambda: in_group(node, "a"))
+    gpu = "/sys/fs/cgroup/cpu" + device(node, "a").rsplit("/vgpu-a")[0].removesuffix("/all")
+    if not os.path.exists(gpu + "/all/cpu.idle"):
+        pytest.skip("this node has its cpu controller elsewhere, or a kernel before 5.15")
+
+    def read(file):
+        with open(f"{gpu}/all/{file}") as text:
+            return int(text.read())
+    assert read("cpu.idle") == 1
+    node.create("c")
+    assert read("cpu.idle") == 1
+    node.good("gpu", "policy", "soft0", "equal-share")
+    until(lambda: read("cpu.idle") == 0)
+    assert read("cpu.shares") == 1024
+
+
 @pytest.mark.parametrize("args, says", [
     (("soft0", "fair"), "'fair' does not exist"),
     (("soft0", "equal-share", "--slice-ms", "0"), "out of range"),

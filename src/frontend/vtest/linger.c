@@ -13,6 +13,7 @@ void vtest_linger_init(struct vtest *v)
 	for (unsigned kind = 0; kind < VTEST_LINGER_KINDS; kind++)
 		v->linger.kinds[kind] = (struct attend){.busy_ns = VTEST_LINGER_NS,
 			.last_ns = VTEST_LINGER_LAST_NS,
+			.dear_ns = VTEST_LINGER_DEAR_NS,
 			.away = VTEST_LINGER_AWAY};
 }
 

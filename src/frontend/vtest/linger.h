@@ -23,6 +23,7 @@
  */
 #define VTEST_LINGER_LAST_NS 5000u
 #define VTEST_LINGER_NS      100000u
+#define VTEST_LINGER_DEAR_NS 1000000u
 #define VTEST_LINGER_AWAY    1u
 
 /* After which answers: a client may be quick with one kind and think after the other. */

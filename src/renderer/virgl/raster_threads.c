@@ -32,6 +32,7 @@ struct raster_thread {
 
 struct raster_threads {
 	unsigned n;
+	bool fixed; /* as they are */
 	uint64_t next_look_ns;
 	struct raster_judge judge;
 	struct raster_thread threads[RASTER_THREADS_MAX];
@@ -229,8 +230,13 @@ void raster_threads_watch(struct raster_threads *t)
 	if (!raster_threads_times(t, &times))
 		return;
 	raster_judge(&t->judge, &times, t->n);
-	if (t->judge.apart == before || raster_threads_place(t, t->judge.apart))
+	if (t->fixed || t->judge.apart == before || raster_threads_place(t, t->judge.apart))
 		return;
 	raster_threads_place(t, false);
-	raster_threads_forget(t);
+	t->fixed = true;
+}
+
+bool raster_threads_alone(const struct raster_threads *t)
+{
+	return !t->n || t->judge.apart;
 }

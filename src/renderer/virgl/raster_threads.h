@@ -22,9 +22,10 @@
  *
  * Going apart in vain, in a row, is tried less and less often (base/worthwhile.h).
  *
- * Only where there are as many threads as CPUs this process may use: with fewer threads the kernel
- * has a choice to make that it makes better, and who confines us has chosen already. Where the
- * kernel does not count, or the calls are not ours to make, they stay as they are.
+ * A CPU for each only where there are as many threads as CPUs this process may use: with fewer
+ * threads the kernel has a choice to make that it makes better, and who confines us has chosen
+ * already. Where the kernel does not count, or the calls are not ours to make, they stay as they
+ * are.
  */
 
 #include "base/worthwhile.h"
@@ -41,7 +42,7 @@ struct raster_times {
 };
 
 struct raster_judge {
-	bool apart;
+	bool apart; /* or as good as: they hardly wait */
 	struct worthwhile worthwhile;
 };
 
@@ -57,6 +58,9 @@ void raster_threads_destroy(struct raster_threads *t); /* NULL-safe; leaves them
 
 /* After each piece of drawing; costs a look at the clock, mostly. */
 void raster_threads_watch(struct raster_threads *t);
+
+/* Does nobody else want the CPUs, as far as is known? */
+bool raster_threads_alone(const struct raster_threads *t);
 
 /* ---- exposed for tests ---- */
 

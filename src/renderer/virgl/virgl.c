@@ -536,7 +536,7 @@ static void virgl_finish(struct renderer *r)
 {
 	/* Who only ever finishes has made no fence yet, and 0 means none. */
 	virgl_library_fence(r, MAX(r->last_fence, 1u));
-	if (!r->render_node)
+	if (r->raster && raster_threads_alone(r->raster))
 		virgl_attend(r);
 	glFinish();
 	r->unfenced = false;

@@ -134,6 +134,26 @@ static void test_numbers_out_of_range(void **state)
 	assert_int_equal(cgroup_remove(&cgroup, "a/b"), 0);
 }
 
+/* A kernel before 5.15 has no such file: only who asks for it is told. */
+static void test_giving_way(void **state)
+{
+	const struct folder *f = *state;
+	char text[8] = "", path[96];
+	struct cgroup cgroup = {.version = 1};
+
+	snprintf(cgroup.dir, sizeof(cgroup.dir), "%s", f->dir);
+	assert_int_equal(cgroup_make(&cgroup, "g/all"), 0);
+	assert_int_equal(cgroup_set_gives_way(&cgroup, "g/all", false), 0);
+	assert_int_equal(cgroup_set_gives_way(&cgroup, "g/all", true), -ENOENT);
+	write_file(f, "g/all/cpu.idle", "0");
+	assert_int_equal(cgroup_set_gives_way(&cgroup, "g/all", true), 0);
+	snprintf(path, sizeof(path), "%s/g/all/cpu.idle", f->dir);
+	cleanup_fclose FILE *file = fopen(path, "re");
+	assert_non_null(file);
+	assert_non_null(fgets(text, sizeof(text), file));
+	assert_string_equal(text, "1");
+}
+
 /* The kernel takes the whole process of any thread, and then its threads are gone from the list. */
 static void test_moves(void **state)
 {
@@ -211,6 +231,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_no_groups, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(
 			test_numbers_out_of_range, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(test_giving_way, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_moves, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_policies_are_kept, make_folder, remove_folder),
 	};
