@@ -11,8 +11,8 @@ struct attend_looks {
 };
 
 /* True: it is over. */
-static bool attend_awake(const struct attend *a, bool (*over)(void *data), void *data,
-	struct attend_looks *looks)
+static bool attend_awake(
+	const struct attend *a, bool (*over)(void *data), void *data, struct attend_looks *looks)
 {
 	uint64_t busy = 0, now = clock_ns();
 	unsigned away = 0;

@@ -29,6 +29,7 @@
 #include "host/cpu_slice.h"
 #include "scheduler/deficit.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,7 +48,8 @@
 struct balance {
 	struct deficit deficit;
 	uint64_t settled_ns;
-	bool active; /* somebody drew since the last time */
+	bool active;          /* somebody drew since the last time */
+	bool told, gives_way; /* what the group of all but the light ones was told */
 };
 
 static struct balance *balance_of(struct vgpud *d, const struct gpu *gpu)
@@ -156,6 +158,22 @@ void vgpud_share_begin_anew(struct vgpud *d, const struct gpu *gpu)
 	}
 }
 
+static void balance_give_way(
+	const struct vgpud *d, const struct gpu *gpu, struct balance *b, bool any_light)
+{
+	bool gives_way = any_light && gpu->sched.policy == SCHED_FIXED_SHARE;
+
+	if (b->told && b->gives_way == gives_way)
+		return;
+	b->told = true;
+	b->gives_way = gives_way;
+	int r = share_groups_give_way(d, gpu, gives_way);
+	if (r < 0)
+		log_info("%s: vGPUs that use little may wait for others, up to 4 ms now and then: "
+			 "%s",
+			gpu->name, r == -EOPNOTSUPP ? "this needs Linux 6.15" : strerror(-r));
+}
+
 static void balance_gpu(struct vgpud *d, const struct gpu *gpu, struct balance *b)
 {
 	struct sched_vgpu params[SCHED_VGPUS_MAX] = {0};
@@ -178,7 +196,7 @@ static void balance_gpu(struct vgpud *d, const struct gpu *gpu, struct balance *
 		vgpus[n++] = v;
 	}
 	deficit_settle(&b->deficit, now);
-	bool first = !b->settled_ns;
+	bool first = !b->settled_ns, any_light = false;
 	b->settled_ns = now;
 	if (first || sched_entitle(&gpu->sched, params, n, due) < 0)
 		return;
@@ -187,7 +205,9 @@ static void balance_gpu(struct vgpud *d, const struct gpu *gpu, struct balance *
 		bool light = balance_is_light(b, vgpus[i], &did[i], step / 1000 * us / 1000, step);
 		uint32_t gain = balance_gain(b, vgpus[i]->share.id, BALANCE_FULL_MS * us);
 		balance_correct(vgpus[i], gain, light, sched_slice_ns(&gpu->sched, n));
+		any_light |= light;
 	}
+	balance_give_way(d, gpu, b, any_light);
 }
 
 static int on_time(sd_event_source *source, uint64_t usec, void *data)

@@ -2,15 +2,13 @@
 #include "control/share_groups.h"
 
 #include "base/checked.h"
-#include "base/log.h"
 #include "control/vgpud.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #define SHARE_ALL          "all"
-#define SHARE_WEIGHT_ALL   CGROUP_WEIGHT_1
-#define SHARE_WEIGHT_LIGHT CGROUP_WEIGHT_MAX
+#define SHARE_WEIGHT_LIGHT CGROUP_WEIGHT_MAX /* `all` has that of a new group, CGROUP_WEIGHT_1 */
 
 /* With what stands before them, no name is one of the kernel's own files. */
 static void gpu_group(const struct vgpud *d, const char *gpu, const char *below, char *ret)
@@ -49,22 +47,20 @@ int share_groups_set_gpu(const struct vgpud *d, const struct gpu *gpu, size_t n_
 {
 	uint64_t weight = (uint64_t)CGROUP_WEIGHT_1 * n_vgpus * d->share.cpus;
 	const struct cgroup_cpu cpu = {.weight = (uint32_t)MIN(weight, CGROUP_WEIGHT_MAX)};
-	const struct cgroup_cpu all = {.weight = SHARE_WEIGHT_ALL};
 	char name[SHARE_NAME];
 
 	gpu_group(d, gpu->name, "", name);
 	int r = group_set(d, name, &cpu);
 	gpu_group(d, gpu->name, "/" SHARE_ALL, name);
-	if (r < 0 || (r = cgroup_make(&d->share.cgroup, name)) < 0 ||
-		(r = cgroup_set_gives_way(&d->share.cgroup, name, false)) < 0)
-		return r;
-	r = cgroup_set(&d->share.cgroup, name, &all);
-	if (r < 0 || gpu->sched.policy != SCHED_FIXED_SHARE)
-		return r;
-	int gives_way = cgroup_set_gives_way(&d->share.cgroup, name, true);
-	if (gives_way < 0)
-		log_debug("%s: light vGPUs may wait for others: %s", gpu->name, strerror(-gives_way));
-	return 0;
+	return r < 0 ? r : cgroup_make(&d->share.cgroup, name);
+}
+
+int share_groups_give_way(const struct vgpud *d, const struct gpu *gpu, bool gives_way)
+{
+	char name[SHARE_NAME];
+
+	gpu_group(d, gpu->name, "/" SHARE_ALL, name);
+	return cgroup_set_gives_way(&d->share.cgroup, name, gives_way);
 }
 
 int share_groups_set_vgpu(

@@ -13,9 +13,10 @@
  *
  * The kernel picks by virtual deadlines, and among many that each ran for a tick more than their
  * slice somebody's is past at most times: who wakes up beside all of them waits for that one, and
- * its tick. Beside one group that holds them all, nobody's is, as long as that always wants the CPU.
- * In fixed-share it does not: each of its groups is kept from running for most of the time, and
- * when it comes back its turn is protected. There it gives way.
+ * its tick. Beside one group that holds them all, nobody's is, as long as that always wants the
+ * CPU. In fixed-share it does not: each of its groups is kept from running for most of the time,
+ * and when it comes back its turn is protected. There it gives way, while any vGPU is light: to all
+ * others of the node a CPU that draws for such a group is as good as an idle one.
  *
  * Keepers put device processes into the group below `all`; share_balance.c has them moved.
  */
@@ -37,8 +38,10 @@ void share_group_name(const struct vgpu *v, bool light, char *ret);
 /* Either of its groups is there. */
 bool share_group_exists(const struct vgpu *v);
 
-/* The two groups of a GPU with so many vGPUs, by its policy. 0 or -errno. */
+/* The two groups of a GPU with so many vGPUs. 0 or -errno. */
 int share_groups_set_gpu(const struct vgpud *d, const struct gpu *gpu, size_t n_vgpus);
+/* Does `all` give way? -EOPNOTSUPP: not with this kernel (cgroup_set_gives_way()); -errno. */
+int share_groups_give_way(const struct vgpud *d, const struct gpu *gpu, bool gives_way);
 /* Both groups of a vGPU: that in `all`, and that while it is light, but for its weight. 0 or
  * -errno. */
 int share_groups_set_vgpu(

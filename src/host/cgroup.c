@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -231,10 +232,24 @@ int cgroup_set_weight(const struct cgroup *cgroup, const char *name, uint32_t we
 	return cgroup_write(cgroup, name, "cpu.shares", "%u", (unsigned)shares);
 }
 
+/* Of "6.18.2-cloud". */
+static bool kernel_is_at_least(const char *release, uint64_t major, uint64_t minor)
+{
+	uint64_t version, patch;
+
+	if (!parse_next(&release, 10, UINT32_MAX, &version) || *release++ != '.' ||
+		!parse_next(&release, 10, UINT32_MAX, &patch))
+		return false;
+	return version > major || (version == major && patch >= minor);
+}
+
 int cgroup_set_gives_way(const struct cgroup *cgroup, const char *name, bool gives_way)
 {
-	int r = cgroup_write(cgroup, name, "cpu.idle", "%d", gives_way);
+	struct utsname kernel;
 
+	if (gives_way && (uname(&kernel) < 0 || !kernel_is_at_least(kernel.release, 6, 15)))
+		return -EOPNOTSUPP;
+	int r = cgroup_write(cgroup, name, "cpu.idle", "%d", gives_way);
 	return r == -ENOENT && !gives_way ? 0 : r;
 }
 

@@ -52,9 +52,10 @@ int cgroup_make(const struct cgroup *cgroup, const char *name);
 int cgroup_set(const struct cgroup *cgroup, const char *name, const struct cgroup_cpu *cpu);
 int cgroup_set_weight(const struct cgroup *cgroup, const char *name, uint32_t weight);
 /*
- * Whoever wakes up in a group beside it takes the CPU from it at once (cpu.idle, Linux 5.15). While
- * it gives way its weight is the least there is, and cannot be set. 0 also where the kernel knows no
- * such thing and it is not asked for.
+ * Whoever wakes up in a group beside it takes the CPU from it at once (cpu.idle). Its weight is the
+ * least there is meanwhile, and cannot be set. Of Linux 6.15 and newer only, -EOPNOTSUPP: since 6.6
+ * its turn would be protected all the same, and shorter slices beside it would not count any more
+ * (f553741ac8c0). Taking it back is no error where it cannot be.
  */
 int cgroup_set_gives_way(const struct cgroup *cgroup, const char *name, bool gives_way);
 /* -EBUSY: processes are in it, or groups. 0 also when there is none. */

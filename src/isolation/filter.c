@@ -12,6 +12,7 @@
 #include "base/checked.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -145,6 +146,26 @@ static int start_tracing(void)
 	return sigaction(SIGSYS, &action, NULL) < 0 ? -errno : 0;
 }
 
+/*
+ * CPUAffinity=, taskset and isolcpus= are masks, which their owner may widen; a cpuset holds.
+ * Tried, because nothing tells them apart.
+ */
+static bool confined_by_mask_only(void)
+{
+	cpu_set_t now, all, wider;
+
+	if (sched_getaffinity(0, sizeof(now), &now) < 0)
+		return true;
+	memset(&all, 0xff, sizeof(all));
+	if (sched_setaffinity(0, sizeof(all), &all) < 0 ||
+		sched_getaffinity(0, sizeof(wider), &wider) < 0)
+		return true;
+	if (CPU_EQUAL(&now, &wider))
+		return false;
+	sched_setaffinity(0, sizeof(now), &now);
+	return true;
+}
+
 int isolation_filter_device(const struct isolation *iso)
 {
 	int r = iso->trace ? start_tracing() : 0;
@@ -153,7 +174,8 @@ int isolation_filter_device(const struct isolation *iso)
 	scmp_filter_ctx ctx = seccomp_init(iso->trace ? SCMP_ACT_TRAP : SCMP_ACT_KILL_PROCESS);
 	if (!ctx)
 		return -ENOMEM;
-	const bool own_threads = iso->software && iso->layer[ISOLATION_LAYER_PID] == 0;
+	const bool own_threads =
+		iso->software && iso->layer[ISOLATION_LAYER_PID] == 0 && !confined_by_mask_only();
 	const bool wanted[] = {
 		[SYSCALL_ALWAYS] = true,
 		[SYSCALL_RENDER_NODE] = !iso->software,

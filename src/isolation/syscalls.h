@@ -26,7 +26,9 @@ enum syscall_when {
 	SYSCALL_RENDER_NODE, /* a real GPU draws */
 	SYSCALL_THREADS,     /* isolation_config.threads_later */
 	SYSCALL_NO_THREADS,  /* not */
-	SYSCALL_OWN_THREADS, /* drawing is on the CPU, and no other process' threads can be named */
+	/* Drawing is on the CPU, no other process' threads can be named, and no mask confines it.
+	 */
+	SYSCALL_OWN_THREADS,
 	SYSCALL_NOT_OWN_THREADS,
 };
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import SCENE, cache
 from device import Device
 
-PATIENCE_S, CLIENT_S = 20, 60
+PATIENCE_S, CLIENT_S = 45, 180
 CLIENT = [SCENE, "--offscreen", "--variant", "torus", "--mode", "1024x768", "--seconds", CLIENT_S]
 
 

@@ -12,9 +12,9 @@
  * before the turn ends, unless the loop has anybody else to call.
  *
  * A client that does other things first, or that needs this CPU to go on with, is found out there,
- * for each kind of answer: then one in 1024 is lingered for. One that is quick now and then costs
- * up to VTEST_LINGER_NS of CPU time each time it is not, charged to its vGPU; one that idles
- * nothing.
+ * for each kind of answer: then one in 1024 is lingered for. So it is after somebody else who
+ * wanted the CPU kept it for long. One that is quick now and then costs up to VTEST_LINGER_NS of
+ * CPU time each time it is not, charged to its vGPU; one that idles nothing.
  */
 
 #include "base/attend.h"
@@ -23,7 +23,7 @@
  */
 #define VTEST_LINGER_LAST_NS 5000u
 #define VTEST_LINGER_NS      100000u
-#define VTEST_LINGER_DEAR_NS 1000000u
+#define VTEST_LINGER_DEAR_NS 1000000u /* another vGPU had the CPU, for its slice */
 #define VTEST_LINGER_AWAY    1u
 
 /* After which answers: a client may be quick with one kind and think after the other. */

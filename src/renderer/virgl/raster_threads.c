@@ -21,8 +21,8 @@
 
 #define RASTER_THREADS_MAX 128 /* llvmpipe starts 32 at most */
 
-/* Less is no figure: one slice of somebody else's would decide. */
-#define RASTER_RAN_NS 16000000u
+/* Of each thread. Less is no figure: one slice of somebody else's would decide. */
+#define RASTER_RAN_NS 8000000u
 
 struct raster_thread {
 	pid_t tid;     /* 0: there is none of this number */
@@ -32,7 +32,9 @@ struct raster_thread {
 
 struct raster_threads {
 	unsigned n;
-	bool fixed; /* as they are */
+	bool placed;  /* their CPUs are what we said, and do not follow the process' any more */
+	bool refused; /* they cannot be placed */
+	cpu_set_t allowed; /* to the calling thread, which is never placed, at the last look */
 	uint64_t next_look_ns;
 	struct raster_judge judge;
 	struct raster_thread threads[RASTER_THREADS_MAX];
@@ -187,7 +189,7 @@ static bool raster_threads_times(struct raster_threads *t, struct raster_times *
 		ret->waited += waited[i] - thread->waited;
 		ret->waited_most = MAX(ret->waited_most, waited[i] - thread->waited);
 	}
-	if (ret->ran < RASTER_RAN_NS)
+	if (ret->ran < (uint64_t)RASTER_RAN_NS * t->n)
 		return false;
 	for (unsigned i = 0; i < t->n; i++) {
 		t->threads[i].ran = ran[i];
@@ -196,44 +198,64 @@ static bool raster_threads_times(struct raster_threads *t, struct raster_times *
 	return true;
 }
 
-/* False: not all of them are as they should be, because they may not or it is not allowed. */
-static bool raster_threads_place(const struct raster_threads *t, bool apart)
+/* False: not all of them are as they should be now. */
+static bool raster_threads_put(struct raster_threads *t, bool apart)
 {
-	cpu_set_t allowed;
-	bool placed = true;
+	bool done = true;
 
-	/* Of the calling thread, which is never confined here. */
-	if (sched_getaffinity(0, sizeof(allowed), &allowed) < 0)
-		return false;
-	if (apart && t->n != (unsigned)CPU_COUNT(&allowed))
-		return false;
+	t->placed = true;
 	for (unsigned i = 0; i < t->n; i++) {
-		cpu_set_t cpus = allowed;
+		cpu_set_t cpus = t->allowed;
 		if (apart) {
 			CPU_ZERO(&cpus);
-			CPU_SET((size_t)raster_thread_cpu(&allowed, (int)i), &cpus);
+			CPU_SET((size_t)raster_thread_cpu(&t->allowed, (int)i), &cpus);
 		}
-		placed &= sched_setaffinity(t->threads[i].tid, sizeof(cpus), &cpus) == 0;
+		done &= sched_setaffinity(t->threads[i].tid, sizeof(cpus), &cpus) == 0;
 	}
-	return placed;
+	return done;
+}
+
+static void raster_threads_place(struct raster_threads *t, bool apart)
+{
+	if (apart && (t->refused || t->n != (unsigned)CPU_COUNT(&t->allowed)))
+		return;
+	if ((apart || t->placed) && !raster_threads_put(t, apart)) {
+		t->refused = true;
+		raster_threads_put(t, false);
+	}
+}
+
+/* The process was given other CPUs: those that were placed would not have them by themselves. */
+static void raster_threads_follow(struct raster_threads *t)
+{
+	cpu_set_t now;
+
+	if (sched_getaffinity(0, sizeof(now), &now) < 0) {
+		t->refused = true;
+		return;
+	}
+	if (CPU_EQUAL(&now, &t->allowed))
+		return;
+	t->allowed = now;
+	t->judge.apart = false;
+	raster_threads_place(t, false);
 }
 
 void raster_threads_watch(struct raster_threads *t)
 {
 	struct raster_times times;
 	uint64_t now = t->n ? clock_ns() : 0;
-	const bool before = t->judge.apart;
 
 	if (!t->n || now < t->next_look_ns)
 		return;
 	t->next_look_ns = now + RASTER_LOOK_NS;
+	raster_threads_follow(t);
+	const bool before = t->judge.apart;
 	if (!raster_threads_times(t, &times))
 		return;
 	raster_judge(&t->judge, &times, t->n);
-	if (t->fixed || t->judge.apart == before || raster_threads_place(t, t->judge.apart))
-		return;
-	raster_threads_place(t, false);
-	t->fixed = true;
+	if (t->judge.apart != before)
+		raster_threads_place(t, t->judge.apart);
 }
 
 bool raster_threads_alone(const struct raster_threads *t)

@@ -23,9 +23,12 @@
  * Going apart in vain, in a row, is tried less and less often (base/worthwhile.h).
  *
  * A CPU for each only where there are as many threads as CPUs this process may use: with fewer
- * threads the kernel has a choice to make that it makes better, and who confines us has chosen
- * already. Where the kernel does not count, or the calls are not ours to make, they stay as they
- * are.
+ * threads the kernel has a choice to make that it makes better. Where it was given other CPUs since
+ * the last look, they begin anew with those. Where the kernel does not count, or the calls are not
+ * ours to make, they stay as they are.
+ *
+ * The figures are of two CPUs. Time in which a limit of CPU time keeps the threads from running
+ * counts as waiting: who draws up to its limit is not apart.
  */
 
 #include "base/worthwhile.h"

@@ -73,6 +73,31 @@ static void test_in_vain_it_is_left_out(void **state)
 	assert_true(attend(&a, event_over, &at_once));
 }
 
+static bool dear_over(void *data)
+{
+	const struct timespec turn = {.tv_nsec = 2000000};
+
+	nanosleep(&turn, NULL);
+	return event_over(data);
+}
+
+/* Somebody else kept the CPU for a whole turn: not again soon, though it was over then. */
+static void test_once_dear_it_is_left_out(void **state)
+{
+	struct attend a = {
+		.busy_ns = 1000000000u, .last_ns = UINT32_MAX, .dear_ns = 1000000, .away = 1000};
+	struct event second = {.over_at = 2}, never = {0};
+
+	assert_true(attend(&a, dear_over, &second));
+	assert_int_equal(a.worthwhile.skip, (1u << WORTHWHILE_MISSES) - 1);
+	assert_false(attend(&a, event_over, &never));
+	assert_int_equal(never.looks, 0);
+	a = (struct attend){.busy_ns = 1000000000u, .last_ns = UINT32_MAX, .away = 1000};
+	second.looks = 0;
+	assert_true(attend(&a, dear_over, &second));
+	assert_int_equal(a.worthwhile.skip, 0);
+}
+
 static bool slow_over(void *data)
 {
 	unsigned *looks = data;
@@ -113,6 +138,7 @@ int main(void)
 		cmocka_unit_test(test_sees_the_end),
 		cmocka_unit_test(test_looking_is_bounded),
 		cmocka_unit_test(test_in_vain_it_is_left_out),
+		cmocka_unit_test(test_once_dear_it_is_left_out),
 		cmocka_unit_test(test_others_have_the_cpu),
 		cmocka_unit_test(test_seen_late_is_in_vain),
 	};

@@ -773,7 +773,7 @@ static void test_refused_namespaces_are_named(void **state)
 	assert_int_equal(wait_child(pid), WORKED);
 }
 
-static int best_effort(bool as_user)
+static int best_effort(bool as_user, int (*fn)(void))
 {
 	pid_t pid = fork();
 	if (pid == 0) {
@@ -793,16 +793,18 @@ static int best_effort(bool as_user)
 			  isolation_layer(iso, ISOLATION_LAYER_UNPRIVILEGED) == 0 &&
 			  isolation_layer(iso, ISOLATION_LAYER_SYSTEM_CALLS) == 0;
 		if (!ok)
-			_exit(REFUSED);
-		_exit(make_socket());
+			_exit(STAGE_FAILED);
+		_exit(fn());
 	}
 	return wait_child(pid);
 }
 
 static void test_best_effort_goes_on_and_still_filters(void **state)
 {
-	assert_int_equal(best_effort(false), KILLED_BY(SIGSYS));
-	assert_int_equal(best_effort(true), KILLED_BY(SIGSYS));
+	assert_int_equal(best_effort(false, make_socket), KILLED_BY(SIGSYS));
+	assert_int_equal(best_effort(true, make_socket), KILLED_BY(SIGSYS));
+	/* Without a pid namespace any id may be another process'. */
+	assert_int_equal(best_effort(true, choose_a_cpu), REFUSED);
 }
 
 static void *note_that_it_ran(void *data)
@@ -841,6 +843,26 @@ static int use_drm_ioctl(void)
 {
 	/* DRM_IOCTL_VERSION on what is no DRM device: the kernel's answer, not the filter's. */
 	return ioctl(STDERR_FILENO, 0xc0406400UL, NULL) < 0 && errno == ENOTTY ? WORKED : REFUSED;
+}
+
+/* Who has only a mask that keeps it from other CPUs could take that off. */
+static void test_a_mask_holds(void **state)
+{
+	cpu_set_t before, one;
+
+	need_namespaces();
+	assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
+	if (CPU_COUNT(&before) < 2)
+		skip();
+	CPU_ZERO(&one);
+	for (size_t cpu = 0; CPU_COUNT(&one) == 0; cpu++)
+		if (CPU_ISSET(cpu, &before))
+			CPU_SET(cpu, &one);
+	assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+	int result = with_options(false, true, choose_a_cpu);
+	assert_int_equal(sched_setaffinity(0, sizeof(before), &before), 0);
+	assert_int_equal(result, REFUSED);
+	assert_int_equal(with_options(false, true, choose_a_cpu), WORKED);
 }
 
 static void test_threads_and_gpu_calls_are_options(void **state)
@@ -953,6 +975,7 @@ int main(void)
 		cmocka_unit_test(test_the_device_dies_with_the_starter),
 		cmocka_unit_test(test_refused_namespaces_are_named),
 		cmocka_unit_test(test_best_effort_goes_on_and_still_filters),
+		cmocka_unit_test(test_a_mask_holds),
 		cmocka_unit_test(test_threads_and_gpu_calls_are_options),
 		cmocka_unit_test(test_off_means_off),
 		cmocka_unit_test(test_scratch_is_bounded),

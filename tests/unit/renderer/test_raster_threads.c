@@ -219,6 +219,35 @@ static int test_apart_while_alone(void)
 	return 0;
 }
 
+/* Other CPUs than before, as a cpuset gives them: the process' are theirs, all of them again later.
+ */
+static int test_other_cpus(void)
+{
+	cpu_set_t allowed, one;
+	struct raster_threads *t;
+	unsigned n = cpus_allowed(&allowed);
+
+	if (n < 2 || n > MAX_THREADS)
+		return TEST_SKIP;
+	for (unsigned i = 0; i < n; i++)
+		CHECK(start(i, i) == 0);
+	CHECK(raster_threads_create(&t) == 0);
+	CPU_ZERO(&one);
+	CPU_SET((size_t)raster_thread_cpu(&allowed, 0), &one);
+	CHECK(watch_until(t, &one) == 0);
+	CHECK(sched_setaffinity(0, sizeof(one), &one) == 0);
+	usleep(RASTER_LOOK_NS / 1000);
+	raster_threads_watch(t);
+	for (unsigned i = 0; i < n; i++)
+		CHECK(has(threads[i], &one));
+	CHECK(sched_setaffinity(0, sizeof(allowed), &allowed) == 0);
+	usleep(RASTER_LOOK_NS / 1000);
+	raster_threads_watch(t);
+	CHECK(has(threads[n - 1], &allowed));
+	raster_threads_destroy(t);
+	return 0;
+}
+
 /* One more than there are CPUs: found, but never apart. */
 static int test_more_than_cpus(void)
 {
@@ -289,6 +318,7 @@ int main(void)
 		{"in vain", test_in_vain},
 		{"extremes", test_extremes},
 		{"apart while alone", test_apart_while_alone},
+		{"other CPUs", test_other_cpus},
 		{"more than CPUs", test_more_than_cpus},
 		{"not the driver's", test_not_the_drivers},
 		{"the driver's", test_the_drivers},
