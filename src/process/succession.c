@@ -5,6 +5,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/crash_point.h"
+#include "protocol/stats.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -14,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* ---- custody ---- */
@@ -187,6 +189,16 @@ static void succession_retire(struct succession *s, struct journal *journal)
 	succession_drop(s, KEEPER_CUSTODY_JOURNAL, 1 - s->journal_slot);
 }
 
+/* By the CPU and by hardware, which works beside it. */
+static uint64_t succession_worked_ns(const struct succession *s)
+{
+	struct timespec cpu = {0};
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+	return (uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec +
+	       s->stats->fence_time_ns_total;
+}
+
 void succession_switch(
 	struct succession *s, struct journal *journal, uint32_t image_slot, uint32_t rounds)
 {
@@ -206,6 +218,8 @@ void succession_switch(
 	while (old_rounds > rounds)
 		succession_drop(s, KEEPER_CUSTODY_PRECOPY, --old_rounds);
 	s->active_ms = 0;
+	s->owed_ms = 0;
+	s->worked_from = succession_worked_ns(s);
 	s->last_bytes = 0;
 	s->image_due = false;
 }
@@ -318,13 +332,25 @@ uint64_t succession_enough(const struct succession *s)
 	return MAX((uint64_t)IMAGE_ACTIVE_MS, IMAGE_COST_FACTOR * s->image_cost_ms);
 }
 
-static bool succession_image_is_due(const struct succession *s)
+/* Activity is time in which messages came, pauses between them included; work may be much less. */
+static bool succession_is_long(struct succession *s)
+{
+	if (s->active_ms <= succession_enough(s) || s->last_bytes > IMAGE_SMALL_BYTES)
+		return s->active_ms > succession_enough(s);
+	uint64_t worked = succession_worked_ns(s);
+	/* Counters go back to what they were when a predecessor's work was done again. */
+	worked -= MIN(worked, s->worked_from);
+	s->active_ms = MIN(s->active_ms, s->owed_ms + worked / 1000000u);
+	return s->active_ms > succession_enough(s);
+}
+
+static bool succession_image_is_due(struct succession *s)
 {
 	if (s->image_due)
 		return true;
 	if (device_journal_incomplete(s->device))
 		return s->last_ms >= s->next_try_ms;
-	return (s->active_ms > succession_enough(s) || s->last_bytes > JOURNAL_SOFT_BYTES) &&
+	return (succession_is_long(s) || s->last_bytes > JOURNAL_SOFT_BYTES) &&
 	       s->last_ms >= s->next_try_ms;
 }
 

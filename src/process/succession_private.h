@@ -20,6 +20,7 @@
 #define JOURNAL_HARD_BYTES (512ull << 20) /* nothing fits any more */
 #define SPARE_LEAST_BYTES  (4ull << 20)   /* a smaller journal is made anew as fast */
 #define SPARE_MOST_BYTES   (128ull << 20) /* a larger one is not kept */
+#define IMAGE_SMALL_BYTES  (4ull << 20)   /* no image before so much, while there was little work */
 #define IMAGE_ACTIVE_MS    1000u          /* no image before so much activity … */
 #define TAKING_OVER_WEIGHT 4u             /* time of taking over counts so many times as activity */
 #define IMAGE_COST_FACTOR  40u            /* … and so many times what the last one took */
@@ -58,6 +59,8 @@ struct succession {
 	bool given_up;                     /* nothing is kept any more, see succession_give_up() */
 	bool lossy_said;                   /* of the image that counts */
 	uint64_t active_ms, last_ms, last_bytes, image_cost_ms, next_try_ms;
+	uint64_t worked_from; /* succession_worked_ns() when the journal began */
+	uint64_t owed_ms;     /* of activity that is no work of this process */
 
 	/* precopying */
 	struct state_writer *round; /* NULL: not */

@@ -451,7 +451,8 @@ void taking_over_load(struct succession *s, const struct keeper_load *load, int 
 	t.result.code = err;
 	t.result.stopped_ns = clock_ns() - start;
 	/* What it took will be needed again, unless an image is made soon. */
-	s->active_ms += TAKING_OVER_WEIGHT * (t.result.stopped_ns / 1000000);
+	s->owed_ms = TAKING_OVER_WEIGHT * (t.result.stopped_ns / 1000000);
+	s->active_ms += s->owed_ms;
 	crash_point(CRASH_POINT_LOADED);
 	if (err < 0)
 		log_error("the predecessor's state cannot be taken over: %s", t.result.text);

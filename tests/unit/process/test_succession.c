@@ -22,6 +22,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -192,6 +193,68 @@ static void upload(struct life *life, size_t bytes)
 	munmap(memory, bytes);
 	keep->image_due(keep->data);
 	succession_idle(life->s);
+}
+
+/* A message that comes `pause_ms` after the one before. */
+static void message_after(struct life *life, uint64_t pause_ms, size_t bytes)
+{
+	const struct frontend_keep *keep = succession_keep(life->s);
+	void *memory = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	const struct iovec iov = {memory, bytes};
+
+	assert_ptr_not_equal(memory, MAP_FAILED);
+	assert_non_null(journal_payload(keep->journal(keep->data), &iov, 1, 0, bytes));
+	munmap(memory, bytes);
+	life->s->last_ms -= pause_ms;
+	succession_idle(life->s);
+}
+
+static void work(uint64_t ms)
+{
+	struct timespec cpu;
+	uint64_t end = 0;
+
+	do {
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+		uint64_t now = (uint64_t)cpu.tv_sec * 1000u + (uint64_t)cpu.tv_nsec / 1000000u;
+		end = end ?: now + ms;
+		if (now >= end)
+			return;
+	} while (true);
+}
+
+static void test_an_image_is_made_for_work(void **state)
+{
+	struct life *life = *state;
+
+	begin_to_keep(life);
+	for (unsigned i = 0; i < 200; i++)
+		message_after(life, 33, 1000);
+	assert_int_equal(life->s->images, 0);
+	/* Pauses are work where there is much to run again. */
+	message_after(life, 33, IMAGE_SMALL_BYTES);
+	for (unsigned i = 0; i < 40; i++)
+		message_after(life, 33, 1000);
+	assert_int_equal(life->s->images, 1);
+	work(IMAGE_ACTIVE_MS + 100);
+	for (unsigned i = 0; i < 40; i++)
+		message_after(life, 33, 1000);
+	assert_int_equal(life->s->images, 2);
+}
+
+/* Hardware works while the process sleeps; what taking over took is owed though it was no work. */
+static void test_what_else_is_work(void **state)
+{
+	struct life *life = *state;
+
+	begin_to_keep(life);
+	vgpu_stats_add(&life->stats.fence_time_ns_total, 2 * IMAGE_ACTIVE_MS * 1000000ull);
+	for (unsigned i = 0; i < 40; i++)
+		message_after(life, 33, 1000);
+	assert_int_equal(life->s->images, 1);
+	life->s->active_ms = life->s->owed_ms = 2 * IMAGE_ACTIVE_MS;
+	message_after(life, 0, 1000);
+	assert_int_equal(life->s->images, 2);
 }
 
 /* Messages about journals up to now: what the keeper was given minus what it gave up. */
@@ -405,6 +468,8 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_without_images_it_serves_on),
+		T(test_an_image_is_made_for_work),
+		T(test_what_else_is_work),
 		T(test_thaw_answers_precopy),
 		T(test_a_snapshot_closes_its_file),
 		T(test_a_large_journal_is_used_again),
