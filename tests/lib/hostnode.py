@@ -65,7 +65,8 @@ STANDS_STILL = "it stands still"
 # What QEMU's TCG and a busy machine do to a node now and then, whatever runs in it: it is run again.
 # QEMU 10 and 11 trip over their own map of memory while devices appear; the kernel counts its first
 # ticks and gives up; no processor of it wakes up any more, not even for its sign of life.
-HICCUPS = ("iotlb_to_section: Assertion", "timer doesn't work through", STANDS_STILL)
+HICCUPS = ("iotlb_to_section: Assertion", "hw/pci/msix.c:",
+           "timer doesn't work through", STANDS_STILL)
 
 
 class NodeFailed(RuntimeError):

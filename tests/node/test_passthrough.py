@@ -94,7 +94,7 @@ no_console
 
 
 BOOTS = {
-    "seen": lambda node: Boot(LIVES, limit_s=240),
+    "seen": lambda node: Boot(LIVES, limit_s=240, cpus=1),
     "shared": lambda node: Boot(PREAMBLE + SHARED, devices=[*hostnode.IOMMU, *BRIDGE]),
 }
 
