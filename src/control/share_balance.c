@@ -50,6 +50,7 @@ struct balance {
 	uint64_t settled_ns;
 	bool active;          /* somebody drew since the last time */
 	bool told, gives_way; /* what the group of all but the light ones was told */
+	bool refused;         /* that it gives way, and said so */
 };
 
 static struct balance *balance_of(struct vgpud *d, const struct gpu *gpu)
@@ -161,13 +162,14 @@ void vgpud_share_begin_anew(struct vgpud *d, const struct gpu *gpu)
 static void balance_give_way(
 	const struct vgpud *d, const struct gpu *gpu, struct balance *b, bool any_light)
 {
-	bool gives_way = any_light && gpu->sched.policy == SCHED_FIXED_SHARE;
+	bool gives_way = any_light && !b->refused && gpu->sched.policy == SCHED_FIXED_SHARE;
 
 	if (b->told && b->gives_way == gives_way)
 		return;
 	b->told = true;
 	b->gives_way = gives_way;
 	int r = share_groups_give_way(d, gpu, gives_way);
+	b->refused |= r < 0 && gives_way;
 	if (r < 0)
 		log_info("%s: vGPUs that use little may wait for others, up to 4 ms now and then: "
 			 "%s",
@@ -219,9 +221,13 @@ static int on_time(sd_event_source *source, uint64_t usec, void *data)
 		const struct gpu *gpu = &d->gpus[i];
 		bool shared = d->share.by == SHARE_BY_GROUPS && gpu->enforcer && !gpu->slices &&
 			      vgpud_gpu_use(d, gpu->name, NULL).vgpus > 1;
-		struct balance *b = shared ? balance_of(d, gpu) : NULL;
+		struct balance *b = shared ? balance_of(d, gpu) : d->balances[i];
 		if (!b)
 			continue;
+		if (!shared) {
+			balance_give_way(d, gpu, b, false); /* the others are gone */
+			continue;
+		}
 		balance_gpu(d, gpu, b);
 		active |= b->active;
 		any = true;

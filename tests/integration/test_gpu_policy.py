@@ -186,6 +186,9 @@ def test_all_others_give_way_in_fixed_share(node):
     assert read("cpu.shares") == 1024
     node.good("gpu", "policy", "soft0", "fixed-share")
     until(lambda: read("cpu.idle") == 1)
+    for name in ("b", "c"):
+        node.good("delete", name)
+    until(lambda: read("cpu.idle") == 0)  # nobody is left to give way to
 
 
 @pytest.mark.parametrize("args, says", [
