@@ -152,16 +152,17 @@ void raster_threads_destroy(struct raster_threads *t)
 
 /* ---- watching them ---- */
 
-void raster_judge(struct raster_judge *judge, const struct raster_times *times, unsigned n)
+void raster_judge(
+	struct raster_judge *judge, const struct raster_times *times, unsigned n, bool placeable)
 {
 	const uint64_t each = times->ran / n;
 
 	if (!judge->apart) {
-		bool alone = times->waited / 3 < times->ran / 4;
-		judge->apart = alone && worthwhile_try(&judge->worthwhile);
+		judge->alone = times->waited / 3 < times->ran / 4;
+		judge->apart = judge->alone && placeable && worthwhile_try(&judge->worthwhile);
 		return;
 	}
-	judge->apart = times->waited_most <= each / 3;
+	judge->apart = judge->alone = times->waited_most <= each / 3;
 	worthwhile_told(&judge->worthwhile, judge->apart);
 }
 
@@ -217,10 +218,9 @@ static bool raster_threads_put(struct raster_threads *t, bool apart)
 
 static void raster_threads_place(struct raster_threads *t, bool apart)
 {
-	if (apart && (t->refused || t->n != (unsigned)CPU_COUNT(&t->allowed)))
-		return;
 	if ((apart || t->placed) && !raster_threads_put(t, apart)) {
 		t->refused = true;
+		t->judge.apart = false;
 		raster_threads_put(t, false);
 	}
 }
@@ -253,12 +253,13 @@ void raster_threads_watch(struct raster_threads *t)
 	const bool before = t->judge.apart;
 	if (!raster_threads_times(t, &times))
 		return;
-	raster_judge(&t->judge, &times, t->n);
+	raster_judge(
+		&t->judge, &times, t->n, !t->refused && t->n == (unsigned)CPU_COUNT(&t->allowed));
 	if (t->judge.apart != before)
 		raster_threads_place(t, t->judge.apart);
 }
 
 bool raster_threads_alone(const struct raster_threads *t)
 {
-	return !t->n || t->judge.apart;
+	return !t->n || t->judge.alone;
 }

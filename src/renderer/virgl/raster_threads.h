@@ -45,7 +45,8 @@ struct raster_times {
 };
 
 struct raster_judge {
-	bool apart; /* or as good as: they hardly wait */
+	bool apart;
+	bool alone; /* nobody else wants the CPUs */
 	struct worthwhile worthwhile;
 };
 
@@ -72,7 +73,8 @@ int raster_thread_number(const char *name);
 /* The CPU of thread `number`, of those allowed, counted from 0; -1: there are fewer. */
 int raster_thread_cpu(const cpu_set_t *allowed, int number);
 unsigned raster_threads_found(const struct raster_threads *t);
-/* Sets judge->apart; `n` threads, at least 1. */
-void raster_judge(struct raster_judge *judge, const struct raster_times *times, unsigned n);
+/* Of `n` threads, at least 1, that can be apart or not. */
+void raster_judge(
+	struct raster_judge *judge, const struct raster_times *times, unsigned n, bool placeable);
 
 #endif

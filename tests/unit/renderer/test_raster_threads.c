@@ -90,21 +90,21 @@ static int test_alone(void)
 {
 	struct raster_judge judge = {0};
 
-	raster_judge(&judge, &one_behind_the_other, 2);
+	raster_judge(&judge, &one_behind_the_other, 2, true);
 	CHECK(judge.apart);
 	for (int i = 0; i < 100; i++) {
-		raster_judge(&judge, &alone, 2);
+		raster_judge(&judge, &alone, 2, true);
 		CHECK(judge.apart);
 	}
-	raster_judge(&judge, &contended, 2);
+	raster_judge(&judge, &contended, 2, true);
 	CHECK(!judge.apart);
 	for (int i = 0; i < 100; i++) {
-		raster_judge(&judge, &contended, 2);
+		raster_judge(&judge, &contended, 2, true);
 		CHECK(!judge.apart);
 	}
 	/* One miss since it paid last: tried at the second chance. */
-	raster_judge(&judge, &alone, 2);
-	raster_judge(&judge, &alone, 2);
+	raster_judge(&judge, &alone, 2, true);
+	raster_judge(&judge, &alone, 2, true);
 	CHECK(judge.apart);
 	return 0;
 }
@@ -116,14 +116,28 @@ static int test_one_of_many_waits(void)
 	const struct raster_times times = {160 * MS, 5 * MS, 4 * MS},
 				  more = {160 * MS, 5 * MS, 5 * MS};
 
-	raster_judge(&judge, &alone, 2);
+	raster_judge(&judge, &alone, 2, true);
 	CHECK(judge.apart);
-	raster_judge(&judge, &times, 10);
+	raster_judge(&judge, &times, 10, true);
 	CHECK(judge.apart);
-	raster_judge(&judge, &more, 10);
+	raster_judge(&judge, &more, 10, true);
 	CHECK(judge.apart);
-	raster_judge(&judge, &more, 11);
+	raster_judge(&judge, &more, 11, true);
 	CHECK(!judge.apart);
+	return 0;
+}
+
+/* Where they cannot be apart, two on one CPU are still alone. */
+static int test_alone_and_not_apart(void)
+{
+	struct raster_judge judge = {0};
+
+	for (int i = 0; i < 100; i++) {
+		raster_judge(&judge, &one_behind_the_other, 2, false);
+		CHECK(judge.alone && !judge.apart);
+	}
+	raster_judge(&judge, &contended, 2, false);
+	CHECK(!judge.alone);
 	return 0;
 }
 
@@ -134,7 +148,7 @@ static int test_in_vain(void)
 	unsigned apart = 0;
 
 	for (int i = 0; i < 10000; i++) {
-		raster_judge(&judge, judge.apart ? &some_others : &alone, 2);
+		raster_judge(&judge, judge.apart ? &some_others : &alone, 2, true);
 		apart += judge.apart;
 	}
 	CHECK(apart > 10 && apart < 30);
@@ -146,13 +160,13 @@ static int test_extremes(void)
 	struct raster_judge judge = {0};
 	const struct raster_times most = {UINT64_MAX, UINT64_MAX, UINT64_MAX}, none = {0};
 
-	raster_judge(&judge, &most, 1);
+	raster_judge(&judge, &most, 1, true);
 	CHECK(!judge.apart);
-	raster_judge(&judge, &none, 128);
+	raster_judge(&judge, &none, 128, true);
 	CHECK(!judge.apart);
-	raster_judge(&judge, &alone, 2);
+	raster_judge(&judge, &alone, 2, true);
 	CHECK(judge.apart);
-	raster_judge(&judge, &most, 128);
+	raster_judge(&judge, &most, 128, true);
 	CHECK(!judge.apart);
 	return 0;
 }
@@ -314,6 +328,7 @@ int main(void)
 		{"names", test_names},
 		{"CPUs", test_cpus},
 		{"alone", test_alone},
+		{"alone and not apart", test_alone_and_not_apart},
 		{"one of many waits", test_one_of_many_waits},
 		{"in vain", test_in_vain},
 		{"extremes", test_extremes},
