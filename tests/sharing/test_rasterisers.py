@@ -12,21 +12,17 @@ from pathlib import Path
 import pytest
 from conftest import SCENE, cache
 from device import Device
+from glstate import children
 
 PATIENCE_S, CLIENT_S = 45, 180
-CLIENT = [SCENE, "--offscreen", "--variant", "torus", "--mode", "1024x768", "--seconds", CLIENT_S]
-
-
-def family(pid):
-    """That process and its children: a monitor and the one that draws."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid] + [int(child) for child in children]
+CLIENT = [SCENE, "--expect-renderer", "virgl", "--offscreen", "--variant", "torus", "--mode",
+          "1024x768", "--seconds", CLIENT_S]
 
 
 def cpus_of_rasterisers(device):
     """Which CPUs each of them may use."""
     found = []
-    for pid in family(device.process.pid):
+    for pid in children(device.process.pid):
         for task in Path(f"/proc/{pid}/task").iterdir():
             if (task / "comm").read_text().startswith("llvmpipe-"):
                 found.append(os.sched_getaffinity(int(task.name)))

@@ -181,8 +181,7 @@ static void test_a_snapshot_closes_its_file(void **state)
 	assert_int_equal(fcntl(fd, F_GETFD), -1);
 }
 
-/* So much is uploaded, and an image is made. */
-static void upload(struct life *life, size_t bytes)
+static void put(struct life *life, size_t bytes)
 {
 	const struct frontend_keep *keep = succession_keep(life->s);
 	void *memory = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -191,6 +190,14 @@ static void upload(struct life *life, size_t bytes)
 	assert_ptr_not_equal(memory, MAP_FAILED);
 	assert_non_null(journal_payload(keep->journal(keep->data), &iov, 1, 0, bytes));
 	munmap(memory, bytes);
+}
+
+/* So much is uploaded, and an image is made. */
+static void upload(struct life *life, size_t bytes)
+{
+	const struct frontend_keep *keep = succession_keep(life->s);
+
+	put(life, bytes);
 	keep->image_due(keep->data);
 	succession_idle(life->s);
 }
@@ -198,13 +205,7 @@ static void upload(struct life *life, size_t bytes)
 /* A message that comes `pause_ms` after the one before. */
 static void message_after(struct life *life, uint64_t pause_ms, size_t bytes)
 {
-	const struct frontend_keep *keep = succession_keep(life->s);
-	void *memory = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	const struct iovec iov = {memory, bytes};
-
-	assert_ptr_not_equal(memory, MAP_FAILED);
-	assert_non_null(journal_payload(keep->journal(keep->data), &iov, 1, 0, bytes));
-	munmap(memory, bytes);
+	put(life, bytes);
 	life->s->last_ms -= pause_ms;
 	succession_idle(life->s);
 }
