@@ -21,6 +21,21 @@ static bool read_line(pid_t pid, const char *name, char *ret, int size)
 	return f && fgets(ret, size, f);
 }
 
+int schedstat_read(int fd, uint64_t *ret_ran_ns, uint64_t *ret_waited_ns)
+{
+	char text[96];
+	const char *at = text;
+
+	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+	if (n <= 0)
+		return -ESRCH;
+	text[n] = '\0';
+	return parse_next(&at, 10, UINT64_MAX, ret_ran_ns) &&
+			       parse_next(&at, 10, UINT64_MAX, ret_waited_ns)
+		       ? 0
+		       : -ENODATA;
+}
+
 uint64_t process_start_time(pid_t pid)
 {
 	char text[1024];

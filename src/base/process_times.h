@@ -17,6 +17,12 @@ struct process_times {
 	uint64_t delay_ns; /* the main threads were ready to run and had no CPU; 0: not known */
 };
 
+/*
+ * Of a schedstat file that is open, now: how long the thread ran, and how long it was ready to and
+ * had no CPU, ns. -ESRCH: it ended; -ENODATA: not what the kernel writes.
+ */
+int schedstat_read(int fd, uint64_t *ret_ran_ns, uint64_t *ret_waited_ns);
+
 /* Field 22 of /proc/PID/stat, clock ticks since boot; 0: there is no such process. */
 uint64_t process_start_time(pid_t pid);
 

@@ -167,16 +167,10 @@ static int read_clock(struct cpu_time *c, struct cpu_process *p)
 static int read_thread(struct cpu_time *c, struct cpu_thread *t)
 {
 	uint64_t ran, waited;
-	const char *at;
-	char text[96];
 
-	ssize_t n = pread(t->fd, text, sizeof(text) - 1, 0);
-	if (n <= 0)
-		return -ESRCH;
-	text[n] = '\0';
-	at = text;
-	if (!parse_next(&at, 10, UINT64_MAX, &ran) || !parse_next(&at, 10, UINT64_MAX, &waited))
-		return -ENODATA;
+	int r = schedstat_read(t->fd, &ran, &waited);
+	if (r < 0)
+		return r;
 	uint64_t by = rise(waited, &t->waited_ns);
 	c->waited_ns += c->counts ? by : 0;
 	return 0;

@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/parse.h"
+#include "base/process_times.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -166,16 +167,6 @@ void raster_judge(
 	worthwhile_told(&judge->worthwhile, judge->apart);
 }
 
-static bool raster_thread_times(const struct raster_thread *thread, uint64_t *ran, uint64_t *waited)
-{
-	char text[96];
-	const char *at = text;
-	ssize_t n = pread(thread->schedstat, text, sizeof(text) - 1, 0);
-
-	text[MAX(n, 0)] = '\0';
-	return parse_next(&at, 10, UINT64_MAX, ran) && parse_next(&at, 10, UINT64_MAX, waited);
-}
-
 /* Since it said last that there is enough to judge by. */
 static bool raster_threads_times(struct raster_threads *t, struct raster_times *ret)
 {
@@ -184,7 +175,7 @@ static bool raster_threads_times(struct raster_threads *t, struct raster_times *
 	*ret = (struct raster_times){0};
 	for (unsigned i = 0; i < t->n; i++) {
 		const struct raster_thread *thread = &t->threads[i];
-		if (!raster_thread_times(thread, &ran[i], &waited[i]))
+		if (schedstat_read(thread->schedstat, &ran[i], &waited[i]) < 0)
 			return false;
 		ret->ran += ran[i] - thread->ran;
 		ret->waited += waited[i] - thread->waited;
