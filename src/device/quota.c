@@ -224,3 +224,9 @@ void device_trim(struct device *dev)
 	dev->freed = 0;
 	malloc_trim(0);
 }
+
+void device_rest(struct device *dev)
+{
+	if (dev->ops->rest)
+		dev->ops->rest(dev->renderer);
+}

@@ -199,6 +199,9 @@ struct renderer_ops {
 	/* After a run of these: nothing of it may slow drawing down. NULL: nothing does. */
 	void (*content_done)(struct renderer *r);
 
+	/* Nothing is drawn for now: what memory can be made again is given back. May be NULL. */
+	void (*rest)(struct renderer *r);
+
 	/*
 	 * Ids of the query objects that submit() made since the last call, in the order in which
 	 * the stream made them; at most `max`. What the ids are is the renderer's own matter.

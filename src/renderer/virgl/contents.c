@@ -98,18 +98,26 @@ static void delete_target(struct contents *c)
 	glDeleteTextures(1, &c->target);
 }
 
+void contents_rest(struct contents *c)
+{
+	if (c->own == EGL_NO_CONTEXT || own_begin(c) < 0)
+		return;
+	EGLDisplay display = eglGetCurrentDisplay();
+	samples_destroy(TAKE_PTR(c->samples));
+	c->samples_tried = false;
+	glDeleteFramebuffers(1, &c->framebuffer);
+	glDeleteFramebuffers(1, &c->ours);
+	c->framebuffer = c->ours = 0;
+	own_end();
+	eglDestroyContext(display, c->own);
+	c->own = EGL_NO_CONTEXT;
+}
+
 void contents_destroy(struct contents *c)
 {
 	if (!c)
 		return;
-	if (c->own != EGL_NO_CONTEXT && own_begin(c) == 0) {
-		EGLDisplay display = eglGetCurrentDisplay();
-		samples_destroy(c->samples);
-		glDeleteFramebuffers(1, &c->framebuffer);
-		glDeleteFramebuffers(1, &c->ours);
-		own_end();
-		eglDestroyContext(display, c->own);
-	}
+	contents_rest(c);
 	delete_target(c);
 	free(c);
 }

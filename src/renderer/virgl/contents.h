@@ -43,6 +43,9 @@ int contents_write(struct contents *c, uint32_t id, const struct renderer_resour
  */
 void contents_let_go(struct contents *c);
 
+/* Gives back the context of its own. */
+void contents_rest(struct contents *c);
+
 /* The library's resources of this id and above are our own. */
 #define CONTENTS_FIRST_ID 0xfffffff0u
 

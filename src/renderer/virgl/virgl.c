@@ -12,6 +12,7 @@
 #include "renderer/virgl/queries.h"
 #include "renderer/virgl/raster_threads.h"
 #include "renderer/virgl/readback.h"
+#include "renderer/virgl/shader_compiler.h"
 #include "renderer/virgl/streamout.h"
 
 #include "base/attend.h"
@@ -194,6 +195,7 @@ static int virgl_create(const struct renderer_config *config, const struct rende
 	programs_install();
 	queries_install();
 	readback_install();
+	shader_compiler_install();
 	streamout_install();
 	clip_planes_leave_out(!config->plain_shaders);
 	*ret = r;
@@ -643,6 +645,13 @@ static void virgl_back_to_library(struct renderer *r, bool worked)
 	virgl_note_context(r, worked);
 }
 
+static void virgl_rest(struct renderer *r)
+{
+	contents_rest(r->contents);
+	shader_compiler_release();
+	virgl_back_to_library(r, false);
+}
+
 static unsigned virgl_queries_made(struct renderer *r, uint32_t *ret_ids, unsigned max)
 {
 	return queries_made(ret_ids, max);
@@ -738,6 +747,7 @@ const struct renderer_ops renderer_virgl = {
 	.content_read = virgl_content_read,
 	.content_write = virgl_content_write,
 	.content_done = virgl_content_done,
+	.rest = virgl_rest,
 	.queries_made = virgl_queries_made,
 	.query_save = virgl_query_save,
 	.query_load = virgl_query_load,

@@ -56,33 +56,41 @@ static bool is_depth(uint32_t format)
 	       format == VIRGL_FORMAT_Z32_FLOAT_S8X24_UINT;
 }
 
-/* Something of that kind costs at most so much more than it is charged for; deleting frees both. */
-static void assert_charged(
-	const struct vram *v, const char *what, struct vram_cost before, struct vram_cost in_use)
+/*
+ * Something of that kind costs at most so much more than it is charged for; deleting frees both.
+ * What is left counts in the last try only: a driver whose threads had much to do at once keeps the
+ * memory for that, so only what is left each time was lost.
+ */
+static bool is_charged(const struct vram *v, const char *what, struct vram_cost before,
+	struct vram_cost in_use, bool last_try)
 {
 	uint64_t charged = in_use.charged - before.charged;
 	struct vram_cost after = vram_now(v);
 	int64_t heap = (int64_t)(in_use.heap - after.heap),
 		left = (int64_t)(after.heap - before.heap);
 
+	if (left > 131072 && !last_try)
+		return false;
 	if ((int64_t)charged * 10 < heap * 9 || after.charged > before.charged || left > 131072) {
 		fprintf(stderr, "%s: charged %llu, took %lld; left: charged %lld, takes %lld\n",
 			what, (unsigned long long)charged, (long long)heap,
 			(long long)(after.charged - before.charged), (long long)left);
 		_exit(1);
 	}
+	return true;
 }
 
 #define COPIES 24u
+#define TRIES  3u
 
-static void measure_resource(
-	struct vram *v, const struct renderer_resource_desc *desc, const char *name)
+static bool measure_resource(
+	struct vram *v, const struct renderer_resource_desc *desc, const char *name, bool last_try)
 {
 	char what[128];
 	uint32_t made = 0;
 
 	if (vram_resource(v, 99, desc) < 0)
-		return;
+		return true;
 	vram_fill(v, 99, 1);
 	device_resource_destroy(v->client, 99);
 	struct vram_cost before = vram_now(v);
@@ -96,7 +104,16 @@ static void measure_resource(
 		"%u of %s, target %u, %u x %u x %u, %u layers, %u levels, %u samples", made, name,
 		desc->target, desc->width, desc->height, desc->depth, desc->array_size,
 		desc->last_level + 1, desc->nr_samples);
-	assert_charged(v, what, before, in_use);
+	return is_charged(v, what, before, in_use, last_try);
+}
+
+static void assert_resource(
+	struct vram *v, const struct renderer_resource_desc *desc, const char *name)
+{
+	bool charged = false;
+
+	for (unsigned i = 1; i <= TRIES && !charged; i++)
+		charged = measure_resource(v, desc, name, i == TRIES);
 }
 
 static void textures(void)
@@ -108,7 +125,7 @@ static void textures(void)
 			struct renderer_resource_desc desc = shapes[s];
 			desc.format = formats[f].number;
 			desc.bind = is_depth(desc.format) ? 1 : 1 << 3;
-			measure_resource(v, &desc, formats[f].name);
+			assert_resource(v, &desc, formats[f].name);
 		}
 	}
 }
@@ -127,7 +144,7 @@ static void buffers(void)
 			const struct renderer_resource_desc desc = {PIPE_BUFFER,
 				.format = VIRGL_FORMAT_R8_UNORM, .bind = buffer_binds[b],
 				.width = sizes[s], .height = 1, FLAT};
-			measure_resource(v, &desc, "buffer");
+			assert_resource(v, &desc, "buffer");
 		}
 	}
 }
@@ -279,7 +296,7 @@ static void make_and_drop(struct vram *v, unsigned kind, uint32_t n, bool check)
 	MUST(!device_context_lost(v->client, 1));
 	snprintf(what, sizeof(what), "%u objects of kind %u", n, kind);
 	if (check)
-		assert_charged(v, what, before, in_use);
+		is_charged(v, what, before, in_use, true);
 }
 
 static void objects(void)
@@ -458,6 +475,54 @@ static void tiny_resources_end(void)
 	MUST(vram_now(v).heap <= before.heap + 10 * MIB);
 }
 
+/* ---- nothing to do ---- */
+
+#define COMPILER_LEAST (3 * MIB) /* what Mesa compiles with takes twice that */
+
+static uint64_t heap_given_back(struct vram *v)
+{
+	uint64_t before = vram_now(v).heap;
+
+	device_rest(v->dev);
+	return before - MIN(before, vram_now(v).heap);
+}
+
+static void libc_rest(void)
+{
+	struct vram *v = vram_start(256 * MIB);
+	struct device_client *second;
+	uint32_t nop = 0;
+
+	vram_pipeline(v);
+	/* Another context compiles and stays, a third compiles and is gone by then. */
+	PUT(v, VIRGL_CREATE_SUB_CTX, 0, 1);
+	PUT(v, VIRGL_SET_SUB_CTX, 0, 1);
+	vram_shader(v, 10, 1, 7, 0);
+	PUT(v, VIRGL_CREATE_SUB_CTX, 0, 2);
+	PUT(v, VIRGL_SET_SUB_CTX, 0, 2);
+	vram_shader(v, 10, 1, 8, 0);
+	MUST(vram_run(v) == 0);
+	PUT(v, VIRGL_SET_SUB_CTX, 0, 0);
+	PUT(v, VIRGL_DESTROY_SUB_CTX, 0, 2);
+	MUST(device_client_create(v->dev, "second", &second) == 0);
+	MUST(device_context_create(second, 1, 0, "x", 1) == 0);
+	MUST(vram_run(v) == 0);
+	MUST(heap_given_back(v) >= COMPILER_LEAST);
+	MUST(heap_given_back(v) < COMPILER_LEAST);
+
+	/* It draws on, with what it had and with what is new, and rests again. */
+	vram_draw(v);
+	MUST(vram_run(v) == 0);
+	vram_shader(v, 20, 1, 9, 0);
+	PUT(v, VIRGL_BIND_SHADER, 0, 20, 1);
+	vram_draw(v);
+	MUST(vram_run(v) == 0);
+	MUST(device_submit(second, 1, &nop, 1) == 0);
+	MUST(!device_context_lost(v->client, 1) && !device_context_lost(second, 1));
+	MUST(v->dev->programs == 2);
+	MUST(heap_given_back(v) >= COMPILER_LEAST);
+}
+
 /* ---- nobody sees what was there before ---- */
 
 #define DIRT 0xa5
@@ -566,6 +631,7 @@ IN_CHILD(libc_contexts_end)
 IN_CHILD(programs_end)
 IN_CHILD(programs_of_one_buffer_end)
 IN_CHILD(tiny_resources_end)
+IN_CHILD(libc_rest)
 IN_CHILD(libc_nothing_shows)
 
 int main(void)
@@ -583,6 +649,7 @@ int main(void)
 		cmocka_unit_test(test_programs_end),
 		cmocka_unit_test(test_programs_of_one_buffer_end),
 		cmocka_unit_test(test_tiny_resources_end),
+		cmocka_unit_test(test_libc_rest),
 		cmocka_unit_test(test_libc_nothing_shows),
 	};
 #ifdef __SANITIZE_ADDRESS__
