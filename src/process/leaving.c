@@ -21,11 +21,11 @@ static int leaving_write(
 	return err ? err : state_finish(w);
 }
 
-/* Writes to the image slot that does not count; its number, or -errno. */
+/* Writes to the image slot that does not count; its number, or -errno. ret_fd may be NULL. */
 static int leaving_write_image(
-	struct succession *s, bool precopied, bool *ret_lossy, uint64_t *ret_bytes)
+	struct succession *s, bool precopied, bool *ret_lossy, uint64_t *ret_bytes, int *ret_fd)
 {
-	uint32_t slot = s->image_slot == 0 ? 1 : 0;
+	uint32_t slot = succession_free_image_slot(s);
 	cleanup_close int fd = succession_new_memory("vgpu-image");
 	struct state_writer *w;
 
@@ -39,7 +39,11 @@ static int leaving_write_image(
 	state_writer_destroy(w);
 	if (!err)
 		err = succession_put(s, KEEPER_CUSTODY_IMAGE, slot, *ret_bytes, fd);
-	return err < 0 ? err : (int)slot;
+	if (err < 0)
+		return err;
+	if (ret_fd)
+		*ret_fd = TAKE_FD(fd);
+	return (int)slot;
 }
 
 /* ---- in case of a crash ---- */
@@ -112,20 +116,21 @@ static void leaving_say_lossy(struct succession *s, bool lossy)
 }
 
 /* Without an image the journal goes on as it is; that is no harm as long as it has room. */
-void leaving_image(struct succession *s)
+int leaving_image(struct succession *s)
 {
 	bool incomplete = device_journal_incomplete(s->device), lossy = false;
 	bool full = incomplete || journal_bytes(s->journal) > JOURNAL_HARD_BYTES / 4 * 3;
 	bool needed = incomplete || (full && s->image_due) || journal_due(s->journal, 0);
 	/* Room or time runs out: what is not exact is better than what cannot be run again. */
 	bool accepted = full || s->active_ms > IMAGE_LOSSY_FACTOR * succession_enough(s);
+	cleanup_close int fd = -1;
 	struct journal *journal;
 	uint64_t bytes;
 
 	succession_freeze(s);
 	device_finish_all(s->device); /* what it has drawn is no cost of the image */
 	uint64_t start = clock_ms();
-	int slot = leaving_write_image(s, false, &lossy, &bytes);
+	int slot = leaving_write_image(s, false, &lossy, &bytes, &fd);
 	crash_point(CRASH_POINT_IMAGE);
 	int err = slot < 0 ? slot : 0;
 	if (!err && lossy && !accepted)
@@ -136,6 +141,7 @@ void leaving_image(struct succession *s)
 		leaving_put_off(s, err, needed);
 	} else {
 		succession_switch(s, journal, (uint32_t)slot, 0);
+		s->plain_fd = TAKE_FD(fd);
 		s->failed = 0;
 		leaving_say_lossy(s, lossy);
 		/* The first one also tries out formats and compiles what reads them. */
@@ -144,6 +150,7 @@ void leaving_image(struct succession *s)
 			(unsigned long long)s->image_cost_ms);
 	}
 	succession_thaw(s);
+	return err;
 }
 
 int leaving_file_is_image(struct succession *s, int fd)
@@ -167,7 +174,7 @@ int leaving_first_image(struct succession *s)
 	struct journal *journal;
 	uint64_t bytes;
 	bool lossy = false;
-	int slot = leaving_write_image(s, false, &lossy, &bytes);
+	int slot = leaving_write_image(s, false, &lossy, &bytes, NULL);
 	int err = slot < 0 ? slot : succession_new_journal(s, &journal);
 
 	if (err < 0)
@@ -273,7 +280,7 @@ void leaving_save(struct succession *s)
 		leaving_forget_rounds(s);
 		precopied = false;
 	}
-	int slot = leaving_write_image(s, precopied, &lossy, &saved.bytes);
+	int slot = leaving_write_image(s, precopied, &lossy, &saved.bytes, NULL);
 	saved.code = slot < 0 ? slot : 0;
 	saved.lossy = lossy;
 	leaving_answer(s, &saved);
@@ -405,7 +412,7 @@ void leaving_thaw(struct succession *s)
 		return;
 	if (s->anchor)
 		succession_write_anchor(s);
-	succession_drop(s, KEEPER_CUSTODY_IMAGE, s->image_slot == 0 ? 1 : 0);
+	succession_drop(s, KEEPER_CUSTODY_IMAGE, succession_free_image_slot(s));
 	succession_thaw(s);
 }
 

@@ -217,11 +217,18 @@ void succession_switch(
 		succession_drop(s, KEEPER_CUSTODY_IMAGE, old_image);
 	while (old_rounds > rounds)
 		succession_drop(s, KEEPER_CUSTODY_PRECOPY, --old_rounds);
+	close_fd(&s->plain_fd);
+	s->rest_refused = 0;
 	s->active_ms = 0;
 	s->owed_ms = 0;
 	s->worked_from = succession_worked_ns(s);
 	s->last_bytes = 0;
 	s->image_due = false;
+}
+
+uint32_t succession_free_image_slot(const struct succession *s)
+{
+	return s->image_slot == 0 ? 1 : 0;
 }
 
 void succession_give_up(struct succession *s, const char *why)
@@ -230,6 +237,7 @@ void succession_give_up(struct succession *s, const char *why)
 	char text[KEEPER_TEXT_MAX];
 
 	succession_forget_spare(s);
+	close_fd(&s->plain_fd);
 	device_set_journal(s->device, NULL);
 	journal_destroy(TAKE_PTR(s->journal));
 	s->given_up = true;
@@ -354,11 +362,6 @@ static bool succession_image_is_due(struct succession *s)
 	       s->last_ms >= s->next_try_ms;
 }
 
-void succession_rest(struct succession *s)
-{
-	succession_forget_spare(s);
-}
-
 bool succession_idle(struct succession *s)
 {
 	if (s->frozen_since)
@@ -434,6 +437,7 @@ int succession_create(const struct succession_config *config, struct succession 
 		.journal_slot = 1,
 		.round_fd = -1,
 		.stop_fd = -1,
+		.plain_fd = -1,
 		.log = LOG_LIMIT_INIT,
 		.keep = {.data = s,
 			.put = keep_put,
@@ -463,6 +467,7 @@ void succession_destroy(struct succession *s)
 	close_fd(&s->round_fd);
 	device_load_abort(s->loader);
 	close_fd(&s->stop_fd);
+	close_fd(&s->plain_fd);
 	stash_finish(&s->stash);
 	free(s->resumed);
 	device_set_journal(s->device, NULL);

@@ -21,10 +21,13 @@
 #define SPARE_LEAST_BYTES  (4ull << 20)   /* a smaller journal is made anew as fast */
 #define SPARE_MOST_BYTES   (128ull << 20) /* a larger one is not kept */
 #define IMAGE_SMALL_BYTES  (4ull << 20)   /* no image before so much, while there was little work */
-#define IMAGE_ACTIVE_MS    1000u          /* no image before so much activity … */
-#define TAKING_OVER_WEIGHT 4u             /* time of taking over counts so many times as activity */
-#define IMAGE_COST_FACTOR  40u            /* … and so many times what the last one took */
-#define IMAGE_TRIES        3u             /* that may fail in a row while nothing fits any more */
+#define REST_LEAST_BYTES   (4ull << 20)   /* less is left as it is while the guest does nothing */
+#define REST_SECTION_MOST                                                                          \
+	(32ull << 20)               /* no image with a larger one is compressed: it takes long */
+#define IMAGE_ACTIVE_MS    1000u    /* no image before so much activity … */
+#define TAKING_OVER_WEIGHT 4u       /* time of taking over counts so many times as activity */
+#define IMAGE_COST_FACTOR  40u      /* … and so many times what the last one took */
+#define IMAGE_TRIES        3u       /* that may fail in a row while nothing fits any more */
 #define IMAGE_LOSSY_FACTOR 10u      /* so many times that, and one that is not exact will do */
 #define PRECOPY_SLICE_NS   3000000u /* of one turn of the loop */
 #define STOP_TRIES         10u      /* to find a guest at rest */
@@ -58,6 +61,9 @@ struct succession {
 	unsigned failed;                   /* that were needed, in a row */
 	bool given_up;                     /* nothing is kept any more, see succession_give_up() */
 	bool lossy_said;                   /* of the image that counts */
+	int plain_fd;                      /* that image, if it may be compressed; -1 */
+	uint64_t rest_refused; /* bytes of the journal when an image for a rest failed; 0: none did
+				*/
 	uint64_t active_ms, last_ms, last_bytes, image_cost_ms, next_try_ms;
 	uint64_t worked_from; /* succession_worked_ns() when the journal began */
 	uint64_t owed_ms;     /* of activity that is no work of this process */
@@ -113,8 +119,11 @@ void succession_give_up(struct succession *s, const char *why);
 void succession_freeze(struct succession *s);
 void succession_thaw(struct succession *s);
 
+/* Where the next image goes. */
+uint32_t succession_free_image_slot(const struct succession *s);
+
 /* ---- leaving.c ---- */
-void leaving_image(struct succession *s);
+int leaving_image(struct succession *s); /* 0, or why there is none: -errno */
 /* The first, in a process that has no journal yet. */
 int leaving_first_image(struct succession *s);
 /* The same for a state that is in a file already, from which it was just loaded. */

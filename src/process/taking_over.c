@@ -301,6 +301,15 @@ static int take_journal(struct taking_over *t, struct journal *journal, bool bla
 	return 0;
 }
 
+/* Whether it is compressed already shows when its guest rests. */
+static void take_image_to_rest(struct succession *s, uint32_t slot)
+{
+	struct keeper_custody what = {.kind = KEEPER_CUSTODY_IMAGE, .index = slot};
+	int fd = stash_dup(&s->stash, &what);
+
+	s->plain_fd = fd < 0 ? -1 : fd;
+}
+
 static int take_recover(struct taking_over *t, bool blame)
 {
 	struct succession *s = t->s;
@@ -336,6 +345,8 @@ static int take_recover(struct taking_over *t, bool blame)
 	s->journal_slot = journal_slot.index;
 	s->image_slot = image;
 	s->base_rounds = rounds;
+	if (image != KEEPER_NO_IMAGE)
+		take_image_to_rest(s, image);
 	/* Of a move that the predecessor did not live to see: they are older than what is to come.
 	 */
 	for (uint32_t i = rounds; i < s->rounds_given; i++)
@@ -361,6 +372,7 @@ static int take_base(struct taking_over *t, uint32_t slot)
 	if (err < 0)
 		return take_fail(t, err, "no memory for a journal");
 	succession_switch(s, journal, slot, s->rounds_given);
+	take_image_to_rest(s, slot);
 	return 0;
 }
 

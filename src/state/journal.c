@@ -110,6 +110,16 @@ static int journal_grow(struct journal *j, uint64_t need)
 	return 0;
 }
 
+void journal_trim(struct journal *j)
+{
+	uint64_t keep = MAX((j->committed + 4095) & ~4095ull, FIRST_STEP);
+
+	if (keep < j->capacity &&
+		fallocate(j->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			(off_t)(HEADER_PAGE + keep), (off_t)(j->capacity - keep)) == 0)
+		j->capacity = keep;
+}
+
 static int journal_new(int fd, uint64_t limit, struct journal **ret)
 {
 	if (limit > LIMIT_MAX)
@@ -159,10 +169,11 @@ static int journal_check(struct journal *j, uint64_t size)
 		return -EINVAL;
 	if (j->page->version != JOURNAL_VERSION)
 		return -ENOTSUP;
-	j->capacity = (size - HEADER_PAGE) & ~7ull;
 	j->committed = LOAD(j->page->committed);
-	if (j->committed > j->capacity || j->committed & 7)
+	if (j->committed > size - HEADER_PAGE || j->committed & 7)
 		return -EBADMSG;
+	/* What is behind may have been given back, and is found anew when it is needed. */
+	j->capacity = MIN((j->committed + 4095) & ~4095ull, size - HEADER_PAGE);
 	j->n_skips = LOAD(j->page->n_skips);
 	if (j->n_skips > JOURNAL_SKIPS)
 		return -EBADMSG;

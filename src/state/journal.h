@@ -67,6 +67,8 @@ void journal_destroy(struct journal *j); /* NULL-safe; the memory stays who else
  * have to find and to clear. -EINVAL: it was opened, so somebody else may know its memory.
  */
 int journal_reset(struct journal *j);
+/* Gives back the memory that it has for more; what comes next finds it anew. */
+void journal_trim(struct journal *j);
 
 /* ---- writing; j may be NULL: then nothing is kept and payloads are not copied ---- */
 

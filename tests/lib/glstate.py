@@ -184,13 +184,13 @@ def pss_kib(pid):
     return total
 
 
-def memfds(pid):
+def memfds(pid, links=("/memfd:", "/mesa_shader_cache")):
     """{inode: bytes that it takes} of the memfds and compiled shaders a process holds."""
     found = {}
     for fd in os.listdir(f"/proc/{pid}/fd"):
         path = f"/proc/{pid}/fd/{fd}"
         try:
-            if os.readlink(path).startswith(("/memfd:", "/mesa_shader_cache")):
+            if os.readlink(path).startswith(links):
                 stat = os.stat(path)
                 found[stat.st_ino] = stat.st_blocks * 512
         except OSError:

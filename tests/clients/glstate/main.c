@@ -182,13 +182,24 @@ static void check_renderer(const struct options *o)
 		die("the renderer is \"%s\", not \"%s\"", renderer, o->expect);
 }
 
-/* Resources that nothing draws with, so that there is more to carry. */
+/* Resources that nothing draws with, so that there is more to carry: they compress as pictures do.
+ */
 static void fill(unsigned mib)
 {
+	static uint32_t texels[1024][1024];
 	struct glhash g = {.random = 0x2545f491};
 
-	for (unsigned done = 0; done < mib; done += 4)
-		make_texture(&g, 1024, 1024, GL_NEAREST);
+	for (unsigned done = 0; done < mib; done += 4) {
+		GLuint texture;
+		for (unsigned i = 0; i < 1024 * 1024; i++)
+			texels[i / 1024][i % 1024] =
+				i < 16 * 1024 ? random_u32(&g) : texels[i / 1024 - 16][i % 1024];
+		glGenTextures(1, &texture);
+		glBindTexture(GL_TEXTURE_2D, texture);
+		glTexStorage2D(GL_TEXTURE_2D, 1, GL_RGBA8, 1024, 1024);
+		glTexSubImage2D(
+			GL_TEXTURE_2D, 0, 0, 0, 1024, 1024, GL_RGBA, GL_UNSIGNED_BYTE, texels);
+	}
 	glFinish();
 	check_errors("filling");
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the process does about its state, seen from the keeper's end of its channel. */
-#include "../device/fake_renderer.h"
+#include "life.h"
 
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -27,102 +27,6 @@
 
 #include <cmocka.h>
 
-struct life {
-	struct renderer_ops ops;
-	struct vgpu_stats stats;
-	struct device *dev;
-	struct loop *loop;
-	struct succession *s;
-	struct connections *connections;
-	int keeper, channel;
-	unsigned released; /* so many RELEASE of rounds were seen */
-};
-
-static void life_begin(struct life *life)
-{
-	int ends[2];
-
-	*life = (struct life){.ops = fake_renderer};
-	assert_int_equal(
-		socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
-	life->keeper = ends[0];
-	life->channel = ends[1];
-	const struct device_config config = {.name = "test",
-		.vram_bytes = 1 << 20,
-		.heads = 1,
-		.max_width = 64,
-		.max_height = 64,
-		.renderer_ops = &life->ops,
-		.stats = &life->stats};
-	static const struct device_events events;
-	assert_int_equal(device_create(&config, &events, NULL, &life->dev), 0);
-	assert_int_equal(loop_create(&life->loop), 0);
-	const struct succession_config own = {.device = life->dev,
-		.loop = life->loop,
-		.stats = &life->stats,
-		.channel_fd = life->channel,
-		.enabled = true};
-	assert_int_equal(succession_create(&own, &life->s), 0);
-	assert_int_equal(connections_create(
-				 life->dev, life->loop, life->channel, life->s, &life->connections),
-		0);
-	succession_set_connections(life->s, life->connections);
-}
-
-static void life_end(struct life *life)
-{
-	connections_destroy(life->connections);
-	succession_destroy(life->s);
-	loop_destroy(life->loop);
-	device_destroy(life->dev);
-	close(life->keeper);
-	close(life->channel);
-}
-
-static int setup(void **state)
-{
-	static struct life life;
-	life_begin(&life);
-	*state = &life;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	life_end(*state);
-	return 0;
-}
-
-/* Takes everything up to the next message of that type; false: there is none. */
-static bool told(struct life *life, uint32_t type, struct packet *ret)
-{
-	while (packet_recv(life->keeper, &keeper_device_table, KEEPER_FROM_DEVICE, ret) == 1) {
-		const struct keeper_custody *what = (const struct keeper_custody *)ret->payload;
-		close_fd(&ret->fd);
-		life->released +=
-			ret->type == KEEPER_DEVICE_RELEASE && what->kind == KEEPER_CUSTODY_PRECOPY;
-		if (ret->type == type)
-			return true;
-	}
-	return false;
-}
-
-static void say(struct life *life, uint32_t type, const void *payload, size_t size, int fd)
-{
-	struct packet packet = {.type = type, .fd = fd};
-
-	memcpy(packet.payload, payload, size);
-	assert_true(succession_message(life->s, &packet));
-}
-
-static void begin_to_keep(struct life *life)
-{
-	const struct keeper_connection info = {.id = 1, .kind = KEEPER_CONNECTION_VTEST};
-
-	assert_int_equal(succession_connected(life->s, &info), 0);
-	assert_non_null(life->s->journal);
-}
-
 static void test_without_images_it_serves_on(void **state)
 {
 	struct life *life = *state;
@@ -131,7 +35,7 @@ static void test_without_images_it_serves_on(void **state)
 	const struct keeper_connection info = {.id = 2, .kind = KEEPER_CONNECTION_VTEST};
 	struct packet packet;
 
-	begin_to_keep(life);
+	life_keep(life);
 	life->ops.content_read = NULL; /* no image */
 	keep->image_due(keep->data);
 	for (unsigned i = 0; i < 2 * IMAGE_TRIES; i++) {
@@ -147,7 +51,7 @@ static void test_without_images_it_serves_on(void **state)
 	}
 	assert_null(keep->journal(keep->data));
 	assert_int_equal(life->s->anchor->current & 0xffff, KEEPER_NOT_KEPT | KEEPER_NO_IMAGE << 8);
-	assert_true(told(life, KEEPER_DEVICE_NOTICE, &packet));
+	assert_true(life_told(life, KEEPER_DEVICE_NOTICE, &packet));
 	assert_non_null(strstr((const char *)packet.payload, "cannot read contents"));
 	assert_int_equal(succession_connected(life->s, &info), 0);
 	assert_null(keep->journal(keep->data));
@@ -159,12 +63,12 @@ static void test_thaw_answers_precopy(void **state)
 	struct life *life = *state;
 	struct packet packet;
 
-	begin_to_keep(life);
-	say(life, KEEPER_DEVICE_PRECOPY, "", 0, -1);
-	say(life, KEEPER_DEVICE_THAW, "", 0, -1);
-	assert_true(told(life, KEEPER_DEVICE_PRECOPIED, &packet));
+	life_keep(life);
+	life_say(life, KEEPER_DEVICE_PRECOPY, "", 0, -1);
+	life_say(life, KEEPER_DEVICE_THAW, "", 0, -1);
+	assert_true(life_told(life, KEEPER_DEVICE_PRECOPIED, &packet));
 	assert_int_equal(((const struct keeper_saved *)packet.payload)->code, -ECANCELED);
-	assert_false(told(life, KEEPER_DEVICE_PRECOPIED, &packet));
+	assert_false(life_told(life, KEEPER_DEVICE_PRECOPIED, &packet));
 }
 
 static void test_a_snapshot_closes_its_file(void **state)
@@ -174,38 +78,17 @@ static void test_a_snapshot_closes_its_file(void **state)
 	struct packet packet;
 	int fd = memfd_create("file", MFD_CLOEXEC);
 
-	begin_to_keep(life);
-	say(life, KEEPER_DEVICE_SAVE_FILE, &save, sizeof(save), fd);
-	assert_true(told(life, KEEPER_DEVICE_SAVED, &packet));
+	life_keep(life);
+	life_say(life, KEEPER_DEVICE_SAVE_FILE, &save, sizeof(save), fd);
+	assert_true(life_told(life, KEEPER_DEVICE_SAVED, &packet));
 	assert_int_equal(((const struct keeper_saved *)packet.payload)->code, 0);
 	assert_int_equal(fcntl(fd, F_GETFD), -1);
-}
-
-static void put(struct life *life, size_t bytes)
-{
-	const struct frontend_keep *keep = succession_keep(life->s);
-	void *memory = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	const struct iovec iov = {memory, bytes};
-
-	assert_ptr_not_equal(memory, MAP_FAILED);
-	assert_non_null(journal_payload(keep->journal(keep->data), &iov, 1, 0, bytes));
-	munmap(memory, bytes);
-}
-
-/* So much is uploaded, and an image is made. */
-static void upload(struct life *life, size_t bytes)
-{
-	const struct frontend_keep *keep = succession_keep(life->s);
-
-	put(life, bytes);
-	keep->image_due(keep->data);
-	succession_idle(life->s);
 }
 
 /* A message that comes `pause_ms` after the one before. */
 static void message_after(struct life *life, uint64_t pause_ms, size_t bytes)
 {
-	put(life, bytes);
+	life_put(life, bytes);
 	life->s->last_ms -= pause_ms;
 	succession_idle(life->s);
 }
@@ -228,7 +111,7 @@ static void test_an_image_is_made_for_work(void **state)
 {
 	struct life *life = *state;
 
-	begin_to_keep(life);
+	life_keep(life);
 	for (unsigned i = 0; i < 200; i++)
 		message_after(life, 33, 1000);
 	assert_int_equal(life->s->images, 0);
@@ -248,7 +131,7 @@ static void test_what_else_is_work(void **state)
 {
 	struct life *life = *state;
 
-	begin_to_keep(life);
+	life_keep(life);
 	vgpu_stats_add(&life->stats.fence_time_ns_total, 2 * IMAGE_ACTIVE_MS * 1000000ull);
 	for (unsigned i = 0; i < 40; i++)
 		message_after(life, 33, 1000);
@@ -279,20 +162,20 @@ static void test_a_large_journal_is_used_again(void **state)
 {
 	struct life *life = *state;
 
-	begin_to_keep(life);
+	life_keep(life);
 	const struct journal *first = life->s->journal;
 	assert_int_equal(journals_given(life), 1);
-	upload(life, SPARE_LEAST_BYTES);
+	life_upload(life, SPARE_LEAST_BYTES);
 	assert_ptr_equal(life->s->spare, first);
 	assert_int_equal(journals_given(life), 1); /* it has both */
-	upload(life, SPARE_LEAST_BYTES);
+	life_upload(life, SPARE_LEAST_BYTES);
 	assert_ptr_equal(life->s->journal, first);
 	assert_int_equal(journal_bytes(first), 0);
 	assert_int_equal(journals_given(life), 0);
 	/* Its memory was not needed this time. */
-	upload(life, 1000);
+	life_upload(life, 1000);
 	assert_int_equal(journals_given(life), -1);
-	upload(life, 1000);
+	life_upload(life, 1000);
 	assert_null(life->s->spare);
 	assert_true(journal_room(life->s->journal) < SPARE_LEAST_BYTES);
 }
@@ -302,20 +185,20 @@ static void test_a_spare_journal_is_given_back(void **state)
 	struct life *life = *state;
 	const struct keeper_save save = {0};
 
-	begin_to_keep(life);
-	upload(life, SPARE_LEAST_BYTES);
+	life_keep(life);
+	life_upload(life, SPARE_LEAST_BYTES);
 	assert_int_equal(journals_given(life), 2);
 	succession_rest(life->s);
 	assert_int_equal(journals_given(life), -1);
-	upload(life, SPARE_LEAST_BYTES);
+	life_upload(life, SPARE_LEAST_BYTES);
 	assert_non_null(life->s->spare);
 	assert_int_equal(journals_given(life), 1);
 	/* A successor's would come into its place. */
-	say(life, KEEPER_DEVICE_SAVE, &save, sizeof(save), -1);
+	life_say(life, KEEPER_DEVICE_SAVE, &save, sizeof(save), -1);
 	assert_null(life->s->spare);
 	assert_int_equal(journals_given(life), -1);
-	say(life, KEEPER_DEVICE_THAW, "", 0, -1);
-	upload(life, SPARE_MOST_BYTES + 1);
+	life_say(life, KEEPER_DEVICE_THAW, "", 0, -1);
+	life_upload(life, SPARE_MOST_BYTES + 1);
 	assert_null(life->s->spare);
 }
 
@@ -335,7 +218,7 @@ static bool wait_round(void *data)
 	w->rounds++;
 	while (w->hears && recv(w->client, bytes, sizeof(bytes), 0) > 0)
 		;
-	if (told(w->life, KEEPER_DEVICE_SAVED, &w->saved))
+	if (life_told(w->life, KEEPER_DEVICE_SAVED, &w->saved))
 		loop_quit(w->life->loop, 0);
 	return succession_idle(w->life->s);
 }
@@ -376,7 +259,7 @@ static struct keeper_saved stop(struct waiting *w)
 	const struct keeper_save save = {.stop = true};
 
 	w->rounds = 0;
-	say(w->life, KEEPER_DEVICE_SAVE_FILE, &save, sizeof(save),
+	life_say(w->life, KEEPER_DEVICE_SAVE_FILE, &save, sizeof(save),
 		memfd_create("file", MFD_CLOEXEC));
 	loop_set_idle(w->life->loop, wait_round, w);
 	assert_int_equal(loop_run(w->life->loop), 0);
@@ -413,9 +296,9 @@ static int32_t recover_from(struct life *life, uint64_t current, char *ret_text)
 	assert_int_equal(ftruncate(fd, KEEPER_ANCHOR_SIZE), 0);
 	assert_int_equal(pwrite(fd, &page, sizeof(page), 0), sizeof(page));
 	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
-	say(life, KEEPER_DEVICE_GIVE, &anchor, sizeof(anchor), fd);
-	say(life, KEEPER_DEVICE_LOAD, &load, sizeof(load), -1);
-	assert_true(told(life, KEEPER_DEVICE_LOADED, &packet));
+	life_say(life, KEEPER_DEVICE_GIVE, &anchor, sizeof(anchor), fd);
+	life_say(life, KEEPER_DEVICE_LOAD, &load, sizeof(load), -1);
+	assert_true(life_told(life, KEEPER_DEVICE_LOADED, &packet));
 	const struct keeper_saved *loaded = (const struct keeper_saved *)packet.payload;
 	snprintf(ret_text, KEEPER_TEXT_MAX, "%s", loaded->text);
 	return loaded->code;
@@ -429,7 +312,7 @@ static void test_killed_before_the_first_journal(void **state)
 
 	assert_int_equal(recover_from(life, nothing, text), 0);
 	assert_null(life->s->journal);
-	begin_to_keep(life);
+	life_keep(life);
 	assert_int_equal(life->s->journal_slot, 0);
 	assert_int_equal(life->s->anchor->current & 0xffff, KEEPER_NO_IMAGE << 8);
 }
@@ -454,10 +337,10 @@ static void test_rounds_that_do_not_count_are_dropped(void **state)
 
 	assert_int_equal(journal_create(1 << 20, &fd, &j), 0);
 	journal_destroy(j);
-	say(life, KEEPER_DEVICE_GIVE, &journal, sizeof(journal), fd);
+	life_say(life, KEEPER_DEVICE_GIVE, &journal, sizeof(journal), fd);
 	for (uint32_t i = 0; i < 2; i++) {
 		const struct keeper_custody round = {.kind = KEEPER_CUSTODY_PRECOPY, .index = i};
-		say(life, KEEPER_DEVICE_GIVE, &round, sizeof(round),
+		life_say(life, KEEPER_DEVICE_GIVE, &round, sizeof(round),
 			memfd_create("round", MFD_CLOEXEC));
 	}
 	assert_int_equal(recover_from(life, KEEPER_NO_IMAGE << 8, text), 0);
@@ -466,7 +349,7 @@ static void test_rounds_that_do_not_count_are_dropped(void **state)
 
 int main(void)
 {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, life_setup, life_teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_without_images_it_serves_on),
 		T(test_an_image_is_made_for_work),

@@ -81,6 +81,57 @@ static void test_a_journal_is_used_again(void **state)
 	journal_destroy(j);
 }
 
+static uint64_t held(int fd)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(fd, &st), 0);
+	return (uint64_t)st.st_blocks * 512;
+}
+
+static void test_room_is_given_back_and_found_again(void **state)
+{
+	static uint8_t much[3 << 20];
+	const struct iovec iov = {much, sizeof(much)};
+	struct journal_record r;
+	struct journal *j;
+	cleanup_close int fd = -1;
+	size_t n;
+
+	memset(much, 0xa5, sizeof(much));
+	assert_int_equal(journal_create(LIMIT, &fd, &j), 0);
+	assert_non_null(journal_payload(j, &iov, 1, 0, sizeof(much)));
+	assert_int_equal(journal_reset(j), 0);
+	assert_int_equal(record(j, 1, "first"), 0);
+	assert_true(held(fd) > sizeof(much));
+	journal_trim(j);
+	assert_in_range(held(fd), 8192, 128 << 10);
+	assert_in_range(journal_room(j), 1, 128 << 10);
+	journal_trim(j);
+	assert_int_equal(record(j, 2, "second"), 0);
+	journal_destroy(j);
+
+	/* A successor knows of no hole either. */
+	j = reopen(fd);
+	expect(j, 1, "first", false, false);
+	expect(j, 2, "second", false, false);
+	assert_int_equal(journal_next(j, &r), 0);
+	assert_true(journal_room(j) < sizeof(much));
+	assert_int_equal(record(j, 3, "third"), 0);
+	assert_non_null(journal_payload(j, &iov, 1, 0, sizeof(much)));
+	assert_true(held(fd) > sizeof(much)); /* its memory is there for certain */
+	journal_trim(j);
+	journal_destroy(j);
+
+	j = reopen(fd);
+	expect(j, 1, "first", false, false);
+	expect(j, 2, "second", false, false);
+	expect(j, 3, "third", false, false);
+	assert_memory_equal(journal_next_payload(j, &n), much, sizeof(much));
+	assert_int_equal(n, sizeof(much));
+	journal_destroy(j);
+}
+
 static void test_records_and_payloads_come_back(void **state)
 {
 	char memory[] = "0123456789abcdef";
@@ -482,6 +533,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_journal_is_used_again),
+		cmocka_unit_test(test_room_is_given_back_and_found_again),
 		cmocka_unit_test(test_records_and_payloads_come_back),
 		cmocka_unit_test(test_without_a_journal),
 		cmocka_unit_test(test_it_grows_and_gets_full),

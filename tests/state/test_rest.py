@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A vGPU whose guest does nothing for some seconds: it keeps what a successor needs in little memory.
+
+What is kept then (a compressed image, a journal without room) must be as good as before: the device
+process is killed, moved and put to sleep at rest, and at the moment at which the guest comes back.
+"""
+import time
+
+import glstate
+from conftest import FEW
+
+# Longer than a vGPU needs to be quiet (2 s), and to have all of it compressed.
+OPTIONS = (*FEW, "--fill-mib", 48, "--frames", 3, "--pace-ms", 4000)
+KEPT_LIMIT = 12 << 20  # of 48 MiB that are alike, and what else was drawn
+FRAMES = 3
+
+
+def kept(node, name):
+    """Bytes of images and journals in its keeper's custody."""
+    links = ("/memfd:vgpu-image", "/memfd:journal")
+    return sum(glstate.memfds(node.vgpu(name)["keeper_pid"], links).values())
+
+
+def wait_packed(node, name, limit_s=4):
+    end = time.monotonic() + limit_s
+    while kept(node, name) > KEPT_LIMIT:
+        assert time.monotonic() < end, f"at rest {kept(node, name) >> 20} MiB are kept of it"
+        time.sleep(0.05)
+
+
+def test_at_rest_little_is_kept(shared_node, references, vgpu):
+    with glstate.Run(shared_node, vgpu, *OPTIONS) as run:
+        run.wait_frames(1)
+        most = kept(shared_node, vgpu)
+        wait_packed(shared_node, vgpu)
+        assert run.frames() < FRAMES and most > 2 * KEPT_LIMIT, most
+        glstate.compare(references.of(*OPTIONS), run.finish())
+
+
+def test_killed_at_rest(shared_node, references, vgpu):
+    with glstate.Run(shared_node, vgpu, *OPTIONS) as run:
+        for frame in range(1, FRAMES):
+            run.wait_frames(frame)
+            wait_packed(shared_node, vgpu)
+            pid = glstate.kill_device(shared_node, vgpu)
+            glstate.wait_recovered(shared_node, vgpu, pid)
+        glstate.compare(references.of(*OPTIONS), run.finish())
+    assert shared_node.vgpu(vgpu)["recoveries"] == FRAMES - 1
+
+
+def test_moved_and_asleep_at_rest(shared_node, references, vgpu):
+    with glstate.Run(shared_node, vgpu, *OPTIONS) as run:
+        run.wait_frames(1)
+        wait_packed(shared_node, vgpu)
+        shared_node.ctl("move", vgpu, "--gpu", "soft1")
+        run.wait_frames(2)
+        wait_packed(shared_node, vgpu)
+        shared_node.ctl("hibernate", vgpu)
+        glstate.compare(references.of(*OPTIONS), run.finish())
+    assert shared_node.vgpu(vgpu)["gpu"] == "soft1"
