@@ -5,13 +5,20 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#define LOOK_SHARE                                                                                 \
+	16u /* a file is looked at when so many parts of what it may have were written             \
+	     */
 
 /* Process-wide by nature: there is one standard error. Written once, before any thread starts. */
 static struct {
 	const char *name;
 	enum log_level max_level;
 	bool journal;
+	uint64_t below;  /* 0: a file may be of any length */
+	uint64_t unseen; /* bytes since it was looked at; one thread's */
 } log_config = {.name = "vgpu", .max_level = LOG_LEVEL_INFO};
 
 void log_init(const char *name, enum log_level max_level)
@@ -19,6 +26,22 @@ void log_init(const char *name, enum log_level max_level)
 	log_config.name = name;
 	log_config.max_level = max_level;
 	log_config.journal = !isatty(STDERR_FILENO);
+}
+
+static void log_look(void)
+{
+	struct stat st;
+
+	log_config.unseen = 0;
+	if (fstat(STDERR_FILENO, &st) == 0 && S_ISREG(st.st_mode) &&
+		(uint64_t)st.st_size > log_config.below && ftruncate(STDERR_FILENO, 0) < 0)
+		return; /* and looked at again: there is nobody to tell */
+}
+
+void log_keep_below(uint64_t bytes)
+{
+	log_config.below = bytes;
+	log_look();
 }
 
 void log_line(enum log_level level, const char *format, ...)
@@ -46,6 +69,11 @@ void log_line(enum log_level level, const char *format, ...)
 	/* One write a line keeps lines of several processes whole; nothing to do if it fails. */
 	if (write(STDERR_FILENO, line, at) < 0)
 		return;
+	if (!log_config.below)
+		return;
+	log_config.unseen += at;
+	if (log_config.unseen >= log_config.below / LOOK_SHARE)
+		log_look();
 }
 
 bool log_limit_pass(struct log_limit *limit)

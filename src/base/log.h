@@ -20,6 +20,12 @@ enum log_level {
 /* Sets the process' name in every line and the least important level shown. `name` must outlive. */
 void log_init(const char *name, enum log_level max_level);
 
+/*
+ * Where standard error is a file, it starts over when it has become longer than that, for one
+ * thread's processes that nobody else's logger looks after. It is looked at now and as it grows.
+ */
+void log_keep_below(uint64_t bytes);
+
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_error(...)   log_line(LOG_LEVEL_ERROR, __VA_ARGS__)

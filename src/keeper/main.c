@@ -25,7 +25,6 @@
 static void keeper_on_timer(void *data)
 {
 	struct keeper *k = data;
-	struct stat log;
 	uint64_t now = clock_ms();
 
 	device_check_time(k, now);
@@ -35,23 +34,21 @@ static void keeper_on_timer(void *data)
 	shaders_check_time(k, now);
 	memory_check_time(k, now);
 	memory_claim_check_time(k, now);
-	if (fstat(STDERR_FILENO, &log) == 0 && S_ISREG(log.st_mode) &&
-		log.st_size > KEEPER_LOG_MAX && ftruncate(STDERR_FILENO, 0) < 0)
-		log_warning("the log cannot be shortened: %s", strerror(errno));
 	keeper_set_timer(k);
 }
 
 void keeper_set_timer(struct keeper *k)
 {
 	uint64_t now = clock_ms();
-	/* The log's size is looked at once a minute, whatever else happens. */
-	uint64_t next = MIN(MIN(device_next_time(k), peers_next_time(k)), now + 60000);
+	uint64_t next = MIN(device_next_time(k), peers_next_time(k));
 
 	next = MIN(next, MIN(takeover_next_time(k), watch_next_time(k)));
 	next = MIN(next, MIN(shaders_next_time(k), memory_next_time(k)));
 	next = MIN(next, memory_claim_next_time(k));
 
-	loop_set_timer(k->loop, next > now ? next - now : 0, keeper_on_timer, k);
+	/* Nothing is due: who is idle is not woken. */
+	loop_set_timer(k->loop, next > now ? next - now : 0,
+		next == UINT64_MAX ? NULL : keeper_on_timer, k);
 }
 
 int keeper_listen(struct keeper *k, const char *name, int type, mode_t mode, gid_t group)
@@ -350,6 +347,7 @@ int main(int argc, char **argv)
 	const char *hang = getenv("VGPU_HANG_LIMIT_MS"); /* tests have no time */
 
 	log_init("vgpu-keeper", LOG_LEVEL_INFO);
+	log_keep_below(KEEPER_LOG_MAX);
 	if (hang && !parse_count(hang, &config.hang_ms))
 		log_warning("VGPU_HANG_LIMIT_MS=%s is no number of milliseconds", hang);
 	if (!parse_args(argc, argv, &config)) {

@@ -256,6 +256,12 @@ void shaders_binding_ended(struct keeper *k)
 	k->shaders.look_at = 0;
 }
 
+/* Who does nothing compiles nothing. */
+static uint64_t look_time(const struct keeper *k)
+{
+	return k->shaders.look_at && !k->quiet ? k->shaders.look_at : UINT64_MAX;
+}
+
 void shaders_check_time(struct keeper *k, uint64_t now)
 {
 	struct keeper_shaders *s = &k->shaders;
@@ -264,7 +270,7 @@ void shaders_check_time(struct keeper *k, uint64_t now)
 		s->kill_at = 0;
 		syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
 	}
-	if (s->look_at && now >= s->look_at) {
+	if (now >= look_time(k)) {
 		s->look_at = now + k->config->shaders_ms;
 		shaders_collect(k);
 	}
@@ -272,7 +278,5 @@ void shaders_check_time(struct keeper *k, uint64_t now)
 
 uint64_t shaders_next_time(const struct keeper *k)
 {
-	const struct keeper_shaders *s = &k->shaders;
-
-	return MIN(s->kill_at ?: UINT64_MAX, s->look_at ?: UINT64_MAX);
+	return MIN(k->shaders.kill_at ?: UINT64_MAX, look_time(k));
 }

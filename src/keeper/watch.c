@@ -88,6 +88,8 @@ void watch_quiet(struct keeper *k, bool quiet)
 	if (!k->quiet_asked)
 		return;
 	k->quiet = quiet;
+	if (quiet)
+		shaders_collect(k);
 	if (!quiet) {
 		k->quiet_asked = false;
 		k->awake_at = clock_ms();

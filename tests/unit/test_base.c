@@ -11,7 +11,9 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -165,6 +167,37 @@ static void test_fdpass_refuses_more_than_it_can_hold(void **state)
 	close(pair[1]);
 }
 
+/* The longest that standard error has been while `lines` are written to it, which is a file. */
+static off_t longest_log(unsigned lines)
+{
+	int saved = dup(STDERR_FILENO), file = memfd_create("log", MFD_CLOEXEC);
+	off_t longest = 0;
+	struct stat st;
+
+	assert_true(saved >= 0 && file >= 0);
+	assert_int_equal(fcntl(file, F_SETFL, O_APPEND), 0);
+	dup2(file, STDERR_FILENO);
+	for (unsigned i = 0; i < lines; i++) {
+		log_error("line %u", i);
+		fstat(file, &st);
+		longest = MAX(longest, st.st_size);
+	}
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	close(file);
+	return longest;
+}
+
+static void test_a_log_starts_over(void **state)
+{
+	assert_true(longest_log(10000) > 100000);
+	log_keep_below(20000);
+	assert_in_range(longest_log(10000), 20000, 20000 + 20000 / 16 + 100);
+	assert_in_range(longest_log(10), 100, 20000); /* nothing is cut off before */
+	log_keep_below(0);
+	assert_true(longest_log(10000) > 100000);
+}
+
 static void test_log_limit(void **state)
 {
 	struct log_limit limit = {.burst = 2, .interval_ms = 3600000};
@@ -185,6 +218,7 @@ int main(void)
 		cmocka_unit_test(test_idmap_shrinks),
 		cmocka_unit_test(test_fdpass_closes_what_nobody_takes),
 		cmocka_unit_test(test_fdpass_refuses_more_than_it_can_hold),
+		cmocka_unit_test(test_a_log_starts_over),
 		cmocka_unit_test(test_log_limit),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);

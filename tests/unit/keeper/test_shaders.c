@@ -216,6 +216,31 @@ static void test_a_long_binding(void **state)
 }
 
 /* Without a tenant: its users are told apart, and of a VM nobody knows whose it is. */
+/* Who does nothing compiles nothing: nobody looks, but once more at first. */
+static void test_a_long_rest(void **state)
+{
+	static char seldom[] = "--shaders-ms=2500";
+	struct place p;
+
+	place_make(&p, seldom);
+	ready(&p, DRIVER);
+	connect_without(&p, "vtest.sock");
+	put_files(&p);
+	files_add(&p.files, 1, 100);
+	fake_expect_only(&p.f, KEEPER_DEVICE_IDLE);
+	assert_int_equal(archived(&p, "00000d01"), -1);
+	fake_send(&p.f, KEEPER_DEVICE_RESTING, NULL, -1);
+	usleep(200000);
+	assert_int_equal(archived(&p, "00000d01"), 1);
+	files_add(&p.files, 2, 100);
+	usleep(3000000);
+	assert_int_equal(archived(&p, "00000d01"), 1);
+	fake_send(&p.f, KEEPER_DEVICE_AWAKE, NULL, -1);
+	until_archived(&p, "00000d01", 2);
+	fake_kill(&p.f);
+	place_end(&p);
+}
+
 static void test_each_user_is_a_tenant(void **state)
 {
 	static char by_user[] = "--shaders-by-user";
@@ -342,6 +367,7 @@ int main(void)
 		cmocka_unit_test(test_the_next_binding_has_them),
 		cmocka_unit_test(test_they_are_waited_for),
 		cmocka_unit_test(test_a_long_binding),
+		cmocka_unit_test(test_a_long_rest),
 		cmocka_unit_test(test_each_user_is_a_tenant),
 		cmocka_unit_test(test_a_driver_that_has_none),
 		cmocka_unit_test(test_what_crashed_is_not_taken),
