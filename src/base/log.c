@@ -28,11 +28,13 @@ void log_init(const char *name, enum log_level max_level)
 	log_config.journal = !isatty(STDERR_FILENO);
 }
 
-static void log_look(void)
+void log_look(void)
 {
 	struct stat st;
 
 	log_config.unseen = 0;
+	if (!log_config.below)
+		return;
 	if (fstat(STDERR_FILENO, &st) == 0 && S_ISREG(st.st_mode) &&
 		(uint64_t)st.st_size > log_config.below && ftruncate(STDERR_FILENO, 0) < 0)
 		return; /* and looked at again: there is nobody to tell */

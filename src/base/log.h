@@ -25,6 +25,8 @@ void log_init(const char *name, enum log_level max_level);
  * thread's processes that nobody else's logger looks after. It is looked at now and as it grows.
  */
 void log_keep_below(uint64_t bytes);
+/* The same at once, when somebody else may have written to it. */
+void log_look(void);
 
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

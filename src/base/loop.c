@@ -129,15 +129,6 @@ void loop_set_woken(struct loop *loop, loop_fn fn, void *data)
 	loop->woken_data = data;
 }
 
-static void loop_run_woken(struct loop *loop)
-{
-	loop_fn fn = loop->woken_fn;
-
-	loop->woken_fn = NULL;
-	if (fn)
-		fn(loop->woken_data);
-}
-
 void loop_set_timer(struct loop *loop, uint64_t delay_ms, loop_fn fn, void *data)
 {
 	loop->timer_fn = fn;
@@ -155,13 +146,24 @@ static int loop_timeout(const struct loop *loop)
 	return (int)MIN(loop->timer_at_ms - now, 3600000u);
 }
 
+static void loop_run_woken(struct loop *loop)
+{
+	loop_fn fn = loop->woken_fn;
+
+	loop->woken_fn = NULL;
+	if (fn)
+		fn(loop->woken_data);
+}
+
 static void loop_run_timer(struct loop *loop)
 {
 	if (!loop->timer_fn || clock_ms() < loop->timer_at_ms)
 		return;
+	loop_run_woken(loop);
 	loop_fn fn = loop->timer_fn;
 	loop->timer_fn = NULL;
-	fn(loop->timer_data);
+	if (fn)
+		fn(loop->timer_data);
 }
 
 int loop_run(struct loop *loop)
@@ -177,9 +179,12 @@ int loop_run(struct loop *loop)
 		if (n < 0 && errno != EINTR)
 			return -errno;
 		loop->woken_ns = clock_ns();
-		loop_run_woken(loop);
+		if (more)
+			loop_run_woken(loop);
 		for (int i = 0; i < n; i++) {
 			struct loop_source *source = events[i].data.ptr;
+			/* Before each: one of this batch may have asked for it. */
+			loop_run_woken(loop);
 			if (!source->removed)
 				source->fn(source->data, events[i].events);
 		}

@@ -143,8 +143,8 @@ void device_uncharge(struct device *dev, uint64_t bytes);
 /* So much was deleted that it is worth the time to return it to the node; and does that. */
 bool device_trim_due(const struct device *dev);
 void device_trim(struct device *dev);
-/* Its guest does nothing: gives back what the driver can make again. */
-void device_rest(struct device *dev);
+/* Its guest does nothing: gives back what the driver can make again; see renderer_ops.rest. */
+void device_rest(struct device *dev, bool compiler);
 
 /* ---- capabilities ---- */
 

@@ -225,8 +225,8 @@ void device_trim(struct device *dev)
 	malloc_trim(0);
 }
 
-void device_rest(struct device *dev)
+void device_rest(struct device *dev, bool compiler)
 {
 	if (dev->ops->rest)
-		dev->ops->rest(dev->renderer);
+		dev->ops->rest(dev->renderer, compiler);
 }

@@ -92,6 +92,7 @@ int shaders_give(struct device_process *d)
 	s->given = folder >= 0;
 	s->driver = d->driver;
 	s->index_bytes = 0;
+	s->looked_at = 0;
 	s->look_at = s->given ? clock_ms() + k->config->shaders_ms : 0;
 	return 0;
 }
@@ -171,6 +172,7 @@ static void merge_ended(void *data, uint32_t events)
 	s->source = NULL;
 	close_fd(&s->pidfd);
 	s->kill_at = 0;
+	log_look(); /* the child wrote there too */
 	if (s->next[0]) {
 		memcpy(name, s->next, sizeof(name));
 		for (unsigned i = 0; i < SHADERS_DRIVER_FILES; i++)
@@ -256,10 +258,33 @@ void shaders_binding_ended(struct keeper *k)
 	k->shaders.look_at = 0;
 }
 
-/* Who does nothing compiles nothing. */
-static uint64_t look_time(const struct keeper *k)
+/*
+ * Who does nothing compiles nothing, so nobody looks while it rests, but for once: at once, or when
+ * the time has come. To rest often brings no more looks than not to rest.
+ */
+static void shaders_look(struct keeper *k, uint64_t now)
 {
-	return k->shaders.look_at && !k->quiet ? k->shaders.look_at : UINT64_MAX;
+	struct keeper_shaders *s = &k->shaders;
+
+	s->looked_at = now;
+	s->look_at = k->quiet ? 0 : now + k->config->shaders_ms;
+	shaders_collect(k);
+}
+
+void shaders_rest(struct keeper *k)
+{
+	struct keeper_shaders *s = &k->shaders;
+
+	if (s->look_at && !s->looked_at)
+		shaders_look(k, clock_ms());
+}
+
+void shaders_awake(struct keeper *k)
+{
+	struct keeper_shaders *s = &k->shaders;
+
+	if (s->given && !s->look_at)
+		s->look_at = s->looked_at + k->config->shaders_ms;
 }
 
 void shaders_check_time(struct keeper *k, uint64_t now)
@@ -270,13 +295,13 @@ void shaders_check_time(struct keeper *k, uint64_t now)
 		s->kill_at = 0;
 		syscall(SYS_pidfd_send_signal, s->pidfd, SIGKILL, NULL, 0);
 	}
-	if (now >= look_time(k)) {
-		s->look_at = now + k->config->shaders_ms;
-		shaders_collect(k);
-	}
+	if (s->look_at && now >= s->look_at)
+		shaders_look(k, now);
 }
 
 uint64_t shaders_next_time(const struct keeper *k)
 {
-	return MIN(k->shaders.kill_at ?: UINT64_MAX, look_time(k));
+	const struct keeper_shaders *s = &k->shaders;
+
+	return MIN(s->kill_at ?: UINT64_MAX, s->look_at ?: UINT64_MAX);
 }

@@ -7,8 +7,9 @@
  * (docs/decisions/0013-tenants.md).
  *
  *   binding begins ─ SHADERS: the archive, to read ─▶ device process ─▶ its own private files
- *   every KEEPER_SHADERS_MS, and when the binding ends: the private files, which are in custody ─▶
- *   a child of the keeper, that checks and adds what is new to the archive, and ends
+ *   every KEEPER_SHADERS_MS, but once only while its guest rests (at once in its first rest), and
+ *   when the binding ends: the private files, which are in custody ─▶ a child of the keeper, that
+ *   checks and adds what is new to the archive, and ends
  *
  * Device processes never share a file that one of them can write. Which archive a binding has is
  * decided here, from the folder that vgpud gave this keeper and from whom the kernel says the peer
@@ -36,6 +37,7 @@ struct keeper_shaders {
 	bool given;    /* the present binding has an archive: */
 	char name[64]; /* this one */
 	uint32_t driver;
+	uint64_t looked_at;   /* ms; 0: not yet */
 	uint64_t look_at;     /* ms; 0: not due */
 	uint64_t index_bytes; /* of what was merged last */
 	/* A child at work, and one merge that waits for it. */
@@ -60,6 +62,9 @@ int shaders_give(struct device_process *d);
 bool shaders_wait(const struct keeper *k);
 /* Takes what the present binding's process has compiled so far, if there is anything new. */
 void shaders_collect(struct keeper *k);
+/* Its guest does nothing, and does something again. */
+void shaders_rest(struct keeper *k);
+void shaders_awake(struct keeper *k);
 void shaders_binding_ended(struct keeper *k); /* custody is still there */
 
 void shaders_check_time(struct keeper *k, uint64_t now);

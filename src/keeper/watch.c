@@ -85,12 +85,13 @@ static void watch_quieten(struct keeper *k, uint64_t now)
 
 void watch_quiet(struct keeper *k, bool quiet)
 {
-	if (!k->quiet_asked)
+	if (!k->quiet_asked || (quiet && k->quiet))
 		return;
 	k->quiet = quiet;
 	if (quiet)
-		shaders_collect(k);
+		shaders_rest(k);
 	if (!quiet) {
+		shaders_awake(k);
 		k->quiet_asked = false;
 		k->awake_at = clock_ms();
 		k->watch_at = k->awake_at + KEEPER_WATCH_MS;

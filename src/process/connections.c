@@ -356,7 +356,6 @@ static void connections_dispatch(struct connections *all, struct packet *packet)
 		break;
 	case KEEPER_DEVICE_IDLE:
 		succession_rest(all->succession);
-		device_rest(all->device);
 		quiet_begin(all->loop, all->channel_fd);
 		break;
 	default: /* the table lets nothing else pass but QUIT */

@@ -138,6 +138,8 @@ int leaving_image(struct succession *s)
 	if (!err)
 		err = succession_new_journal(s, &journal);
 	if (err < 0) {
+		if (slot >= 0)
+			succession_drop(s, KEEPER_CUSTODY_IMAGE, (uint32_t)slot);
 		leaving_put_off(s, err, needed);
 	} else {
 		succession_switch(s, journal, (uint32_t)slot, 0);
@@ -171,15 +173,17 @@ int leaving_file_is_image(struct succession *s, int fd)
 
 int leaving_first_image(struct succession *s)
 {
+	cleanup_close int fd = -1;
 	struct journal *journal;
 	uint64_t bytes;
 	bool lossy = false;
-	int slot = leaving_write_image(s, false, &lossy, &bytes, NULL);
+	int slot = leaving_write_image(s, false, &lossy, &bytes, &fd);
 	int err = slot < 0 ? slot : succession_new_journal(s, &journal);
 
 	if (err < 0)
 		return err;
 	succession_switch(s, journal, (uint32_t)slot, 0);
+	s->plain_fd = TAKE_FD(fd);
 	leaving_say_lossy(s, lossy);
 	return 0;
 }

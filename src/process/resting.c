@@ -8,10 +8,11 @@
  * instead, in up to three steps, each of which may be left out:
  *
  * - a journal that is long for what the resources come to becomes an image, as it would after more
- *   work; so does what was copied ahead of a move;
+ *   work; so does what was copied ahead of a move, if it is not much. As any image, it stops the
+ *   guest;
  * - the image that counts is compressed into the slot that does not, and the anchor then names that
  *   one; the journal goes on. No guest is stopped for it: who comes meanwhile ends it, and it is
- *   begun again at the next rest;
+ *   begun again at the next rest, REST_TRIES times;
  * - the journal gives back what memory it has for more.
  */
 #include "process/succession_private.h"
@@ -28,12 +29,17 @@
 /* How many times larger than its compressed image a state is taken to be. */
 #define REST_RATIO 6u
 
+#define REST_ROUNDS_MOST (64ull << 20) /* of resources, for an image that only saves memory */
+#define REST_SECTION_MOST                                                                          \
+	(32ull << 20) /* no image with a larger one is compressed: it takes long */
+#define REST_TRIES 3u /* of one image, each ended by who came */
+
 static bool resting_image_is_due(const struct succession *s)
 {
 	uint64_t bytes = journal_bytes(s->journal);
 
 	if (s->base_rounds && !s->rest_refused)
-		return true;
+		return s->stats->vram_used_bytes <= REST_ROUNDS_MOST;
 	return bytes >= REST_LEAST_BYTES + s->rest_refused &&
 	       s->stats->vram_used_bytes / REST_RATIO < bytes;
 }
@@ -106,18 +112,32 @@ static bool resting_is_worth_compressing(const struct succession *s)
 	       (uint64_t)plain.st_blocks * 512 >= REST_LEAST_BYTES;
 }
 
-void succession_rest(struct succession *s)
+/* Who interrupts it is served first. What else goes wrong would again. */
+static void resting_try_to_compress(struct succession *s)
 {
-	if (!s->journal || s->frozen_since) {
-		succession_forget_spare(s);
+	if (!resting_is_worth_compressing(s))
 		return;
-	}
+	if (resting_compress(s) != -EINTR || ++s->rest_tries >= REST_TRIES)
+		close_fd(&s->plain_fd);
+}
+
+static void resting_keep_little(struct succession *s)
+{
 	if (resting_image_is_due(s) && leaving_image(s) < 0 && s->journal)
 		s->rest_refused = MAX(journal_bytes(s->journal), (uint64_t)1);
-	/* Who interrupted it is served first. What else went wrong would again. */
-	if (resting_is_worth_compressing(s) && resting_compress(s) != -EINTR)
-		close_fd(&s->plain_fd);
+	resting_try_to_compress(s);
 	succession_forget_spare(s);
 	if (s->journal)
 		journal_trim(s->journal);
+}
+
+void succession_rest(struct succession *s)
+{
+	if (s->frozen_since || s->round || s->rounds)
+		return; /* it leaves */
+	succession_forget_spare(s);
+	if (s->journal)
+		resting_keep_little(s);
+	if (!loop_ready(s->loop))
+		device_rest(s->device, shader_cache_driver(s->shaders) != 0);
 }

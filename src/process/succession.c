@@ -219,6 +219,7 @@ void succession_switch(
 		succession_drop(s, KEEPER_CUSTODY_PRECOPY, --old_rounds);
 	close_fd(&s->plain_fd);
 	s->rest_refused = 0;
+	s->rest_tries = 0;
 	s->active_ms = 0;
 	s->owed_ms = 0;
 	s->worked_from = succession_worked_ns(s);

@@ -69,7 +69,10 @@ bool succession_frozen(const struct succession *s);
 /* From the loop's idle hook: images that are due, precopying. True: call again without blocking. */
 bool succession_idle(struct succession *s);
 
-/* Its guest does nothing: gives back what memory can be done without. */
+/*
+ * Its guest does nothing: gives back what memory can be done without, its own and the device's. Not
+ * while it is about to leave, and not all of it when somebody comes meanwhile.
+ */
 void succession_rest(struct succession *s);
 
 /*

@@ -22,12 +22,10 @@
 #define SPARE_MOST_BYTES   (128ull << 20) /* a larger one is not kept */
 #define IMAGE_SMALL_BYTES  (4ull << 20)   /* no image before so much, while there was little work */
 #define REST_LEAST_BYTES   (4ull << 20)   /* less is left as it is while the guest does nothing */
-#define REST_SECTION_MOST                                                                          \
-	(32ull << 20)               /* no image with a larger one is compressed: it takes long */
-#define IMAGE_ACTIVE_MS    1000u    /* no image before so much activity … */
-#define TAKING_OVER_WEIGHT 4u       /* time of taking over counts so many times as activity */
-#define IMAGE_COST_FACTOR  40u      /* … and so many times what the last one took */
-#define IMAGE_TRIES        3u       /* that may fail in a row while nothing fits any more */
+#define IMAGE_ACTIVE_MS    1000u          /* no image before so much activity … */
+#define TAKING_OVER_WEIGHT 4u             /* time of taking over counts so many times as activity */
+#define IMAGE_COST_FACTOR  40u            /* … and so many times what the last one took */
+#define IMAGE_TRIES        3u             /* that may fail in a row while nothing fits any more */
 #define IMAGE_LOSSY_FACTOR 10u      /* so many times that, and one that is not exact will do */
 #define PRECOPY_SLICE_NS   3000000u /* of one turn of the loop */
 #define STOP_TRIES         10u      /* to find a guest at rest */
@@ -62,6 +60,7 @@ struct succession {
 	bool given_up;                     /* nothing is kept any more, see succession_give_up() */
 	bool lossy_said;                   /* of the image that counts */
 	int plain_fd;                      /* that image, if it may be compressed; -1 */
+	unsigned rest_tries;               /* to compress it that were interrupted */
 	uint64_t rest_refused; /* bytes of the journal when an image for a rest failed; 0: none did
 				*/
 	uint64_t active_ms, last_ms, last_bytes, image_cost_ms, next_try_ms;

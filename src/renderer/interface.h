@@ -199,8 +199,12 @@ struct renderer_ops {
 	/* After a run of these: nothing of it may slow drawing down. NULL: nothing does. */
 	void (*content_done)(struct renderer *r);
 
-	/* Nothing is drawn for now: what memory can be made again is given back. May be NULL. */
-	void (*rest)(struct renderer *r);
+	/*
+	 * Nothing is drawn for now: what memory can be made again is given back. `compiler`: what
+	 * the driver compiles with as well; only where it keeps compiled shaders (Mesa that does
+	 * not links shaders to what it had when it compiled them). May be NULL.
+	 */
+	void (*rest)(struct renderer *r, bool compiler);
 
 	/*
 	 * Ids of the query objects that submit() made since the last call, in the order in which

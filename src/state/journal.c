@@ -112,12 +112,15 @@ static int journal_grow(struct journal *j, uint64_t need)
 
 void journal_trim(struct journal *j)
 {
-	uint64_t keep = MAX((j->committed + 4095) & ~4095ull, FIRST_STEP);
+	uint64_t keep = HEADER_PAGE + MAX((j->committed + 4095) & ~4095ull, FIRST_STEP);
+	struct stat st;
 
-	if (keep < j->capacity &&
-		fallocate(j->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			(off_t)(HEADER_PAGE + keep), (off_t)(j->capacity - keep)) == 0)
-		j->capacity = keep;
+	/* Up to the file's end: of what a predecessor had, `capacity` does not tell. */
+	if (fstat(j->fd, &st) < 0 || (uint64_t)st.st_size <= keep ||
+		fallocate(j->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)keep,
+			st.st_size - (off_t)keep) < 0)
+		return;
+	j->capacity = MIN(j->capacity, keep - HEADER_PAGE);
 }
 
 static int journal_new(int fd, uint64_t limit, struct journal **ret)

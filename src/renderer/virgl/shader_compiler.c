@@ -10,6 +10,7 @@
 
 static struct {
 	PFNGLCOMPILESHADERPROC compile;
+	PFNGLLINKPROGRAMPROC link;
 	PFNGLRELEASESHADERCOMPILERPROC release;
 	EGLDisplay display;
 	EGLContext contexts[CONTEXTS_MAX]; /* that compiled since the last release */
@@ -31,6 +32,12 @@ static void compile_shader(GLuint shader)
 	compiler.compile(shader);
 }
 
+static void link_program(GLuint program)
+{
+	note_context(eglGetCurrentContext());
+	compiler.link(program);
+}
+
 void shader_compiler_install(void)
 {
 	compiler.n = 0;
@@ -38,8 +45,11 @@ void shader_compiler_install(void)
 	compiler.compile = (PFNGLCOMPILESHADERPROC)eglGetProcAddress("glCompileShader");
 	compiler.release =
 		(PFNGLRELEASESHADERCOMPILERPROC)eglGetProcAddress("glReleaseShaderCompiler");
-	if (compiler.compile && compiler.release)
-		epoxy_glCompileShader = compile_shader;
+	compiler.link = (PFNGLLINKPROGRAMPROC)eglGetProcAddress("glLinkProgram");
+	if (!compiler.compile || !compiler.link || !compiler.release)
+		return;
+	epoxy_glCompileShader = compile_shader;
+	epoxy_glLinkProgram = link_program;
 }
 
 void shader_compiler_release(void)

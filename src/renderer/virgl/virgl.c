@@ -645,10 +645,11 @@ static void virgl_back_to_library(struct renderer *r, bool worked)
 	virgl_note_context(r, worked);
 }
 
-static void virgl_rest(struct renderer *r)
+static void virgl_rest(struct renderer *r, bool compiler)
 {
 	contents_rest(r->contents);
-	shader_compiler_release();
+	if (compiler)
+		shader_compiler_release();
 	virgl_back_to_library(r, false);
 }
 

@@ -483,7 +483,7 @@ static uint64_t heap_given_back(struct vram *v)
 {
 	uint64_t before = vram_now(v).heap;
 
-	device_rest(v->dev);
+	device_rest(v->dev, true);
 	return before - MIN(before, vram_now(v).heap);
 }
 

@@ -134,6 +134,34 @@ static void forget(struct kept *kept)
 
 /* ---- tests ---- */
 
+static bool compiler_told;
+static unsigned rests;
+
+static void rest(struct renderer *r, bool compiler)
+{
+	compiler_told = compiler;
+	rests++;
+}
+
+static void test_the_driver_rests_too(void **state)
+{
+	struct life *life = *state;
+
+	life->ops.rest = rest;
+	rests = 0;
+	draw(life, read_alike);
+	succession_rest(life->s);
+	assert_int_equal(rests, 1);
+	assert_false(compiler_told); /* no compiled shaders are kept */
+	succession_freeze(life->s);
+	succession_rest(life->s);
+	succession_thaw(life->s);
+	life->s->rounds = 1; /* copied ahead: it is moving */
+	succession_rest(life->s);
+	life->s->rounds = 0;
+	assert_int_equal(rests, 1);
+}
+
 static void test_an_image_is_compressed(void **state)
 {
 	struct life *life = *state;
@@ -194,6 +222,20 @@ static void test_who_comes_is_not_kept_waiting(void **state)
 	succession_rest(life->s);
 	hear(life, &kept);
 	assert_true(held(kept.images[image_slot(life)]) < TEXTURE_BYTES / 8);
+
+	/* Not again and again of the same image. */
+	life_upload(life, 1000);
+	assert_int_equal(eventfd_write(event, 1), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_true(life->s->plain_fd >= 0);
+		succession_rest(life->s);
+	}
+	assert_int_equal(life->s->plain_fd, -1);
+	life_upload(life, 1000);
+	assert_int_equal(eventfd_read(event, &count), 0);
+	succession_rest(life->s);
+	hear(life, &kept);
+	assert_true(held(kept.images[image_slot(life)]) < TEXTURE_BYTES / 8);
 	forget(&kept);
 }
 
@@ -244,12 +286,16 @@ static void test_a_journal_is_kept_that_is_shorter_than_an_image(void **state)
 static void test_an_image_that_fails_is_put_off(void **state)
 {
 	struct life *life = *state;
+	struct kept kept = {{-1, -1}};
 
 	draw(life, read_nothing);
 	life_put(life, REST_LEAST_BYTES);
 	succession_rest(life->s);
 	assert_int_equal(life->s->images, 0);
 	assert_int_equal(reads, 1);
+	hear(life, &kept);
+	assert_int_equal(kept.images[0], -1); /* what does not count is not kept */
+	assert_int_equal(kept.images[1], -1);
 	succession_rest(life->s);
 	life_put(life, REST_LEAST_BYTES / 2);
 	succession_rest(life->s);
@@ -261,6 +307,22 @@ static void test_an_image_that_fails_is_put_off(void **state)
 	life_put(life, REST_LEAST_BYTES);
 	succession_rest(life->s);
 	assert_int_equal(life->s->images, 1);
+}
+
+/* It goes into an image at the first rest, where that does not take long. */
+static void test_what_was_copied_ahead(void **state)
+{
+	struct life *life = *state;
+
+	draw(life, read_alike);
+	life->s->base_rounds = 2;
+	life->stats.vram_used_bytes = 65ull << 20;
+	succession_rest(life->s);
+	assert_int_equal(life->s->images, 0);
+	life->stats.vram_used_bytes = 60ull << 20;
+	succession_rest(life->s);
+	assert_int_equal(life->s->images, 1);
+	assert_int_equal(life->s->base_rounds, 0);
 }
 
 static void test_a_rest_before_anything_is_kept(void **state)
@@ -287,7 +349,9 @@ int main(void)
 		T(test_a_long_journal_becomes_an_image),
 		T(test_a_journal_is_kept_that_is_shorter_than_an_image),
 		T(test_an_image_that_fails_is_put_off),
+		T(test_what_was_copied_ahead),
 		T(test_a_rest_before_anything_is_kept),
+		T(test_the_driver_rests_too),
 	};
 	cmocka_set_message_output(CM_OUTPUT_TAP);
 	return cmocka_run_group_tests(tests, NULL, NULL);
