@@ -5,7 +5,8 @@
 
 Parts: create (from `vgpuctl create` to the first answer on the vtest socket, as users meet it), scene
 (one vGPU for each scene of glmark2, all at once: the clients are stopped with everything they made,
-and a moment later keeper, monitor and device process are weighed, less the vGPU's resources), idle (the
+and a moment later keeper, monitor and device process are weighed, less the vGPU's resources; images that
+no process has mapped are told beside it), idle (the
 same clients: who of the vGPU's processes was scheduled, and vgpud), many (so many vGPUs defined and
 each used). PSS divides a page among those that have it, so libraries weigh less the more vGPUs there
 are. --check fails when a target is missed. Results also go to build/bench/density.json.
@@ -125,6 +126,12 @@ def beyond(node, scene):
     return pss_mib(processes(node, f"b-{scene}")) - used, used
 
 
+def image_mib(node, scene):
+    """Of its image for a successor, which is in the keeper's custody and which nobody has mapped."""
+    held = glstate.memfds(node.vgpu(f"b-{scene}")["keeper_pid"], ("/memfd:vgpu-image",))
+    return sum(held.values()) / MIB
+
+
 def part_scene(node, options):
     rows = []
     node.create("unused", type_name=node.type_for(len(options.scenes) + 1, mib=512))
@@ -132,7 +139,7 @@ def part_scene(node, options):
         for scene in options.scenes:
             value, used = beyond(node, scene)
             rows.append(Row(f"after {scene}, beyond its resources", value, "MiB", BEYOND_MIB,
-                            f"resources {used:.1f} MiB"))
+                            f"resources {used:.1f} MiB; its image beside {image_mib(node, scene):.1f}"))
         rows.append(Row("a vGPU that nobody has used", pss_mib(processes(node, "unused")), "MiB"))
     return rows
 
