@@ -22,6 +22,7 @@ void watch_begin(struct keeper *k)
 	k->active_at = clock_ms();
 	k->told_idle = false;
 	k->quiet = k->quiet_asked = false;
+	shaders_awake(k); /* a predecessor may have rested */
 	k->watch_at = k->active_at + KEEPER_WATCH_MS;
 	k->watched_since_ns = clock_ns();
 	keeper_set_timer(k);
