@@ -86,7 +86,8 @@ static void watch_quieten(struct keeper *k, uint64_t now)
 
 void watch_quiet(struct keeper *k, bool quiet)
 {
-	if (!k->quiet_asked || (quiet && k->quiet))
+	/* AWAKE without a rest is that of a rest before a takeover, which came to nothing. */
+	if (!k->quiet_asked || quiet == k->quiet)
 		return;
 	k->quiet = quiet;
 	if (quiet)

@@ -180,8 +180,11 @@ int leaving_first_image(struct succession *s)
 	int slot = leaving_write_image(s, false, &lossy, &bytes, &fd);
 	int err = slot < 0 ? slot : succession_new_journal(s, &journal);
 
-	if (err < 0)
+	if (err < 0) {
+		if (slot >= 0)
+			succession_drop(s, KEEPER_CUSTODY_IMAGE, (uint32_t)slot);
 		return err;
+	}
 	succession_switch(s, journal, (uint32_t)slot, 0);
 	s->plain_fd = TAKE_FD(fd);
 	leaving_say_lossy(s, lossy);

@@ -38,8 +38,8 @@ static bool resting_image_is_due(const struct succession *s)
 {
 	uint64_t bytes = journal_bytes(s->journal);
 
-	if (s->base_rounds && !s->rest_refused)
-		return s->stats->vram_used_bytes <= REST_ROUNDS_MOST;
+	if (s->base_rounds && !s->rest_refused && s->stats->vram_used_bytes <= REST_ROUNDS_MOST)
+		return true;
 	return bytes >= REST_LEAST_BYTES + s->rest_refused &&
 	       s->stats->vram_used_bytes / REST_RATIO < bytes;
 }

@@ -31,7 +31,7 @@ def wait_packed(node, name, limit_s=5):
 def test_at_rest_little_is_kept(shared_node, references, vgpu):
     with glstate.Run(shared_node, vgpu, *OPTIONS) as run:
         most = 0
-        while most < 2 * KEPT_LIMIT:  # the client pauses before its first frame, too
+        while most < 2 * KEPT_LIMIT:  # while it uploads, before it rests after its first frame
             assert run.running() and not run.frames(), f"{most >> 20} MiB were kept at most"
             most = max(most, kept(shared_node, vgpu))
         wait_packed(shared_node, vgpu)

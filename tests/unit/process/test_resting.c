@@ -323,6 +323,12 @@ static void test_what_was_copied_ahead(void **state)
 	succession_rest(life->s);
 	assert_int_equal(life->s->images, 1);
 	assert_int_equal(life->s->base_rounds, 0);
+	/* And as ever when the journal is long for it. */
+	life->s->base_rounds = 2;
+	life->stats.vram_used_bytes = 65ull << 20;
+	life_put(life, 16ull << 20);
+	succession_rest(life->s);
+	assert_int_equal(life->s->images, 2);
 }
 
 static void test_a_rest_before_anything_is_kept(void **state)
