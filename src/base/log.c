@@ -8,9 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define LOOK_SHARE                                                                                 \
-	16u /* a file is looked at when so many parts of what it may have were written             \
-	     */
+/* A file is looked at again when this part of what it may have was written. */
+#define LOOK_SHARE 16u
 
 /* Process-wide by nature: there is one standard error. Written once, before any thread starts. */
 static struct {

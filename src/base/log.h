@@ -21,8 +21,8 @@ enum log_level {
 void log_init(const char *name, enum log_level max_level);
 
 /*
- * Where standard error is a file, it starts over when it has become longer than that, for one
- * thread's processes that nobody else's logger looks after. It is looked at now and as it grows.
+ * Where standard error is a file, it starts over when it has become longer than that: it is looked
+ * at now, and each time that a sixteenth of it was written. For processes with one thread.
  */
 void log_keep_below(uint64_t bytes);
 /* The same at once, when somebody else may have written to it. */

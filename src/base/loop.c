@@ -129,6 +129,15 @@ void loop_set_woken(struct loop *loop, loop_fn fn, void *data)
 	loop->woken_data = data;
 }
 
+static void loop_run_woken(struct loop *loop)
+{
+	loop_fn fn = loop->woken_fn;
+
+	loop->woken_fn = NULL;
+	if (fn)
+		fn(loop->woken_data);
+}
+
 void loop_set_timer(struct loop *loop, uint64_t delay_ms, loop_fn fn, void *data)
 {
 	loop->timer_fn = fn;
@@ -144,15 +153,6 @@ static int loop_timeout(const struct loop *loop)
 	if (now >= loop->timer_at_ms)
 		return 0;
 	return (int)MIN(loop->timer_at_ms - now, 3600000u);
-}
-
-static void loop_run_woken(struct loop *loop)
-{
-	loop_fn fn = loop->woken_fn;
-
-	loop->woken_fn = NULL;
-	if (fn)
-		fn(loop->woken_data);
 }
 
 static void loop_run_timer(struct loop *loop)

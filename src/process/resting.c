@@ -135,7 +135,6 @@ void succession_rest(struct succession *s)
 {
 	if (s->frozen_since || s->round || s->rounds)
 		return; /* it leaves */
-	succession_forget_spare(s);
 	if (s->journal)
 		resting_keep_little(s);
 	if (!loop_ready(s->loop))

@@ -10,9 +10,9 @@ import glstate
 from conftest import FEW
 
 # Longer than a vGPU needs to be quiet (2 s), and to have all of it compressed.
-OPTIONS = (*FEW, "--fill-mib", 48, "--frames", 3, "--pace-ms", 5000)
-KEPT_LIMIT = 12 << 20  # of 48 MiB that are alike, and what else was drawn
 FRAMES = 3
+OPTIONS = (*FEW, "--fill-mib", 48, "--frames", FRAMES, "--pace-ms", 5000)
+KEPT_LIMIT = 12 << 20  # of 48 MiB that are alike, and what else was drawn
 
 
 def kept(node, name):

@@ -3,7 +3,7 @@
 #define VGPU_RENDERER_VIRGL_SHADER_COMPILER_H
 
 /*
- * What GL keeps to compile shaders with. Mesa makes the language's built-in functions, 7 MiB of
+ * What GL keeps to compile shaders with. Mesa makes the language's built-in functions, 6 MiB of
  * them, when a context compiles or links its first shader, and drops them when no context needs
  * them any more: when each was told so by glReleaseShaderCompiler(), a hint of OpenGL 4.1.
  * Compiling after that makes them again, in some ms. So it is seen here which contexts compile.

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/checked.h"
-#include "base/clock.h"
 #include "base/loop.h"
 
 #include <setjmp.h>
@@ -73,6 +72,13 @@ static void trace_end(struct trace *t)
 	close(t->fd[1]);
 }
 
+static void expect_calls(struct trace *t, const char *calls)
+{
+	assert_int_equal(loop_run(t->loop), 7);
+	assert_string_equal(t->calls, calls);
+	trace_end(t);
+}
+
 static void test_who_asked_is_told_before_anything_else(void **state)
 {
 	struct trace t;
@@ -80,9 +86,7 @@ static void test_who_asked_is_told_before_anything_else(void **state)
 	trace_start(&t);
 	loop_set_woken(t.loop, on_woken, &t);
 	loop_set_timer(t.loop, 0, on_timer, &t);
-	assert_int_equal(loop_run(t.loop), 7);
-	assert_string_equal(t.calls, "weet");
-	trace_end(&t);
+	expect_calls(&t, "weet");
 }
 
 static void test_also_of_what_came_with_its_own_event(void **state)
@@ -92,9 +96,7 @@ static void test_also_of_what_came_with_its_own_event(void **state)
 	trace_start(&t);
 	t.ask = true;
 	loop_set_timer(t.loop, 0, on_timer, &t);
-	assert_int_equal(loop_run(t.loop), 7);
-	assert_string_equal(t.calls, "ewet");
-	trace_end(&t);
+	expect_calls(&t, "ewet");
 }
 
 static void test_also_of_the_timer(void **state)
@@ -106,9 +108,7 @@ static void test_also_of_the_timer(void **state)
 	eventfd_read(t.fd[0], &count);
 	t.ask = true;
 	loop_set_timer(t.loop, 0, on_timer, &t);
-	assert_int_equal(loop_run(t.loop), 7);
-	assert_string_equal(t.calls, "ewt");
-	trace_end(&t);
+	expect_calls(&t, "ewt");
 }
 
 static bool again(void *data)
@@ -129,9 +129,7 @@ static void test_but_not_of_the_event_that_asked(void **state)
 	eventfd_read(t.fd[0], &count);
 	t.ask = true;
 	loop_set_idle(t.loop, again, &t);
-	assert_int_equal(loop_run(t.loop), 7);
-	assert_string_equal(t.calls, "e");
-	trace_end(&t);
+	expect_calls(&t, "e");
 }
 
 int main(void)
