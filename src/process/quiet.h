@@ -8,10 +8,10 @@
  * without before that, and says AWAKE as soon as anything wakes it, before it does anything else.
  * Nothing here runs by a clock.
  *
- * Given back: what is made again when it is needed (succession_rest(), device_rest(), called
- * before); what malloc holds free; and the pages of programs and libraries that nobody can have
- * written to. Those stay in the host's page cache and come back without reading, but are no longer
- * this process' own, so a host that is short of memory can take them at once.
+ * Given back: what is made again when it is needed (succession_rest(), called before); what malloc
+ * holds free; and the pages of programs and libraries that nobody can have written to. Those stay
+ * in the host's page cache and come back without reading, but are no longer this process' own, so a
+ * host that is short of memory can take them at once.
  */
 
 #include "base/loop.h"

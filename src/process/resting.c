@@ -29,10 +29,9 @@
 /* How many times larger than its compressed image a state is taken to be. */
 #define REST_RATIO 6u
 
-#define REST_ROUNDS_MOST (64ull << 20) /* of resources, for an image that only saves memory */
-#define REST_SECTION_MOST                                                                          \
-	(32ull << 20) /* no image with a larger one is compressed: it takes long */
-#define REST_TRIES 3u /* of one image, each ended by who came */
+#define REST_ROUNDS_MOST  (64ull << 20) /* of resources, for an image that only saves memory */
+#define REST_SECTION_MOST (32ull << 20) /* of an image that is compressed: it takes 0.1 s */
+#define REST_TRIES        3u            /* of one image, each ended by who came */
 
 static bool resting_image_is_due(const struct succession *s)
 {
@@ -87,7 +86,9 @@ static int resting_compress(struct succession *s)
 	struct stat plain;
 	uint64_t bytes = 0;
 
-	if (fd < 0 || fstat(s->plain_fd, &plain) < 0)
+	if (fd < 0)
+		return fd;
+	if (fstat(s->plain_fd, &plain) < 0)
 		return -errno;
 	int err = resting_write(s, fd, &bytes);
 	if (err < 0)
